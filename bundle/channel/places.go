@@ -1,0 +1,114 @@
+package channel
+
+import (
+	"crypto/hkdf"
+	"crypto/hmac"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+)
+
+// Relay is a relay as an invite or a grant names it.
+type Relay struct {
+	// Host is a DNS name or an IP address without brackets, Port the port that
+	// serves both UDP and TCP.
+	Host string
+	Port uint16
+	// Pin authenticates the relay's key whatever its certificate says.
+	Pin Pin
+	// Prefix is the secret path segment that opens this relay to one batch of
+	// readers. It is a secret: never log it.
+	Prefix Prefix
+	// ECH is an ECHConfigList (RFC 9849), nil if the relay offers none. Only
+	// grants carry it.
+	ECH []byte
+}
+
+// Pin is the first 16 bytes of the SHA-256 of a certificate's
+// SubjectPublicKeyInfo in DER.
+type Pin [16]byte
+
+// PinOf returns the pin of a certificate's key.
+func PinOf(cert *x509.Certificate) Pin {
+	sum := sha256.Sum256(cert.RawSubjectPublicKeyInfo)
+	return Pin(sum[:16])
+}
+
+// String returns the pin as 26 lower-case base32 characters.
+func (p Pin) String() string { return lower32.EncodeToString(p[:]) }
+
+// Prefix is a relay's secret path segment: 8 bytes of tag, then 16 bytes of MAC.
+type Prefix [24]byte
+
+// PathLen is the length of a prefix as a path segment.
+const PathLen = 32
+
+// Path returns the 32 base64url characters that stand in the URL.
+func (p Prefix) Path() string { return base64.RawURLEncoding.EncodeToString(p[:]) }
+
+// Tag returns the part of the prefix that names the batch at this relay.
+func (p Prefix) Tag() [8]byte { return [8]byte(p[:8]) }
+
+// ParsePrefix reads a path segment; ok is false unless it is exactly 32
+// base64url characters.
+func ParsePrefix(segment string) (p Prefix, ok bool) {
+	if len(segment) != PathLen {
+		return p, false
+	}
+	n, err := base64.RawURLEncoding.Strict().Decode(p[:], []byte(segment))
+	return p, err == nil && n == len(p)
+}
+
+// MintKey lets one publisher mint prefixes for one relay. A relay derives it
+// for each channel it carries and hands it to that channel's publisher, who
+// never sees the relay's own secret.
+type MintKey [32]byte
+
+// NewMintKey derives a channel's mint key from the relay's secret (at least 32
+// random bytes).
+func NewMintKey(relaySecret []byte, ch ID) MintKey {
+	m := hmac.New(sha256.New, relaySecret)
+	m.Write([]byte("tamizdat/v1/mint\n"))
+	m.Write(ch[:])
+	return MintKey(m.Sum(nil))
+}
+
+// Mint returns the prefix of one tag.
+func (k MintKey) Mint(tag [8]byte) Prefix {
+	m := hmac.New(sha256.New, k[:])
+	m.Write(tag[:])
+	var p Prefix
+	copy(p[:8], tag[:])
+	copy(p[8:], m.Sum(nil))
+	return p
+}
+
+// Check reports in constant time whether p was minted with this key.
+func (k MintKey) Check(p Prefix) bool {
+	want := k.Mint(p.Tag())
+	return hmac.Equal(want[:], p[:])
+}
+
+// TagFor derives the tag by which a batch is known at the relay whose key has
+// the SubjectPublicKeyInfo spki (DER), so that one batch has unlinkable tags at
+// different relays.
+func (s Seed) TagFor(spki []byte) [8]byte {
+	b, err := hkdf.Key(sha256.New, s[:], nil, "tamizdat/v1/tag\n"+string(spki), 8)
+	if err != nil {
+		panic(err) // only for lengths out of range
+	}
+	return [8]byte(b)
+}
+
+// Seed is the 32-byte secret of one batch of invites.
+type Seed [32]byte
+
+// GrantName returns the name under which the batch's grant is found: 26
+// lower-case base32 characters, used as file name, query parameter and DNS label.
+func (s Seed) GrantName(ch ID) string {
+	b, err := hkdf.Key(sha256.New, s[:], nil, "tamizdat/v1/grant\n"+string(ch[:]), 16)
+	if err != nil {
+		panic(err)
+	}
+	return lower32.EncodeToString(b)
+}
