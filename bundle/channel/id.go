@@ -1,9 +1,9 @@
-// Package channel says who may say what is new.
 package channel
 
 import (
 	"crypto/sha256"
 	"encoding/base32"
+	"encoding/binary"
 	"errors"
 	"fmt"
 )
@@ -41,4 +41,17 @@ func ParseID(s string) (ID, error) {
 		return id, fmt.Errorf("%w: not in canonical form", ErrBadID)
 	}
 	return id, nil
+}
+
+// Label is the DNS label at which the channel's head lies: 13 characters.
+func (id ID) Label() string { return lower32.EncodeToString(id[:8]) }
+
+// RootLabel is the DNS label at which that version of the root note lies: 26
+// characters.
+func (id ID) RootLabel(version uint64) string {
+	h := sha256.New()
+	h.Write([]byte("tamizdat/v1/root\n"))
+	h.Write(id[:])
+	h.Write(binary.BigEndian.AppendUint64(nil, version))
+	return lower32.EncodeToString(h.Sum(nil)[:16])
 }

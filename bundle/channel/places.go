@@ -112,3 +112,23 @@ func (s Seed) GrantName(ch ID) string {
 	}
 	return lower32.EncodeToString(b)
 }
+
+// Zone is a DNS zone that carries the channel.
+type Zone struct {
+	// Name is the zone's domain name in lower case without the final dot.
+	Name string
+	// Authority is "address:port" of a server that answers for the zone
+	// directly; empty if only resolvers lead there.
+	Authority string
+}
+
+// Places are the ways in that an invite or a grant names. Everything in them is
+// public to whoever holds the invite, so they are a secret of the batch.
+type Places struct {
+	Relays []Relay
+	Zones  []Zone
+	// Peers are IPFS peers as multiaddresses that end in /p2p/ID.
+	Peers []string
+	// Gateways are base URLs of trustless IPFS gateways, https unless loopback.
+	Gateways []string
+}

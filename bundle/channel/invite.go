@@ -1,0 +1,180 @@
+package channel
+
+import (
+	"crypto/ed25519"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base32"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
+	"unicode"
+
+	"github.com/multiformats/go-multiaddr"
+)
+
+// Errors of ParseInvite, for a hint that fits.
+var (
+	ErrNotInvite     = errors.New("not an invite: it begins with TAMIZDAT:")
+	ErrInviteTyped   = errors.New("invite mistyped or cut off: its checksum does not match")
+	ErrInviteVersion = errors.New("invite of a newer version: update the program")
+)
+
+const (
+	inviteScheme  = "TAMIZDAT:"
+	inviteVersion = 1
+	inviteSum     = 4
+	// maxInvite is the largest invite in raw bytes: under 600 characters.
+	maxInvite = 368
+)
+
+// The kinds of places in an invite. Unknown ones are skipped, so that later
+// versions can name more ways in.
+const (
+	placeRelay   = 1
+	placeZone    = 2
+	placePeer    = 3
+	placeGateway = 4
+)
+
+// Invite makes someone a reader. It is a secret: with it, a censor can read
+// the channel and see which ways in this batch has.
+type Invite struct {
+	Channel ID
+	Seed    Seed
+	// IPNS is the key of the channel's IPNS name.
+	IPNS   ed25519.PublicKey
+	Places Places
+}
+
+// String encodes the invite: upper case, so that a QR code may use its
+// alphanumeric mode. It fails only for places that do not fit; see Fit.
+func (v *Invite) String() string {
+	return inviteScheme + base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(v.raw())
+}
+
+// Validate reports places that are malformed or do not fit into an invite.
+func (v *Invite) Validate() error {
+	if err := v.Places.check(); err != nil {
+		return err
+	}
+	if n := len(v.raw()); n > maxInvite {
+		return fmt.Errorf("invite too long: %d bytes instead of at most %d; name fewer places", n, maxInvite)
+	}
+	return nil
+}
+
+// raw is: version, channel ID, seed, IPNS key, places (kind, length, bytes),
+// and the first four bytes of the SHA-256 of all that.
+func (v *Invite) raw() []byte {
+	b := []byte{inviteVersion}
+	b = append(b, v.Channel[:]...)
+	b = append(b, v.Seed[:]...)
+	b = append(b, v.IPNS...)
+	put := func(kind byte, p []byte) {
+		b = append(b, kind, byte(len(p)))
+		b = append(b, p...)
+	}
+	for _, r := range v.Places.Relays {
+		p := binary.BigEndian.AppendUint16(nil, r.Port)
+		p = append(p, r.Pin[:]...)
+		p = append(p, r.Prefix[:]...)
+		put(placeRelay, append(p, r.Host...))
+	}
+	for _, z := range v.Places.Zones {
+		text := z.Name
+		if z.Authority != "" {
+			text += "@" + z.Authority
+		}
+		put(placeZone, []byte(text))
+	}
+	for _, a := range v.Places.Peers {
+		if m, err := multiaddr.NewMultiaddr(a); err == nil {
+			put(placePeer, m.Bytes())
+		}
+	}
+	for _, g := range v.Places.Gateways {
+		put(placeGateway, []byte(g))
+	}
+	sum := sha256.Sum256(b)
+	return append(b, sum[:inviteSum]...)
+}
+
+// ParseInvite reads an invite as people paste it: letter case, spaces, line
+// breaks and quotation marks do not matter. Nothing is run or looked up.
+func ParseInvite(s string) (*Invite, error) {
+	if len(s) > 16<<10 {
+		return nil, ErrNotInvite
+	}
+	clean := strings.Map(func(r rune) rune {
+		if unicode.IsSpace(r) || strings.ContainsRune("\"'`<>«»“”„>|*\u200b\u200e\u200f\ufeff", r) {
+			return -1
+		}
+		return unicode.ToUpper(r)
+	}, s)
+	body, ok := strings.CutPrefix(clean, inviteScheme)
+	if !ok {
+		return nil, ErrNotInvite
+	}
+	enc := base32.StdEncoding.WithPadding(base32.NoPadding)
+	raw, err := enc.DecodeString(body)
+	if err != nil || enc.EncodeToString(raw) != body || len(raw) > maxInvite || len(raw) < 1+inviteSum {
+		return nil, ErrInviteTyped
+	}
+	b, given := raw[:len(raw)-inviteSum], raw[len(raw)-inviteSum:]
+	sum := sha256.Sum256(b)
+	if subtle.ConstantTimeCompare(sum[:inviteSum], given) != 1 {
+		return nil, ErrInviteTyped
+	}
+	if b[0] != inviteVersion {
+		return nil, ErrInviteVersion
+	}
+	v := &Invite{}
+	if b = b[1:]; len(b) < len(v.Channel)+len(v.Seed)+ed25519.PublicKeySize {
+		return nil, ErrInviteTyped
+	}
+	b = b[copy(v.Channel[:], b):]
+	b = b[copy(v.Seed[:], b):]
+	v.IPNS = ed25519.PublicKey(append([]byte(nil), b[:ed25519.PublicKeySize]...))
+	for b = b[ed25519.PublicKeySize:]; len(b) > 0; {
+		if len(b) < 2 || len(b) < 2+int(b[1]) {
+			return nil, ErrInviteTyped
+		}
+		kind, p := b[0], b[2:2+int(b[1])]
+		b = b[2+len(p):]
+		if err := v.addPlace(kind, p); err != nil {
+			return nil, err
+		}
+	}
+	if err := v.Places.check(); err != nil {
+		return nil, fmt.Errorf("invite refused: %w", err)
+	}
+	return v, nil
+}
+
+func (v *Invite) addPlace(kind byte, p []byte) error {
+	switch kind {
+	case placeRelay:
+		const fixed = 2 + len(Pin{}) + len(Prefix{})
+		if len(p) <= fixed {
+			return ErrInviteTyped
+		}
+		r := Relay{Port: binary.BigEndian.Uint16(p), Host: string(p[fixed:])}
+		copy(r.Pin[:], p[2:])
+		copy(r.Prefix[:], p[2+len(r.Pin):])
+		v.Places.Relays = append(v.Places.Relays, r)
+	case placeZone:
+		name, authority, _ := strings.Cut(string(p), "@")
+		v.Places.Zones = append(v.Places.Zones, Zone{Name: name, Authority: authority})
+	case placePeer:
+		m, err := multiaddr.NewMultiaddrBytes(p)
+		if err != nil {
+			return ErrInviteTyped
+		}
+		v.Places.Peers = append(v.Places.Peers, m.String())
+	case placeGateway:
+		v.Places.Gateways = append(v.Places.Gateways, string(p))
+	}
+	return nil
+}

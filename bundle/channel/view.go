@@ -1,0 +1,409 @@
+package channel
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/transparency-dev/merkle/compact"
+)
+
+// Verdict is what a head means to one reader.
+type Verdict int
+
+// The verdicts of View.Consider.
+const (
+	// Stale: a smaller tree that our history contains. The path lags; innocent.
+	Stale Verdict = iota + 1
+	// Same: the head we hold, not newer in time either.
+	Same
+	// Heartbeat: the same tree, signed later. Held now.
+	Heartbeat
+	// Newer: a larger tree that continues ours. Held now.
+	Newer
+	// Provisional: a larger tree; whether it continues ours needs the leaves
+	// between (View.Fold). Not held yet; its news may be shown, marked.
+	Provisional
+	// Fork: signed, and contradicts what we hold. Evidence is kept.
+	Fork
+)
+
+func (v Verdict) String() string {
+	switch v {
+	case Stale:
+		return "stale"
+	case Same:
+		return "same"
+	case Heartbeat:
+		return "heartbeat"
+	case Newer:
+		return "newer"
+	case Provisional:
+		return "provisional"
+	case Fork:
+		return "fork"
+	}
+	return "unknown"
+}
+
+// ErrFork means that two signed heads contradict each other.
+var ErrFork = errors.New("the channel's history was forked")
+
+const (
+	maxEvidence = 8
+	// maxFold bounds how many leaves one Fold takes: 300 years at ten a day.
+	maxFold = 1 << 20
+)
+
+// View is all that a reader remembers about a channel: the invite, the root
+// notes, the highest head and the log since the reader joined, the grant and
+// every epoch key it ever gave. It decides what is news. It isn't safe for use
+// from several goroutines at once.
+type View struct {
+	invite *Invite
+	roots  *Roots
+	head   *Head
+	// edgeSize and edge are the tree as it stood before the first head we
+	// accepted (nearest hash first), leaves every leaf hash since.
+	edgeSize uint64
+	edge     []Hash
+	leaves   []Hash
+
+	serial   uint64
+	places   Places
+	epochs   map[uint64]EpochKey
+	evidence []Evidence
+}
+
+// Evidence is two heads of one channel that contradict each other, in text
+// form: proof that somebody was shown a different history.
+type Evidence struct {
+	Ours   []byte `json:"ours"`
+	Theirs []byte `json:"theirs"`
+}
+
+// NewView starts from an invite: nothing is known yet but where to ask.
+func NewView(invite *Invite) *View {
+	return &View{invite: invite, roots: &Roots{ch: invite.Channel}, epochs: map[uint64]EpochKey{}}
+}
+
+// Channel is the channel's ID.
+func (v *View) Channel() ID { return v.invite.Channel }
+
+// Invite is what the view began with; don't change it.
+func (v *View) Invite() *Invite { return v.invite }
+
+// Roots is the chain of root notes held, of version 0 before the first.
+func (v *View) Roots() *Roots { return v.roots }
+
+// Head is the highest head held, nil before the first.
+func (v *View) Head() *Head { return v.head }
+
+// Size is the number of leaves of the head held, 0 before the first.
+func (v *View) Size() uint64 {
+	if v.head == nil {
+		return 0
+	}
+	return v.head.Size
+}
+
+// Evidence of forks, oldest first.
+func (v *View) Evidence() []Evidence { return v.evidence }
+
+// FirstTime reports whether nothing but the newest head is known, so that only
+// its inclusion, not its history, was checked.
+func (v *View) FirstTime() bool { return len(v.leaves) <= 1 }
+
+// EpochKey returns the key of an epoch, if a grant gave it.
+func (v *View) EpochKey(epoch uint64) (EpochKey, bool) {
+	k, ok := v.epochs[epoch]
+	return k, ok
+}
+
+// Places are the ways in, those of the newest grant before those of the invite.
+func (v *View) Places() Places {
+	p := Places{
+		Relays:   slices.Clone(v.places.Relays),
+		Zones:    slices.Clone(v.places.Zones),
+		Peers:    slices.Clone(v.places.Peers),
+		Gateways: slices.Clone(v.places.Gateways),
+	}
+	for _, r := range v.invite.Places.Relays {
+		if !slices.ContainsFunc(p.Relays, func(o Relay) bool { return o.Host == r.Host && o.Port == r.Port }) {
+			p.Relays = append(p.Relays, r)
+		}
+	}
+	p.Zones = appendNew(p.Zones, v.invite.Places.Zones)
+	p.Peers = appendNew(p.Peers, v.invite.Places.Peers)
+	p.Gateways = appendNew(p.Gateways, v.invite.Places.Gateways)
+	return p
+}
+
+func appendNew[T comparable](to, from []T) []T {
+	for _, x := range from {
+		if !slices.Contains(to, x) {
+			to = append(to, x)
+		}
+	}
+	return to
+}
+
+// ExtendRoots verifies and holds the next root note. A note of a version that
+// is held already is ignored.
+func (v *View) ExtendRoots(msg []byte) error {
+	n, _, err := parseRootNote(msg)
+	if err != nil {
+		return err
+	}
+	if n.Version <= v.roots.Version() {
+		return nil
+	}
+	next, err := v.roots.Extend(msg)
+	if err != nil {
+		return err
+	}
+	v.roots = next
+	return nil
+}
+
+// Check verifies a head against the root notes held; see Roots.Head.
+// ErrNewerRoots asks for the next root note.
+func (v *View) Check(raw []byte) (*Head, error) {
+	if v.roots.Version() == 0 {
+		return nil, ErrNewerRoots
+	}
+	return v.roots.Head(raw)
+}
+
+// Consider decides what a checked head means and holds it if it is Newer or a
+// Heartbeat. Time never refuses a head.
+func (v *View) Consider(h *Head) Verdict {
+	if h.Channel != v.Channel() {
+		return Stale
+	}
+	if v.head == nil {
+		v.edgeSize, v.edge = h.Edition, h.Path
+		v.leaves = []Hash{h.Leaf.Hash()}
+		v.head = h
+		return Newer
+	}
+	switch {
+	case h.Size > v.head.Size:
+		if h.Edition > v.head.Size {
+			return Provisional
+		}
+		if v.Fold(h, nil) != nil {
+			return Fork
+		}
+		return Newer
+	case h.Size == v.head.Size && h.Tree == v.head.Tree:
+		if !h.Time.After(v.head.Time) {
+			return Same
+		}
+		v.head = h
+		return Heartbeat
+	default:
+		ours, known := v.treeAt(h.Size)
+		if known && ours != h.Tree {
+			v.accuse(h)
+			return Fork
+		}
+		return Stale
+	}
+}
+
+// Fold holds a Provisional head once the leaf hashes of [Size, h.Edition) are
+// known (from the front page or the log layer). ErrFork if h does not continue
+// our history; nothing is changed then but the evidence.
+func (v *View) Fold(h *Head, between []Hash) error {
+	if v.head == nil || h.Size <= v.head.Size {
+		return fmt.Errorf("%w: nothing to fold", ErrHead)
+	}
+	if uint64(len(between)) != h.Edition-v.head.Size || len(between) > maxFold {
+		return fmt.Errorf("%w: %d leaves given for %d", ErrHead, len(between), h.Edition-v.head.Size)
+	}
+	grown := append(slices.Clone(v.leaves), between...)
+	grown = append(grown, h.Leaf.Hash())
+	r, err := rangeOf(v.edgeSize, v.edge)
+	if err != nil {
+		return err
+	}
+	for _, l := range grown {
+		appendHash(r, l)
+	}
+	if rootOf(r) != h.Tree {
+		v.accuse(h)
+		return ErrFork
+	}
+	v.leaves, v.head = grown, h
+	return nil
+}
+
+// treeAt is our tree hash at a smaller size; unknown before we joined.
+func (v *View) treeAt(size uint64) (Hash, bool) {
+	if size < v.edgeSize || size > v.edgeSize+uint64(len(v.leaves)) || size == 0 {
+		return Hash{}, false
+	}
+	r, err := rangeOf(v.edgeSize, v.edge)
+	if err != nil {
+		return Hash{}, false
+	}
+	for _, l := range v.leaves[:size-v.edgeSize] {
+		appendHash(r, l)
+	}
+	return rootOf(r), true
+}
+
+func rootOf(r *compact.Range) Hash {
+	root, err := r.GetRootHash(nil)
+	if err != nil || len(root) != len(Hash{}) {
+		return Hash{}
+	}
+	return Hash(root)
+}
+
+func (v *View) accuse(h *Head) {
+	e := Evidence{Ours: v.head.Text(), Theirs: h.Text()}
+	for _, old := range v.evidence {
+		if string(old.Theirs) == string(e.Theirs) {
+			return
+		}
+	}
+	if len(v.evidence) < maxEvidence {
+		v.evidence = append(v.evidence, e)
+	}
+}
+
+// SetGrant opens a grant file and takes what it gives. An older serial is
+// ignored; epoch keys once given are kept.
+func (v *View) SetGrant(file []byte) error {
+	if v.roots.Version() == 0 {
+		return ErrNewerRoots
+	}
+	g, err := v.roots.OpenGrant(file, v.invite.Seed)
+	if err != nil {
+		return err
+	}
+	if g.Serial < v.serial {
+		return nil
+	}
+	v.serial, v.places = g.Serial, g.Places
+	for _, e := range g.Epochs {
+		v.epochs[e.Number] = e.Key
+	}
+	return nil
+}
+
+// Now is the reader's best idea of the time: the clock, but never before the
+// newest time that was signed.
+func (v *View) Now(clock time.Time) time.Time {
+	if v.head != nil && clock.Before(v.head.Time) {
+		return v.head.Time
+	}
+	return clock
+}
+
+// viewJSON is the stored form. It is written sealed (mirror/library) and never
+// leaves the device.
+type viewJSON struct {
+	V        int                 `json:"v"`
+	Invite   string              `json:"invite"`
+	Roots    [][]byte            `json:"roots"`
+	Head     []byte              `json:"head,omitempty"`
+	EdgeSize uint64              `json:"edge_size"`
+	Edge     []byte              `json:"edge,omitempty"`
+	Leaves   []byte              `json:"leaves,omitempty"`
+	Serial   uint64              `json:"serial"`
+	Grant    string              `json:"grant"`
+	Epochs   map[uint64]EpochKey `json:"epochs"`
+	Evidence []Evidence          `json:"evidence,omitempty"`
+}
+
+// Marshal returns the view for storage.
+func (v *View) Marshal() ([]byte, error) {
+	g := Grant{Channel: v.Channel(), Serial: v.serial, Places: v.places}
+	j := viewJSON{
+		V: 1, Invite: v.invite.String(), Roots: v.roots.notes, EdgeSize: v.edgeSize,
+		Edge: joinHashes(v.edge), Leaves: joinHashes(v.leaves), Serial: v.serial,
+		Grant: string(g.text()), Epochs: maps.Clone(v.epochs), Evidence: v.evidence,
+	}
+	if v.head != nil {
+		j.Head = v.head.Text()
+	}
+	return json.Marshal(j)
+}
+
+// ParseView is the inverse of Marshal. What was signed is verified again.
+func ParseView(b []byte) (*View, error) {
+	var j viewJSON
+	if err := json.Unmarshal(b, &j); err != nil {
+		return nil, fmt.Errorf("stored view: %w", err)
+	}
+	if j.V != 1 {
+		return nil, fmt.Errorf("stored view: unknown version %d", j.V)
+	}
+	invite, err := ParseInvite(j.Invite)
+	if err != nil {
+		return nil, fmt.Errorf("stored view: %w", err)
+	}
+	g, err := parseGrant([]byte(j.Grant))
+	if err != nil {
+		return nil, fmt.Errorf("stored view: %w", err)
+	}
+	v := NewView(invite)
+	v.edgeSize, v.serial, v.places, v.evidence = j.EdgeSize, j.Serial, g.Places, j.Evidence
+	if j.Epochs != nil {
+		v.epochs = j.Epochs
+	}
+	if v.edge, err = splitHashes(j.Edge); err != nil {
+		return nil, err
+	}
+	if v.leaves, err = splitHashes(j.Leaves); err != nil {
+		return nil, err
+	}
+	if len(j.Roots) > 0 {
+		if v.roots, err = ParseRoots(invite.Channel, j.Roots); err != nil {
+			return nil, fmt.Errorf("stored view: %w", err)
+		}
+	}
+	if len(j.Head) > 0 {
+		h, err := parseHead(j.Head)
+		if err != nil {
+			return nil, fmt.Errorf("stored view: %w", err)
+		}
+		v.head = h
+		if tree, ok := v.treeAt(h.Size); !ok || tree != h.Tree {
+			return nil, errors.New("stored view: history and head don't agree")
+		}
+	}
+	return v, nil
+}
+
+func joinHashes(hs []Hash) []byte {
+	b := make([]byte, 0, len(hs)*len(Hash{}))
+	for _, h := range hs {
+		b = append(b, h[:]...)
+	}
+	return b
+}
+
+func splitHashes(b []byte) ([]Hash, error) {
+	if len(b)%len(Hash{}) != 0 {
+		return nil, errors.New("hashes cut short")
+	}
+	var hs []Hash
+	for c := range slices.Chunk(b, len(Hash{})) {
+		hs = append(hs, Hash(c))
+	}
+	return hs, nil
+}
+
+// SplitHashes reads hashes as the log layer and the front page hold them: 32
+// bytes each.
+func SplitHashes(b []byte) ([]Hash, error) { return splitHashes(b) }
+
+// JoinHashes is the inverse of SplitHashes.
+func JoinHashes(hs []Hash) []byte { return joinHashes(hs) }
