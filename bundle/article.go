@@ -1,4 +1,3 @@
-// Package bundle packs.
 package bundle
 
 import "time"
@@ -14,7 +13,7 @@ type Article struct {
 	Title string
 	// Lead is plain text, the first sentence or two; at most 1,000 bytes, may be empty.
 	Lead string
-	// Body is HTML of the safe subset (see SanitizeBody), at most 1 MiB. Images
+	// Body is HTML of the safe subset (see internal/safehtml), at most 1 MiB. Images
 	// stand in it as <img src="image:N" alt="…"> with N an index into Images.
 	Body string
 	// Lang is a BCP 47 tag; "und" if unknown.

@@ -55,3 +55,13 @@ func (id ID) RootLabel(version uint64) string {
 	h.Write(binary.BigEndian.AppendUint64(nil, version))
 	return lower32.EncodeToString(h.Sum(nil)[:16])
 }
+
+// MarshalText implements encoding.TextMarshaler, so that an ID in JSON or TOML
+// is its string.
+func (id ID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (id *ID) UnmarshalText(b []byte) (err error) {
+	*id, err = ParseID(string(b))
+	return err
+}

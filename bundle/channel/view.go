@@ -383,6 +383,9 @@ func ParseView(b []byte) (*View, error) {
 }
 
 func joinHashes(hs []Hash) []byte {
+	if len(hs) == 0 {
+		return nil
+	}
 	b := make([]byte, 0, len(hs)*len(Hash{}))
 	for _, h := range hs {
 		b = append(b, h[:]...)

@@ -1,0 +1,320 @@
+package bundle
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/ipfs/go-cid"
+
+	"tamizdat/bundle/channel"
+	"tamizdat/bundle/record"
+)
+
+// Limits of a front page and of an article, checked at packing and again at
+// opening.
+const (
+	maxFrontJSON = 4 << 20
+	maxEntries   = 2000
+	maxPast      = 2000
+	maxTitle     = 500
+	maxLead      = 1000
+	maxAlt       = 1000
+	maxBody      = 1 << 20
+	maxURL       = 2000
+	maxImages    = 100
+	maxImage     = 2 << 20
+	// maxLine bounds one line of the text layer: a body as JSON and its fields.
+	maxLine = 4 << 20
+	// FrontLeaves is how many of the log's last leaf hashes a front page holds.
+	FrontLeaves = 16
+)
+
+// ErrFront is wrapped by every refusal of a front page.
+var ErrFront = errors.New("front page refused")
+
+// Front is the front page as it stands with one edition: headlines and where
+// the rest lies.
+type Front struct {
+	V       int        `json:"v"`
+	Channel channel.ID `json:"channel"`
+	// Name is the channel's name, Langs its languages (BCP 47).
+	Name  string   `json:"name"`
+	Langs []string `json:"langs"`
+	// Edition is the one that holds this front page, Epoch its key's number.
+	Edition uint64    `json:"edition"`
+	Epoch   uint64    `json:"epoch"`
+	Date    time.Time `json:"date"`
+	// Articles are the headlines, newest first.
+	Articles []Entry `json:"articles"`
+	// Past are the older editions of the window that Articles lie in.
+	Past []Past `json:"past,omitempty"`
+	// Leaves are the log's leaf hashes max(0, Edition-16) … Edition-1, 32 bytes each.
+	Leaves []byte `json:"leaves,omitempty"`
+	// Text and Media describe this edition's layers, nil if it has none.
+	Text  *Layer `json:"text,omitempty"`
+	Media *Layer `json:"media,omitempty"`
+	// Log names the log layer's records, nil in edition 0.
+	Log *Names `json:"log,omitempty"`
+	// Gone are IDs of articles that readers must delete.
+	Gone []string `json:"gone,omitempty"`
+	// Replaces maps an article's ID to that of the one it takes the place of.
+	Replaces map[string]string `json:"replaces,omitempty"`
+}
+
+// Layer describes one layer of the edition of a front page.
+type Layer struct {
+	// Prologue is the age file's header and nonce (PrologueSize bytes): any
+	// chunk can be opened without the first block.
+	Prologue []byte `json:"prologue"`
+	// Names of the layer's DNS records; nil for media, which DNS never carries.
+	Names *Names `json:"dns,omitempty"`
+}
+
+// Names are record.Names as labels.
+type Names struct {
+	Large string `json:"l"`
+	Small string `json:"s"`
+}
+
+func namesOf(n record.Names) *Names {
+	return &Names{Large: n.Large.Label(), Small: n.Small.Label()}
+}
+
+// Record returns the names as they are asked for.
+func (n *Names) Record() (record.Names, error) {
+	large, err := record.ParseLabel(n.Large)
+	if err != nil {
+		return record.Names{}, err
+	}
+	small, err := record.ParseLabel(n.Small)
+	return record.Names{Large: large, Small: small}, err
+}
+
+// Entry is one headline.
+type Entry struct {
+	ID     string    `json:"id"`
+	Title  string    `json:"title"`
+	Lead   string    `json:"lead,omitempty"`
+	Lang   string    `json:"lang"`
+	Dir    string    `json:"dir"`
+	Date   time.Time `json:"date"`
+	Source string    `json:"source,omitempty"`
+	// Edition holds the article's text and images.
+	Edition uint64 `json:"ed"`
+	// Text is the article's frame in that edition's text layer.
+	Text Span `json:"text"`
+	// Images are its pictures' frames in that edition's media layer.
+	Images []ImageEntry `json:"images,omitempty"`
+}
+
+// ImageEntry is one picture of an Entry.
+type ImageEntry struct {
+	Type   string `json:"type"`
+	Width  int    `json:"w"`
+	Height int    `json:"h"`
+	Span   Span   `json:"span"`
+}
+
+// Span is a stretch of a layer's plaintext in bytes: one zstd frame.
+type Span struct {
+	Offset int64 `json:"o"`
+	Size   int64 `json:"n"`
+}
+
+func (s Span) check() error {
+	if s.Offset < 0 || s.Size <= 0 || s.Offset > MaxLayer || s.Size > MaxLayer {
+		return fmt.Errorf("%w: span out of range", ErrFront)
+	}
+	return nil
+}
+
+// Past is an older edition of the window.
+type Past struct {
+	Edition uint64 `json:"n"`
+	Epoch   uint64 `json:"epoch"`
+	Root    string `json:"root"`
+	// Text names the DNS records of its text layer, nil if it has none.
+	Text *Names `json:"text,omitempty"`
+}
+
+// Hashes are the log's leaf hashes that end before this edition, and the index
+// of the first one.
+func (f *Front) Hashes() (first uint64, hs []channel.Hash, err error) {
+	hs, err = channel.SplitHashes(f.Leaves)
+	if err != nil || uint64(len(hs)) > f.Edition {
+		return 0, nil, fmt.Errorf("%w: malformed leaves", ErrFront)
+	}
+	return f.Edition - uint64(len(hs)), hs, nil
+}
+
+// check holds a front page to its limits.
+func (f *Front) check() error {
+	bad := func(what string) error { return fmt.Errorf("%w: %s", ErrFront, what) }
+	switch {
+	case f.V != 1:
+		return bad("unknown version")
+	case !line(f.Name, 1, maxTitle):
+		return bad("malformed name")
+	case len(f.Articles) > maxEntries || len(f.Past) > maxPast || len(f.Gone) > maxEntries || len(f.Replaces) > maxEntries:
+		return bad("too many entries")
+	case len(f.Leaves) > FrontLeaves*len(channel.Hash{}):
+		return bad("too many leaves")
+	}
+	if _, _, err := f.Hashes(); err != nil {
+		return err
+	}
+	for _, l := range []*Layer{f.Text, f.Media} {
+		if l != nil && len(l.Prologue) != PrologueSize {
+			return bad("malformed layer")
+		}
+		if l != nil && l.Names != nil {
+			if _, err := l.Names.Record(); err != nil {
+				return bad("malformed names")
+			}
+		}
+	}
+	editions := map[uint64]bool{f.Edition: true}
+	for _, p := range f.Past {
+		c, err := cid.Decode(p.Root)
+		if err != nil || CheckCID(c) != nil || c.String() != p.Root || p.Edition >= f.Edition || editions[p.Edition] {
+			return bad("malformed older edition")
+		}
+		editions[p.Edition] = true
+	}
+	seen := map[string]bool{}
+	for i := range f.Articles {
+		e := &f.Articles[i]
+		if err := e.check(); err != nil {
+			return err
+		}
+		if !editions[e.Edition] || seen[e.ID] {
+			return bad("article listed twice or in an unknown edition")
+		}
+		seen[e.ID] = true
+	}
+	return nil
+}
+
+func (e *Entry) check() error {
+	if err := checkMeta(e.ID, e.Title, e.Lead, e.Lang, e.Dir, e.Source); err != nil {
+		return err
+	}
+	if len(e.Images) > maxImages {
+		return fmt.Errorf("%w: too many images", ErrFront)
+	}
+	for _, i := range e.Images {
+		if err := i.Span.check(); err != nil {
+			return err
+		}
+		if !imageType(i.Type) || i.Width <= 0 || i.Height <= 0 {
+			return fmt.Errorf("%w: malformed image", ErrFront)
+		}
+	}
+	return e.Text.check()
+}
+
+// checkMeta holds what a headline and an article have in common to its limits.
+func checkMeta(id, title, lead, lang, dir, source string) error {
+	bad := func(what string) error { return fmt.Errorf("%w: malformed %s", ErrFront, what) }
+	switch {
+	case !articleID(id):
+		return bad("article ID")
+	case !line(title, 1, maxTitle):
+		return bad("title")
+	case !line(lead, 0, maxLead):
+		return bad("lead")
+	case !languageTag(lang):
+		return bad("language tag")
+	case dir != "ltr" && dir != "rtl":
+		return bad("direction")
+	case len(source) > maxURL || source != "" && !strings.HasPrefix(source, "http://") && !strings.HasPrefix(source, "https://"):
+		return bad("source URL")
+	}
+	return nil
+}
+
+func articleID(s string) bool {
+	return len(s) == 16 && strings.Trim(s, "0123456789abcdef") == ""
+}
+
+// line reports whether s is one line of valid UTF-8 without control characters,
+// of low to high bytes.
+func line(s string, low, high int) bool {
+	return len(s) >= low && len(s) <= high && utf8.ValidString(s) &&
+		!strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\u2028' || r == '\u2029' })
+}
+
+func languageTag(s string) bool {
+	return len(s) >= 2 && len(s) <= 35 && s[0] != '-' && s[len(s)-1] != '-' &&
+		strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-") == ""
+}
+
+func imageType(s string) bool { return s == "image/webp" || s == "image/jpeg" }
+
+// OpenFront decrypts and reads the front page of an edition. file is the whole
+// front.age, already checked against its CID; decryption with the epoch's key
+// is what authenticates it otherwise. Errors wrap ErrLayer or ErrFront.
+func OpenFront(key channel.EpochKey, ch channel.ID, edition uint64, file []byte) (*Front, error) {
+	u, err := newUnsealer(file, Passphrase(key, ch, edition, LayerFront), int64(len(file)))
+	if err != nil {
+		return nil, err
+	}
+	var plain []byte
+	rest := file[PrologueSize:]
+	for i := range u.last + 1 {
+		n := min(len(rest), sealedChunk)
+		c, err := u.chunk(i, rest[:n])
+		if err != nil {
+			return nil, err
+		}
+		plain, rest = append(plain, c...), rest[n:]
+	}
+	n, err := frameSize(plain)
+	if err != nil {
+		return nil, err
+	}
+	if err := unpadded(plain[n:]); err != nil {
+		return nil, err
+	}
+	text, err := decompress(plain[:n], maxFrontJSON)
+	if err != nil {
+		return nil, err
+	}
+	f := &Front{}
+	if err := unmarshal(text, f); err != nil {
+		return nil, fmt.Errorf("%w: not JSON of this version", ErrFront)
+	}
+	if f.Channel != ch || f.Edition != edition {
+		return nil, fmt.Errorf("%w: made for another edition", ErrFront)
+	}
+	return f, f.check()
+}
+
+// unmarshal reads one JSON value. Unknown keys are ignored, so that a later
+// version can add some.
+func unmarshal(b []byte, to any) error {
+	d := json.NewDecoder(bytes.NewReader(b))
+	if err := d.Decode(to); err != nil {
+		return err
+	}
+	if d.More() {
+		return errors.New("more than one value")
+	}
+	return nil
+}
+
+// marshal writes compact JSON without escaping <, > and &.
+func marshal(v any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+}

@@ -1,0 +1,429 @@
+package bundle
+
+import (
+	"archive/tar"
+	"bytes"
+	"cmp"
+	"crypto/rand"
+	"encoding/base64"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/transparency-dev/merkle/compact"
+	"github.com/transparency-dev/merkle/rfc6962"
+
+	"tamizdat/bundle/channel"
+	"tamizdat/bundle/record"
+	"tamizdat/internal/safehtml"
+)
+
+// Input is what one packing starts from.
+type Input struct {
+	Channel channel.ID
+	Name    string
+	Langs   []string
+	// Edition is the number of the edition to be made: the log's next index.
+	Edition     uint64
+	Epoch       uint64
+	Key         channel.EpochKey
+	RootVersion uint64
+	Date        time.Time
+	// Articles are the new and corrected ones.
+	Articles []Article
+	// Previous is the front page so far and PreviousLeaf its edition's leaf; both
+	// nil in edition 0.
+	Previous     *Front
+	PreviousLeaf *channel.Leaf
+	// Keep is how many headlines the front page holds; 0 means 60.
+	Keep int
+	// Window is how far back headlines reach; 0 means seven days.
+	Window time.Duration
+	// Gone are IDs of articles taken back, Replaces as in Front.
+	Gone     []string
+	Replaces map[string]string
+	// Leaves are the log's leaf hashes 0 … Edition-1.
+	Leaves []channel.Hash
+	// RootNotes are the signed root notes in version order, Grants the grant
+	// files by name.
+	RootNotes [][]byte
+	Grants    map[string][]byte
+}
+
+const (
+	defaultKeep   = 60
+	defaultWindow = 7 * 24 * time.Hour
+)
+
+// Packed is a finished edition, not yet signed.
+type Packed struct {
+	// Leaf is what the log takes up and the head states.
+	Leaf  channel.Leaf
+	Front *Front
+	// Blocks are the edition's blocks, depth first from its directory, with the
+	// front page's first: each one once.
+	Blocks []Block
+	// Sizes are the layers' file sizes in bytes.
+	Sizes map[string]int64
+}
+
+// textLine is one line of the text layer. The salt keeps a later proof that one
+// article was in an edition from saying anything about the others.
+type textLine struct {
+	V      int         `json:"v"`
+	Salt   string      `json:"salt"`
+	ID     string      `json:"id"`
+	Title  string      `json:"title"`
+	Lead   string      `json:"lead,omitempty"`
+	Body   string      `json:"body"`
+	Lang   string      `json:"lang"`
+	Dir    string      `json:"dir"`
+	Date   time.Time   `json:"date"`
+	Source string      `json:"source,omitempty"`
+	Images []textImage `json:"images,omitempty"`
+}
+
+type textImage struct {
+	Name   string `json:"name"`
+	Type   string `json:"type"`
+	Alt    string `json:"alt,omitempty"`
+	Width  int    `json:"w"`
+	Height int    `json:"h"`
+}
+
+// Pack makes an edition: bytes in, blocks out. The order of making is media,
+// text, front, directory, leaf, so that nothing holds a hash of a later thing.
+// Bodies are sanitised; an article past the limits is an error.
+func Pack(in Input) (*Packed, error) {
+	if len(in.Leaves) != int(in.Edition) {
+		return nil, fmt.Errorf("edition %d with a log of %d leaves", in.Edition, len(in.Leaves))
+	}
+	p := &packer{in: in, layers: map[string]*file{}}
+	p.in.Date = in.Date.UTC().Truncate(time.Second)
+	if err := p.media(); err != nil {
+		return nil, err
+	}
+	if err := p.text(); err != nil {
+		return nil, err
+	}
+	if err := p.log(); err != nil {
+		return nil, err
+	}
+	if err := p.frontPage(); err != nil {
+		return nil, err
+	}
+	return p.directory()
+}
+
+type packer struct {
+	in      Input
+	layers  map[string]*file
+	entries []Entry
+	front   *Front
+	content channel.Hash
+}
+
+// sealLayer pads, encrypts and cuts one layer.
+func (p *packer) sealLayer(layer string, plain []byte) error {
+	sealed, err := seal(pad(plain, layer), Passphrase(p.in.Key, p.in.Channel, p.in.Edition, layer))
+	if err != nil {
+		return err
+	}
+	if len(sealed) > MaxLayer {
+		return fmt.Errorf("layer %s too large: %d bytes instead of at most %d", layer, len(sealed), MaxLayer)
+	}
+	p.layers[layer], err = buildFile(sealed, firstBlock, sealedChunk)
+	return err
+}
+
+// media writes a tar of all images, one zstd frame a member, and notes where
+// each lies.
+func (p *packer) media() error {
+	var layer []byte
+	for _, a := range p.in.Articles {
+		e := Entry{
+			ID: a.ID, Title: a.Title, Lead: a.Lead, Lang: a.Lang, Dir: a.Dir,
+			Date: a.Date.UTC().Truncate(time.Second), Source: a.Source, Edition: p.in.Edition,
+		}
+		for i, img := range a.Images {
+			if len(img.Data) == 0 || len(img.Data) > maxImage || !line(img.Alt, 0, maxAlt) {
+				return fmt.Errorf("article %s: image %d past the limits", a.ID, i)
+			}
+			member, err := tarMember(imageName(a.ID, i, img.Type), img.Data, p.in.Date)
+			if err != nil {
+				return err
+			}
+			frame := compress(member)
+			e.Images = append(e.Images, ImageEntry{
+				Type: img.Type, Width: img.Width, Height: img.Height,
+				Span: Span{int64(len(layer)), int64(len(frame))},
+			})
+			layer = append(layer, frame...)
+		}
+		p.entries = append(p.entries, e)
+	}
+	if layer == nil {
+		return nil
+	}
+	layer = append(layer, compress(make([]byte, 1024))...) // tar's end of archive
+	return p.sealLayer(LayerMedia, layer)
+}
+
+func imageName(id string, i int, kind string) string {
+	ext := map[string]string{"image/webp": "webp", "image/jpeg": "jpg"}[kind]
+	return fmt.Sprintf("%s-%d.%s", id, i, ext)
+}
+
+// tarMember is one file as it stands in a tar archive: header, bytes, padding.
+func tarMember(name string, data []byte, at time.Time) ([]byte, error) {
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	if err := w.WriteHeader(&tar.Header{Name: name, Size: int64(len(data)), Mode: 0o644, ModTime: at, Format: tar.FormatUSTAR}); err != nil {
+		return nil, err
+	}
+	if _, err := w.Write(data); err != nil {
+		return nil, err
+	}
+	if err := w.Flush(); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
+}
+
+// text writes one JSON line an article, each a zstd frame.
+func (p *packer) text() error {
+	var layer []byte
+	tree := (&compact.RangeFactory{Hash: rfc6962.DefaultHasher.HashChildren}).NewEmptyRange(0)
+	for i, a := range p.in.Articles {
+		salt := make([]byte, 16)
+		rand.Read(salt)
+		t := textLine{
+			V: 1, Salt: base64.StdEncoding.EncodeToString(salt), ID: a.ID, Title: a.Title, Lead: a.Lead,
+			Body: safehtml.Sanitize(a.Body), Lang: a.Lang, Dir: a.Dir,
+			Date: p.entries[i].Date, Source: a.Source,
+		}
+		if len(t.Body) > maxBody {
+			return fmt.Errorf("article %s: body of %d bytes instead of at most %d", a.ID, len(t.Body), maxBody)
+		}
+		for j, img := range a.Images {
+			t.Images = append(t.Images, textImage{imageName(a.ID, j, img.Type), img.Type, img.Alt, img.Width, img.Height})
+		}
+		b, err := marshal(t)
+		if err != nil {
+			return err
+		}
+		if err := tree.Append(rfc6962.DefaultHasher.HashLeaf(b), nil); err != nil {
+			return err
+		}
+		frame := compress(append(b, '\n'))
+		p.entries[i].Text = Span{int64(len(layer)), int64(len(frame))}
+		if err := p.entries[i].check(); err != nil {
+			return fmt.Errorf("article %s: %w", a.ID, err)
+		}
+		layer = append(layer, frame...)
+	}
+	if layer == nil {
+		p.content = channel.Hash(rfc6962.DefaultHasher.EmptyRoot())
+		return nil
+	}
+	root, err := tree.GetRootHash(nil)
+	if err != nil {
+		return err
+	}
+	p.content = channel.Hash(root)
+	return p.sealLayer(LayerText, layer)
+}
+
+// logChunk is the block size of the log layer: full blocks repeat from edition
+// to edition.
+const logChunk = 64 << 10
+
+func (p *packer) log() (err error) {
+	if p.in.Edition == 0 {
+		return nil
+	}
+	p.layers[LayerLog], err = buildFile(channel.JoinHashes(p.in.Leaves), logChunk, logChunk)
+	return err
+}
+
+// frontPage joins new headlines with those of the window.
+func (p *packer) frontPage() error {
+	in := p.in
+	f := &Front{
+		V: 1, Channel: in.Channel, Name: in.Name, Langs: in.Langs, Edition: in.Edition, Epoch: in.Epoch,
+		Date: in.Date, Gone: in.Gone, Replaces: in.Replaces, Articles: p.entries,
+		Leaves: channel.JoinHashes(in.Leaves[max(0, len(in.Leaves)-FrontLeaves):]),
+	}
+	if f.Langs == nil {
+		f.Langs = []string{}
+	}
+	out := map[string]bool{}
+	for _, e := range f.Articles {
+		out[e.ID] = true
+	}
+	for _, id := range in.Gone {
+		out[id] = true
+	}
+	for _, old := range in.Replaces {
+		out[old] = true
+	}
+	if in.Previous != nil {
+		since := in.Date.Add(-cmp.Or(in.Window, defaultWindow))
+		for _, e := range in.Previous.Articles {
+			if !out[e.ID] && !e.Date.Before(since) {
+				f.Articles = append(f.Articles, e)
+			}
+		}
+	}
+	slices.SortStableFunc(f.Articles, func(a, b Entry) int { return b.Date.Compare(a.Date) })
+	f.Articles = f.Articles[:min(len(f.Articles), cmp.Or(in.Keep, defaultKeep))]
+	if f.Articles == nil {
+		f.Articles = []Entry{}
+	}
+	p.pastEditions(f)
+	for _, l := range []struct {
+		layer string
+		to    **Layer
+	}{{LayerText, &f.Text}, {LayerMedia, &f.Media}} {
+		if file := p.layers[l.layer]; file != nil {
+			*l.to = &Layer{Prologue: slices.Clone(file.prologue())}
+		}
+	}
+	if f.Text != nil {
+		f.Text.Names = namesOf(p.layers[LayerText].records())
+	}
+	if l := p.layers[LayerLog]; l != nil {
+		f.Log = namesOf(l.records())
+	}
+	if err := f.check(); err != nil {
+		return err
+	}
+	b, err := marshal(f)
+	if err != nil {
+		return err
+	}
+	p.front = f
+	return p.sealLayer(LayerFront, compress(b))
+}
+
+// pastEditions keeps the older editions that some headline still lies in.
+func (p *packer) pastEditions(f *Front) {
+	prev := p.in.Previous
+	if prev == nil {
+		return
+	}
+	used := map[uint64]bool{}
+	for _, e := range f.Articles {
+		used[e.Edition] = true
+	}
+	known := slices.Clone(prev.Past)
+	if l := p.in.PreviousLeaf; l != nil {
+		last := Past{Edition: l.Edition, Epoch: l.Epoch, Root: l.Root.String()}
+		if prev.Text != nil {
+			last.Text = prev.Text.Names
+		}
+		known = append(known, last)
+	}
+	for _, e := range known {
+		if used[e.Edition] {
+			f.Past = append(f.Past, e)
+		}
+	}
+}
+
+// prologue is the age header and nonce at the start of a layer's file.
+func (f *file) prologue() []byte {
+	for _, b := range f.blocks {
+		if b.CID.Prefix().Codec != nodeBuilder.Codec {
+			return b.Data[:PrologueSize]
+		}
+	}
+	return nil
+}
+
+// records are the DNS names of a layer: its node, if it has one, then its
+// blocks in order, each a piece.
+func (f *file) records() record.Names { return record.NamesOf(f.pieces()...) }
+
+func (f *file) pieces() [][]byte {
+	out := make([][]byte, len(f.blocks))
+	for i, b := range f.blocks {
+		out[i] = b.Data
+	}
+	return out
+}
+
+// directory makes the folder and the leaf, and puts all blocks in order.
+func (p *packer) directory() (*Packed, error) {
+	out := &Packed{Front: p.front, Sizes: map[string]int64{}}
+	var entries []folderEntry
+	var rest []*file
+	add := func(name string, f *file) {
+		entries = append(entries, folderEntry{name, f.root, f.tsize})
+		rest = append(rest, f)
+	}
+	for _, layer := range []string{LayerFront, LayerText, LayerMedia, LayerLog} {
+		if f := p.layers[layer]; f != nil {
+			add(fileName(layer), f)
+			out.Sizes[layer] = f.size
+		}
+	}
+	notes := map[string][]byte{}
+	for i, n := range p.in.RootNotes {
+		notes[strconv.Itoa(i+1)] = n
+	}
+	for _, folder := range []struct {
+		name  string
+		files map[string][]byte
+	}{{LayerRoot, notes}, {LayerGrants, p.in.Grants}} {
+		if len(folder.files) == 0 {
+			continue
+		}
+		f, err := folderOf(folder.files)
+		if err != nil {
+			return nil, err
+		}
+		add(folder.name, f)
+		for _, b := range folder.files {
+			out.Sizes[folder.name] += int64(len(b))
+		}
+	}
+	dir, err := buildFolder(entries)
+	if err != nil {
+		return nil, err
+	}
+	seen := map[string]bool{}
+	for _, f := range append([]*file{dir}, rest...) {
+		for _, b := range f.blocks {
+			if !seen[b.CID.KeyString()] {
+				seen[b.CID.KeyString()] = true
+				out.Blocks = append(out.Blocks, b)
+			}
+		}
+	}
+	pieces := append([][]byte{dir.blocks[0].Data}, p.layers[LayerFront].pieces()...)
+	out.Leaf = channel.Leaf{
+		Channel: p.in.Channel, Edition: p.in.Edition, Epoch: p.in.Epoch, RootVersion: p.in.RootVersion,
+		Root: dir.root, Front: record.NamesOf(pieces...), Content: p.content, Date: p.in.Date,
+	}
+	return out, nil
+}
+
+// folderOf makes a folder of small files, each one raw block.
+func folderOf(files map[string][]byte) (*file, error) {
+	var entries []folderEntry
+	var blocks []Block
+	for name, data := range files {
+		c := RawCID(data)
+		entries = append(entries, folderEntry{name, c, uint64(len(data))})
+		blocks = append(blocks, Block{c, data})
+	}
+	slices.SortFunc(blocks, func(a, b Block) int { return bytes.Compare(a.CID.Bytes(), b.CID.Bytes()) })
+	f, err := buildFolder(entries)
+	if err != nil {
+		return nil, err
+	}
+	f.blocks = append(f.blocks, blocks...)
+	return f, nil
+}

@@ -1,0 +1,306 @@
+package bundle
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/ipfs/go-cid"
+
+	"tamizdat/bundle/channel"
+)
+
+// noise is incompressible: it stands for pictures.
+func noise(seed uint64, n int) []byte {
+	b := make([]byte, n)
+	r := rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8)})
+	r.Read(b)
+	return b
+}
+
+func article(i int, images ...int) Article {
+	a := Article{
+		ID: fmt.Sprintf("%016x", i), Title: fmt.Sprintf("Заголовок %d", i), Lead: "Коротко о главном.",
+		Body: fmt.Sprintf("<p>Текст статьи %d.</p><p>%s</p>", i, strings.Repeat("слово ", 200+i)),
+		Lang: "ru", Dir: "ltr", Date: time.Unix(1_700_000_000+int64(i)*60, 0).UTC(), Source: "https://news.example/a",
+	}
+	for j, n := range images {
+		a.Images = append(a.Images, Image{Type: "image/webp", Alt: "фото", Width: 640, Height: 480, Data: noise(uint64(i*100+j), n)})
+	}
+	return a
+}
+
+func input(articles ...Article) Input {
+	return Input{
+		Channel: channel.ID{7}, Name: "Radio", Langs: []string{"ru"}, Key: channel.EpochKey{9}, RootVersion: 1,
+		Date: time.Unix(1_700_100_000, 0), Articles: articles,
+		RootNotes: [][]byte{[]byte("a root note")}, Grants: map[string][]byte{"abc": noise(1, 4096), "abd": noise(2, 4096)},
+	}
+}
+
+// held is a block store that can lose blocks.
+type held map[cid.Cid][]byte
+
+func (h held) get(c cid.Cid) ([]byte, error) {
+	b, ok := h[c]
+	if !ok {
+		return nil, ErrMissing
+	}
+	return b, nil
+}
+
+func blocksOf(p *Packed) held {
+	h := held{}
+	for _, b := range p.Blocks {
+		h[b.CID] = b.Data
+	}
+	return h
+}
+
+func volume(in Input, p *Packed, h held) *Volume {
+	return &Volume{Channel: in.Channel, Edition: in.Edition, Root: p.Leaf.Root, Key: in.Key, Get: h.get}
+}
+
+func TestPackAndRead(t *testing.T) {
+	in := input(article(1), article(2, 90_000, 200_000), article(3, 10))
+	p, err := Pack(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range p.Blocks {
+		if err := CheckBlock(b.CID, b.Data); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Children(b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if size := p.Sizes[LayerFront]; size != 4096 {
+		t.Errorf("small front of %d bytes", size)
+	}
+	v := volume(in, p, blocksOf(p))
+	f, err := v.Front()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(p.Front, f); diff != "" {
+		t.Error(diff)
+	}
+	if f.Articles[0].ID != article(3).ID {
+		t.Error("headlines are not newest first")
+	}
+	for i := range f.Articles {
+		e := &f.Articles[i]
+		var want Article
+		for _, a := range in.Articles {
+			if a.ID == e.ID {
+				want = a
+			}
+		}
+		got, err := v.Article(e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range got.Images {
+			img, err := v.Image(e, i)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got.Images[i].Data = img.Data
+		}
+		if diff := cmp.Diff(want, *got); diff != "" {
+			t.Error(diff)
+		}
+	}
+}
+
+// TestMissingBlocks fetches an article the way the engine does: ask, fetch what
+// is named, ask again.
+func TestMissingBlocks(t *testing.T) {
+	in := input()
+	for i := range 300 {
+		a := article(i)
+		a.Body = fmt.Sprintf("<p>%x</p>", noise(uint64(i), 2000))
+		in.Articles = append(in.Articles, a)
+	}
+	in.Keep = 300
+	p, err := Pack(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.Sizes[LayerText] < 5*MaxBlock {
+		t.Fatalf("text layer of %d bytes: the test wants several blocks", p.Sizes[LayerText])
+	}
+	for _, prologue := range []bool{false, true} {
+		all, some := blocksOf(p), held{}
+		v := volume(in, p, some)
+		e := &p.Front.Articles[10]
+		if prologue {
+			v.Prologues = map[string][]byte{LayerText: p.Front.Text.Prologue}
+		}
+		var got *Article
+		var err error
+		rounds := 0
+		for ; rounds < 5; rounds++ {
+			got, err = v.Article(e)
+			var m *MissingError
+			if !errors.As(err, &m) {
+				break
+			}
+			for _, w := range m.Wants {
+				if some[w.CID] != nil {
+					t.Fatal("asked for a block that is held")
+				}
+				if w.Size != 0 && w.Size != len(all[w.CID]) {
+					t.Errorf("want of %d bytes for a block of %d", w.Size, len(all[w.CID]))
+				}
+				some[w.CID] = all[w.CID]
+			}
+		}
+		if err != nil || rounds != 3 {
+			t.Fatalf("prologue %v: %d rounds, %v", prologue, rounds, err)
+		}
+		if len(got.Body) < 4000 {
+			t.Error("article lost its body")
+		}
+	}
+}
+
+func TestSecondEdition(t *testing.T) {
+	in := input(article(1), article(2))
+	first, err := Pack(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := input(article(3))
+	corrected := article(2)
+	corrected.Title = "Исправлено"
+	next.Articles = append(next.Articles, corrected)
+	next.Edition, next.Previous, next.PreviousLeaf = 1, first.Front, &first.Leaf
+	next.Leaves = []channel.Hash{first.Leaf.Hash()}
+	second, err := Pack(next)
+	if err != nil {
+		t.Fatal(err)
+	}
+	byID := map[string]Entry{}
+	for _, e := range second.Front.Articles {
+		byID[e.ID] = e
+	}
+	if len(byID) != 3 || byID[article(1).ID].Edition != 0 || byID[corrected.ID].Title != "Исправлено" || byID[corrected.ID].Edition != 1 {
+		t.Errorf("front page: %+v", byID)
+	}
+	if len(second.Front.Past) != 1 || second.Front.Past[0].Root != first.Leaf.Root.String() {
+		t.Errorf("past: %+v", second.Front.Past)
+	}
+	hs, err := volume(next, second, blocksOf(second)).Hashes(0)
+	if err != nil || len(hs) != 1 || hs[0] != first.Leaf.Hash() {
+		t.Errorf("log: %v, %v", hs, err)
+	}
+}
+
+// TestForgeries: a wrong key, a layer swapped between editions, and every
+// single flipped byte of a front page are refused.
+func TestForgeries(t *testing.T) {
+	in := input(article(1))
+	p, err := Pack(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file []byte
+	for _, b := range p.Blocks {
+		if len(b.Data) == 4096 && bytes.HasPrefix(b.Data, []byte("age-")) {
+			file = b.Data
+		}
+	}
+	if _, err := OpenFront(in.Key, in.Channel, 0, file); err != nil {
+		t.Fatal(err)
+	}
+	for name, try := range map[string]func() error{
+		"wrong key":       func() error { _, err := OpenFront(channel.EpochKey{1}, in.Channel, 0, file); return err },
+		"other channel":   func() error { _, err := OpenFront(in.Key, channel.ID{8}, 0, file); return err },
+		"other edition":   func() error { _, err := OpenFront(in.Key, in.Channel, 1, file); return err },
+		"cut at a chunk":  func() error { _, err := OpenFront(in.Key, in.Channel, 0, file[:PrologueSize]); return err },
+		"cut by one byte": func() error { _, err := OpenFront(in.Key, in.Channel, 0, file[:len(file)-1]); return err },
+		"one byte more":   func() error { _, err := OpenFront(in.Key, in.Channel, 0, append(bytes.Clone(file), 0)); return err },
+		"empty":           func() error { _, err := OpenFront(in.Key, in.Channel, 0, nil); return err },
+	} {
+		if err := try(); !errors.Is(err, ErrLayer) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for i := range file {
+		bad := bytes.Clone(file)
+		bad[i] ^= 1
+		if _, err := OpenFront(in.Key, in.Channel, 0, bad); err == nil {
+			t.Fatalf("byte %d flipped: accepted", i)
+		}
+	}
+}
+
+func TestHeaderGate(t *testing.T) {
+	sealed, err := seal([]byte("text"), "passphrase")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !plainHeader(sealed[:HeaderSize]) {
+		t.Fatalf("our own header is refused: %q", sealed[:HeaderSize])
+	}
+	costly := bytes.Replace(sealed, []byte(" 1\n"), []byte(" 9\n"), 1)
+	if _, err := newUnsealer(costly, "passphrase", int64(len(costly))); !errors.Is(err, ErrLayer) {
+		t.Errorf("work factor 9: %v", err)
+	}
+}
+
+func TestPadding(t *testing.T) {
+	for _, layer := range []string{LayerFront, LayerText} {
+		for n := 1; n < 40_000; n += 7 {
+			b := pad(make([]byte, n), layer)
+			if gap := len(b) - n; gap != 0 && unpadded(b[n:]) != nil {
+				t.Fatalf("%s of %d bytes: padding is not readable", layer, n)
+			}
+			if want := paddedSize(len(b), layer); want != len(b) {
+				t.Fatalf("%s of %d bytes: padded to %d, which is no size of the scheme", layer, n, len(b))
+			}
+		}
+	}
+	bad := pad(make([]byte, 100), LayerFront)
+	bad[len(bad)-1] = 1
+	if unpadded(bad[100:]) == nil {
+		t.Error("padding that is not zero accepted")
+	}
+}
+
+func TestDecompressionBomb(t *testing.T) {
+	bomb := compress(make([]byte, 64<<20))
+	if _, err := decompress(bomb, 1<<20); !errors.Is(err, ErrLayer) {
+		t.Errorf("64 MiB from %d bytes: %v", len(bomb), err)
+	}
+	if _, err := decompress(append(compress([]byte("a")), 'x'), 100); !errors.Is(err, ErrLayer) {
+		t.Errorf("bytes after the frame: %v", err)
+	}
+}
+
+func TestPackRefuses(t *testing.T) {
+	for name, change := range map[string]func(*Article){
+		"empty title":   func(a *Article) { a.Title = "" },
+		"newline":       func(a *Article) { a.Title = "a\nb" },
+		"long title":    func(a *Article) { a.Title = strings.Repeat("я", 300) },
+		"bad ID":        func(a *Article) { a.ID = "../../../../etc/" },
+		"bad direction": func(a *Article) { a.Dir = "up" },
+		"bad language":  func(a *Article) { a.Lang = "ru\"" },
+		"script URL":    func(a *Article) { a.Source = "javascript:alert(1)" },
+		"huge image":    func(a *Article) { a.Images = []Image{{Type: "image/webp", Width: 1, Height: 1, Data: make([]byte, maxImage+1)}} },
+		"SVG":           func(a *Article) { a.Images = []Image{{Type: "image/svg+xml", Width: 1, Height: 1, Data: []byte("<svg/>")}} },
+	} {
+		a := article(1)
+		change(&a)
+		if _, err := Pack(input(a)); err == nil {
+			t.Errorf("%s: packed", name)
+		}
+	}
+}

@@ -1,0 +1,345 @@
+package bundle
+
+import (
+	"archive/tar"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/ipfs/go-cid"
+
+	"tamizdat/bundle/channel"
+	"tamizdat/internal/safehtml"
+)
+
+// Volume reads an edition's layers from blocks that somebody holds. Whatever
+// needs a block that isn't there fails with a *MissingError that names it, so
+// that a caller fetches and asks again; three rounds at most lead from nothing
+// to any article (directory, node, chunks).
+type Volume struct {
+	Channel channel.ID
+	Edition uint64
+	// Root is the edition's directory, from a verified leaf or front page.
+	Root cid.Cid
+	Key  channel.EpochKey
+	// Prologues are layers' headers and nonces, if a front page gave them.
+	Prologues map[string][]byte
+	// Get returns the block that c names, or an error wrapping ErrMissing. It
+	// must return nothing whose hash was not checked.
+	Get func(c cid.Cid) ([]byte, error)
+}
+
+// ErrMissing is what Volume.Get returns for a block that isn't held.
+var ErrMissing = errors.New("block not held")
+
+// MissingError lists blocks that are needed and not held.
+type MissingError struct{ Wants []Want }
+
+func (e *MissingError) Error() string {
+	return fmt.Sprintf("%d blocks of the edition are not here yet", len(e.Wants))
+}
+
+// Unwrap makes errors.Is(err, ErrMissing) true.
+func (e *MissingError) Unwrap() error { return ErrMissing }
+
+// get returns one block or a *MissingError for it.
+func (v *Volume) get(w Want) ([]byte, error) {
+	b, err := v.Get(w.CID)
+	if errors.Is(err, ErrMissing) {
+		return nil, &MissingError{[]Want{w}}
+	}
+	return b, err
+}
+
+// Directory returns the edition's folder.
+func (v *Volume) Directory() (*Directory, error) {
+	b, err := v.get(Want{CID: v.Root, Layer: LayerDirectory, Node: true})
+	if err != nil {
+		return nil, err
+	}
+	return ParseDirectory(v.Root, b)
+}
+
+// Layer lists the blocks of a layer's file in order, without nodes. ok is false
+// if the edition has no such layer.
+func (v *Volume) Layer(layer string) (leaves []Want, ok bool, err error) {
+	d, err := v.Directory()
+	if err != nil {
+		return nil, false, err
+	}
+	root, ok := d.Layers[layer]
+	if !ok {
+		return nil, false, nil
+	}
+	leaves, err = v.leaves(Want{CID: root, Layer: layer}, nil)
+	return leaves, true, err
+}
+
+// maxDepth bounds nodes below nodes: 174² blocks of 64 KiB are over MaxLayer.
+const maxDepth = 3
+
+func (v *Volume) leaves(w Want, to []Want) ([]Want, error) {
+	return v.descend(w, to, 0)
+}
+
+func (v *Volume) descend(w Want, to []Want, depth int) ([]Want, error) {
+	if w.CID.Prefix().Codec == cid.Raw {
+		return append(to, w), nil
+	}
+	if depth == maxDepth {
+		return nil, fmt.Errorf("%w: file too deep", ErrBlock)
+	}
+	b, err := v.get(Want{CID: w.CID, Layer: w.Layer, Node: true, Offset: w.Offset})
+	if err != nil {
+		return nil, err
+	}
+	links, err := ParseFile(w.CID, b, w.Offset)
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range links {
+		next := Want{CID: l.CID, Layer: w.Layer, Offset: l.Offset, Size: int(l.Size)}
+		if to, err = v.descend(next, to, depth+1); err != nil {
+			return nil, err
+		}
+	}
+	return to, nil
+}
+
+// Missing lists the blocks of the layer that are not held, or *MissingError for
+// what must be fetched before they can be listed.
+func (v *Volume) Missing(layer string) ([]Want, error) {
+	leaves, _, err := v.Layer(layer)
+	if err != nil {
+		return nil, err
+	}
+	var out []Want
+	for _, w := range leaves {
+		if _, err := v.get(w); errors.As(err, new(*MissingError)) {
+			out = append(out, w)
+		} else if err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// Front opens the edition's front page.
+func (v *Volume) Front() (*Front, error) {
+	leaves, _, err := v.Layer(LayerFront)
+	if err != nil {
+		return nil, err
+	}
+	file, err := v.join(leaves)
+	if err != nil {
+		return nil, err
+	}
+	return OpenFront(v.Key, v.Channel, v.Edition, file)
+}
+
+// maxFrontFile bounds what Front reads: a front page is small.
+const maxFrontFile = 4 << 20
+
+func (v *Volume) join(leaves []Want) ([]byte, error) {
+	var file []byte
+	missing := &MissingError{}
+	for _, w := range leaves {
+		b, err := v.get(w)
+		var m *MissingError
+		switch {
+		case errors.As(err, &m):
+			missing.Wants = append(missing.Wants, m.Wants...)
+		case err != nil:
+			return nil, err
+		case len(file)+len(b) > maxFrontFile:
+			return nil, fmt.Errorf("%w: front page too large", ErrLayer)
+		default:
+			file = append(file, b...)
+		}
+	}
+	if len(missing.Wants) > 0 {
+		return nil, missing
+	}
+	return file, nil
+}
+
+// Hashes reads the log layer: the leaf hashes from index first on.
+func (v *Volume) Hashes(first uint64) ([]channel.Hash, error) {
+	leaves, ok, err := v.Layer(LayerLog)
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, nil
+	}
+	from := int64(first) * int64(len(channel.Hash{}))
+	var keep []Want
+	for _, w := range leaves {
+		if len(leaves) == 1 || w.Offset+int64(w.Size) > from {
+			keep = append(keep, w)
+		}
+	}
+	b, err := v.join(keep)
+	if err != nil || len(keep) == 0 {
+		return nil, err
+	}
+	skip := from - keep[0].Offset
+	if skip > int64(len(b)) {
+		return nil, nil
+	}
+	return channel.SplitHashes(b[skip:])
+}
+
+// read decrypts one span of a layer's plaintext.
+func (v *Volume) read(layer string, s Span) ([]byte, error) {
+	if err := s.check(); err != nil {
+		return nil, err
+	}
+	leaves, ok, err := v.Layer(layer)
+	if err != nil {
+		return nil, err
+	}
+	if !ok || len(leaves) == 0 {
+		return nil, fmt.Errorf("%w: the edition has no %s", ErrFront, layer)
+	}
+	first, last := s.Offset/chunkSize, (s.Offset+s.Size-1)/chunkSize
+	if last >= int64(len(leaves)) {
+		return nil, fmt.Errorf("%w: span past the layer's end", ErrFront)
+	}
+	prologue, have := v.Prologues[layer]
+	missing := &MissingError{}
+	chunks := make([][]byte, last-first+1)
+	fetch := func(i int64) ([]byte, error) {
+		b, err := v.get(leaves[i])
+		var m *MissingError
+		if errors.As(err, &m) {
+			missing.Wants = append(missing.Wants, m.Wants...)
+			return nil, nil
+		}
+		return b, err
+	}
+	if !have && first != 0 {
+		if prologue, err = fetch(0); err != nil {
+			return nil, err
+		}
+	}
+	for i := first; i <= last; i++ {
+		b, err := fetch(i)
+		if err != nil {
+			return nil, err
+		}
+		if i == 0 && b != nil {
+			if len(b) < PrologueSize {
+				return nil, fmt.Errorf("%w: cut off", ErrLayer)
+			}
+			if !have {
+				prologue = b
+			}
+			b = b[PrologueSize:]
+		}
+		chunks[i-first] = b
+	}
+	if len(missing.Wants) > 0 {
+		return nil, missing
+	}
+	size, err := v.fileSize(leaves)
+	if err != nil {
+		return nil, err
+	}
+	u, err := newUnsealer(prologue, Passphrase(v.Key, v.Channel, v.Edition, layer), size)
+	if err != nil {
+		return nil, err
+	}
+	var plain []byte
+	for i, c := range chunks {
+		p, err := u.chunk(first+int64(i), c)
+		if err != nil {
+			return nil, err
+		}
+		plain = append(plain, p...)
+	}
+	from := s.Offset - first*chunkSize
+	if from+s.Size > int64(len(plain)) {
+		return nil, fmt.Errorf("%w: span past the layer's end", ErrFront)
+	}
+	return plain[from : from+s.Size], nil
+}
+
+// fileSize is the size of a layer's file. A file of one block doesn't say its
+// size in any link.
+func (v *Volume) fileSize(leaves []Want) (int64, error) {
+	if len(leaves) == 1 {
+		b, err := v.get(leaves[0])
+		return int64(len(b)), err
+	}
+	last := leaves[len(leaves)-1]
+	for i, w := range leaves {
+		// Blocks must lie along age's chunks, or chunk i is not in block i.
+		if i > 0 && w.Offset != firstBlock+int64(i-1)*sealedChunk {
+			return 0, fmt.Errorf("%w: blocks not along chunks", ErrLayer)
+		}
+	}
+	return last.Offset + int64(last.Size), nil
+}
+
+// Article opens the text of a headline. Images have no Data yet; Volume.Image
+// gives it.
+func (v *Volume) Article(e *Entry) (*Article, error) {
+	frame, err := v.read(LayerText, e.Text)
+	if err != nil {
+		return nil, err
+	}
+	b, err := decompress(frame, maxLine)
+	if err != nil {
+		return nil, err
+	}
+	var t textLine
+	if err := unmarshal(b, &t); err != nil || t.V != 1 {
+		return nil, fmt.Errorf("%w: article is not JSON of this version", ErrLayer)
+	}
+	if err := checkMeta(t.ID, t.Title, t.Lead, t.Lang, t.Dir, t.Source); err != nil {
+		return nil, err
+	}
+	if t.ID != e.ID || len(t.Body) > maxBody || len(t.Images) > maxImages || len(t.Images) != len(e.Images) {
+		return nil, fmt.Errorf("%w: article and headline don't agree", ErrLayer)
+	}
+	a := &Article{
+		ID: t.ID, Title: t.Title, Lead: t.Lead, Body: safehtml.Sanitize(t.Body), Lang: t.Lang, Dir: t.Dir,
+		Date: t.Date, Source: t.Source,
+	}
+	for i, img := range t.Images {
+		if !line(img.Alt, 0, maxAlt) {
+			return nil, fmt.Errorf("%w: malformed image", ErrLayer)
+		}
+		e := e.Images[i]
+		a.Images = append(a.Images, Image{Type: e.Type, Alt: img.Alt, Width: e.Width, Height: e.Height})
+	}
+	return a, nil
+}
+
+// Image opens picture i of a headline.
+func (v *Volume) Image(e *Entry, i int) (*Image, error) {
+	if i < 0 || i >= len(e.Images) {
+		return nil, fmt.Errorf("%w: no such image", ErrFront)
+	}
+	frame, err := v.read(LayerMedia, e.Images[i].Span)
+	if err != nil {
+		return nil, err
+	}
+	member, err := decompress(frame, maxImage+4096)
+	if err != nil {
+		return nil, err
+	}
+	r := tar.NewReader(bytes.NewReader(member))
+	h, err := r.Next()
+	if err != nil || h.Size > maxImage {
+		return nil, fmt.Errorf("%w: image is not a tar member", ErrLayer)
+	}
+	data, err := io.ReadAll(r)
+	if err != nil {
+		return nil, fmt.Errorf("%w: image cut off", ErrLayer)
+	}
+	m := e.Images[i]
+	return &Image{Type: m.Type, Width: m.Width, Height: m.Height, Data: data}, nil
+}

@@ -1,0 +1,76 @@
+package bundle
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// compress makes one zstd frame (RFC 8878). No checksum: age authenticates.
+func compress(b []byte) []byte {
+	// One goroutine: frames are small and Pack compresses one after another.
+	w, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedBestCompression),
+		zstd.WithEncoderCRC(false), zstd.WithEncoderConcurrency(1), zstd.WithSingleSegment(true))
+	if err != nil {
+		panic(err) // only for options that contradict each other
+	}
+	defer w.Close()
+	return w.EncodeAll(b, nil)
+}
+
+// decompress opens exactly one zstd frame of at most limit bytes of content.
+func decompress(frame []byte, limit int) ([]byte, error) {
+	n, err := frameSize(frame)
+	if err != nil {
+		return nil, err
+	}
+	if n != len(frame) {
+		return nil, fmt.Errorf("%w: bytes after the frame", ErrLayer)
+	}
+	r, err := zstd.NewReader(nil, zstd.WithDecoderMaxMemory(uint64(limit)), zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true))
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	out, err := r.DecodeAll(frame, nil)
+	if err != nil || len(out) > limit {
+		return nil, fmt.Errorf("%w: damaged or oversized frame", ErrLayer)
+	}
+	return out, nil
+}
+
+// frameSize is the length of the zstd frame at the start of b.
+func frameSize(b []byte) (int, error) {
+	var h zstd.Header
+	if err := h.Decode(b); err != nil || h.Skippable {
+		return 0, fmt.Errorf("%w: not a zstd frame", ErrLayer)
+	}
+	at := h.HeaderSize
+	for {
+		if at+3 > len(b) {
+			return 0, fmt.Errorf("%w: frame cut off", ErrLayer)
+		}
+		block := int(b[at]) | int(b[at+1])<<8 | int(b[at+2])<<16
+		last, kind, size := block&1 == 1, block>>1&3, block>>3
+		at += 3
+		switch kind {
+		case 0, 2: // raw, compressed
+			at += size
+		case 1: // one byte repeated
+			at++
+		default:
+			return 0, fmt.Errorf("%w: malformed frame", ErrLayer)
+		}
+		if last {
+			break
+		}
+	}
+	if h.HasCheckSum {
+		at += 4
+	}
+	if at > len(b) {
+		return 0, errors.Join(ErrLayer, errors.New("frame cut off"))
+	}
+	return at, nil
+}
