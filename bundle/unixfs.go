@@ -303,7 +303,8 @@ type Directory struct {
 
 // fileName is a layer's name in the edition's folder.
 func fileName(layer string) string {
-	if layer == LayerLog {
+	switch layer {
+	case LayerLog, LayerRoot, LayerGrants:
 		return layer
 	}
 	return layer + ".age"
@@ -318,17 +319,14 @@ func ParseDirectory(root cid.Cid, block []byte) (*Directory, error) {
 	}
 	d := &Directory{Root: root, Layers: map[string]cid.Cid{}}
 	for _, l := range links {
-		switch l.Name {
+		switch layer := layerOf(l.Name); layer {
+		case "": // of a later version
 		case LayerRoot:
 			d.RootNotes = l.CID
 		case LayerGrants:
 			d.Grants = l.CID
 		default:
-			for _, layer := range []string{LayerFront, LayerText, LayerMedia, LayerDict, LayerLog} {
-				if l.Name == fileName(layer) {
-					d.Layers[layer] = l.CID
-				}
-			}
+			d.Layers[layer] = l.CID
 		}
 	}
 	if !d.Layers[LayerFront].Defined() {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/ipfs/go-cid"
 
@@ -342,4 +343,127 @@ func (v *Volume) Image(e *Entry, i int) (*Image, error) {
 	}
 	m := e.Images[i]
 	return &Image{Type: m.Type, Width: m.Width, Height: m.Height, Data: data}, nil
+}
+
+// Walk visits every block of the edition depth first from its directory, in the
+// order of its CAR file. Blocks that aren't held are not descended into but
+// listed in the *MissingError that Walk then returns in the end.
+func (v *Volume) Walk(visit func(Want, []byte) error) error {
+	missing := &MissingError{}
+	seen := map[cid.Cid]bool{}
+	var descend func(w Want, depth int) error
+	descend = func(w Want, depth int) error {
+		if seen[w.CID] {
+			return nil
+		}
+		seen[w.CID] = true
+		b, err := v.Get(w.CID)
+		if errors.Is(err, ErrMissing) {
+			missing.Wants = append(missing.Wants, w)
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := visit(w, b); err != nil || !w.Node {
+			return err
+		}
+		if depth == maxDepth {
+			return fmt.Errorf("%w: edition too deep", ErrBlock)
+		}
+		links, err := v.links(w, b)
+		if err != nil {
+			return err
+		}
+		for _, l := range links {
+			if err := descend(l, depth+1); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err := descend(Want{CID: v.Root, Layer: LayerDirectory, Node: true}, 0); err != nil {
+		return err
+	}
+	if len(missing.Wants) > 0 {
+		return missing
+	}
+	return nil
+}
+
+// links turns a node's links into wants; the directory's front page comes first.
+func (v *Volume) links(w Want, block []byte) ([]Want, error) {
+	var links []Link
+	var err error
+	folder := w.Layer == LayerDirectory || w.Layer == LayerRoot || w.Layer == LayerGrants
+	if folder {
+		links, err = ParseFolder(w.CID, block)
+	} else {
+		links, err = ParseFile(w.CID, block, w.Offset)
+	}
+	if err != nil {
+		return nil, err
+	}
+	out := make([]Want, 0, len(links))
+	for _, l := range links {
+		next := Want{CID: l.CID, Layer: w.Layer, Node: l.Node(), Offset: l.Offset, Size: int(l.Size)}
+		if next.Node && !folder {
+			next.Size = 0 // the link's size is that of the bytes below
+		}
+		if w.Layer == LayerDirectory {
+			if next.Layer = layerOf(l.Name); next.Layer == "" {
+				continue // of a later version
+			}
+		}
+		out = append(out, next)
+	}
+	if w.Layer == LayerDirectory {
+		slices.SortStableFunc(out, func(a, b Want) int { return layerOrder(a.Layer) - layerOrder(b.Layer) })
+	}
+	return out, nil
+}
+
+// layers in the order in which an edition's file holds them.
+var layers = []string{LayerFront, LayerText, LayerMedia, LayerDict, LayerLog, LayerRoot, LayerGrants}
+
+func layerOrder(layer string) int { return slices.Index(layers, layer) }
+
+// layerOf is the layer that a name in the edition's folder stands for, "" if none.
+func layerOf(name string) string {
+	for _, l := range layers {
+		if name == fileName(l) {
+			return l
+		}
+	}
+	return ""
+}
+
+// File returns the file of that name below root/ or grants/. ErrMissing as in all of Volume; ok is false if there is no such file.
+func (v *Volume) File(folder, name string) (data []byte, ok bool, err error) {
+	d, err := v.Directory()
+	if err != nil {
+		return nil, false, err
+	}
+	c := d.Grants
+	if folder == LayerRoot {
+		c = d.RootNotes
+	}
+	if !c.Defined() {
+		return nil, false, nil
+	}
+	b, err := v.get(Want{CID: c, Layer: folder, Node: true})
+	if err != nil {
+		return nil, false, err
+	}
+	links, err := ParseFolder(c, b)
+	if err != nil {
+		return nil, false, err
+	}
+	for _, l := range links {
+		if l.Name == name {
+			data, err = v.get(Want{CID: l.CID, Layer: folder})
+			return data, err == nil, err
+		}
+	}
+	return nil, false, nil
 }

@@ -1,0 +1,29 @@
+package main
+
+import (
+	"fmt"
+
+	"tamizdat/mirror/publisher"
+)
+
+type initCmd struct {
+	Folder string   `arg:"" optional:"" help:"Folder to make it in (default: --dir)." type:"path"`
+	Name   string   `required:"" help:"The channel's name, as readers see it." placeholder:"\"Radio Example\""`
+	Lang   []string `help:"Its languages (BCP 47)." placeholder:"ru,en"`
+}
+
+// Run makes a channel.
+func (c *initCmd) Run(e *env) error {
+	dir := e.dir
+	if c.Folder != "" {
+		dir = c.Folder
+	}
+	p, err := publisher.Init(dir, c.Name, c.Lang)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(e.out, "channel %s\n", p.Channel())
+	fmt.Fprintf(e.err, "made in %s; back up its keys folder now: who has it can speak as this channel, and without it nobody can\n", dir)
+	fmt.Fprintf(e.err, "next: mirror-publish pack SOURCE, and give the channel's line above to a relay's volunteer\n")
+	return p.Close()
+}

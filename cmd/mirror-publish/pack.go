@@ -1,0 +1,73 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"tamizdat/internal/cli"
+	"tamizdat/mirror/publisher"
+	"tamizdat/mirror/publisher/source"
+)
+
+type packCmd struct {
+	Sources []string `arg:"" optional:"" name:"source" help:"Folder, .md, .html or .txt file, or RSS, Atom or JSON feed (file or URL). Default: sources of publisher.toml."`
+}
+
+// Run makes one new edition of what is new.
+func (c *packCmd) Run(e *env) error {
+	p, err := e.open()
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	sources := c.Sources
+	if len(sources) == 0 {
+		sources = p.Config().Sources
+	}
+	if len(sources) == 0 {
+		return cli.Usage("name a source: a folder, a file, or a feed's address")
+	}
+	opts := source.Options{Client: e.httpClient(), Log: e.log}
+	if langs := p.Config().Langs; len(langs) > 0 {
+		opts.Lang = langs[0]
+	}
+	articles, warnings, readErr := source.Read(e.ctx, opts, sources...)
+	for _, w := range warnings {
+		fmt.Fprintf(e.err, "left out: %s\n", w)
+	}
+	if len(articles) == 0 && readErr != nil {
+		return readErr
+	}
+	made, err := p.Pack(articles, time.Now())
+	switch {
+	case errors.Is(err, publisher.ErrNothingNew):
+		fmt.Fprintf(e.out, "nothing new: %d articles were packed before and have not changed\n", made.Unchanged)
+		return readErr
+	case err != nil:
+		return err
+	}
+	fmt.Fprintf(e.out, "edition %d: %d articles, %s (%s text, %s images)\n", made.Edition, made.Articles,
+		cli.Bytes(made.Total), cli.Bytes(made.Sizes["text"]), cli.Bytes(made.Sizes["media"]))
+	if made.Unchanged > 0 {
+		fmt.Fprintf(e.out, "%d articles were packed before and have not changed\n", made.Unchanged)
+	}
+	return readErr
+}
+
+// httpClient fetches feeds through the one network seam.
+func (e *env) httpClient() *http.Client {
+	return &http.Client{
+		Timeout: 2 * time.Minute,
+		Transport: &http.Transport{
+			DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+				return e.network.Dial(ctx, network, addr)
+			},
+			TLSHandshakeTimeout: 20 * time.Second, ResponseHeaderTimeout: 30 * time.Second, MaxResponseHeaderBytes: 64 << 10,
+			ForceAttemptHTTP2: true,
+		},
+	}
+}

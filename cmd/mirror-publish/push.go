@@ -1,0 +1,81 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"tamizdat/internal/cli"
+)
+
+type pushCmd struct {
+	Targets []string `arg:"" optional:"" name:"target" help:"Names from publisher.toml (default: all)."`
+}
+
+// errPush is returned when a target failed; the rows have said why.
+var errPush = errors.New("not every target has the newest edition; run push again, it goes on where it stopped")
+
+// Run pushes to all targets at once.
+func (c *pushCmd) Run(e *env) error {
+	p, err := e.open()
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	targets, err := p.Targets(e.network, c.Targets...)
+	if err != nil {
+		return err
+	}
+	bars := cli.NewMeter(e.err)
+	results := p.Push(e.ctx, targets, func(target string, edition uint64, held, total int64) {
+		bars.Set(fmt.Sprintf("%s, edition %d", target, edition), held, total)
+	})
+	bars.Done()
+	failed := false
+	for _, r := range results {
+		switch {
+		case r.Err != nil:
+			failed = true
+			fmt.Fprintf(e.out, "%s: failed: %s\n", r.Target, cli.OneLine(r.Err))
+		case r.Editions == 0:
+			fmt.Fprintf(e.out, "%s: holds edition %d already\n", r.Target, r.Newest)
+		default:
+			fmt.Fprintf(e.out, "%s: edition %d arrived (%s sent)\n", r.Target, r.Newest, cli.Bytes(r.Bytes))
+		}
+	}
+	if failed {
+		return errPush
+	}
+	return nil
+}
+
+type targetCmd struct {
+	Name string `arg:"" help:"What you call the relay."`
+}
+
+// Run reads the relay's line from standard input: a secret has no place among
+// a process's arguments.
+func (c *targetCmd) Run(e *env) error {
+	p, err := e.open()
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	var line strings.Builder
+	buf := make([]byte, 4096)
+	for line.Len() < 4096 && !strings.Contains(line.String(), "\n") {
+		n, err := e.in.Read(buf)
+		line.Write(buf[:n])
+		if err != nil {
+			break
+		}
+	}
+	if strings.TrimSpace(line.String()) == "" {
+		return cli.Usage("paste the line of mirror-relay address, or pipe it in")
+	}
+	if err := p.AddTarget(c.Name, line.String()); err != nil {
+		return err
+	}
+	fmt.Fprintf(e.out, "target %q added\n", c.Name)
+	return nil
+}

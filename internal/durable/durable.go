@@ -1,0 +1,66 @@
+// Package durable writes files so that what was acknowledged survives kill -9
+// and power loss, and nothing is ever half-written under its final name.
+package durable
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+)
+
+// WriteFile writes what fill writes under name: into a temporary file in the
+// same folder, which is synced, then renamed, then the folder is synced. After
+// an error name is as it was.
+func WriteFile(name string, mode os.FileMode, fill func(io.Writer) error) (err error) {
+	dir := filepath.Dir(name)
+	f, err := os.CreateTemp(dir, ".tmp-*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = f.Close() // what matters has failed already
+			_ = os.Remove(f.Name())
+		}
+	}()
+	if err := fill(f); err != nil {
+		return err
+	}
+	if err := f.Chmod(mode); err != nil && runtime.GOOS != "windows" {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), name); err != nil {
+		return err
+	}
+	return SyncDir(dir)
+}
+
+// Write is WriteFile for bytes at hand.
+func Write(name string, mode os.FileMode, data []byte) error {
+	return WriteFile(name, mode, func(w io.Writer) error {
+		_, err := io.Copy(w, bytes.NewReader(data))
+		return err
+	})
+}
+
+// SyncDir makes renames and removals in dir durable. Windows has no such call
+// for folders and orders them itself.
+func SyncDir(dir string) error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

@@ -1,0 +1,183 @@
+package publisher
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/BurntSushi/toml"
+
+	"tamizdat/bundle/channel"
+	"tamizdat/internal/durable"
+	wire "tamizdat/transport/relay"
+)
+
+const configFile = "publisher.toml"
+
+// Config is publisher.toml. It holds secrets (relay lines): the file is
+// readable by its owner only.
+type Config struct {
+	// Name is the channel's name as readers see it, Langs its languages (BCP 47).
+	Name  string   `toml:"name"`
+	Langs []string `toml:"lang"`
+	// Sources are packed when none are named on the command line.
+	Sources []string `toml:"sources"`
+	// Headlines is how many the front page holds; 0 means 60.
+	Headlines int `toml:"headlines"`
+	// Targets are pushed to.
+	Targets []TargetConfig `toml:"target"`
+	// Zones, Peers and Gateways are further ways in that go into invites and
+	// grants.
+	Zones    []string `toml:"zones"`
+	Peers    []string `toml:"peers"`
+	Gateways []string `toml:"gateways"`
+}
+
+// TargetConfig is one [[target]]: a relay or a folder.
+type TargetConfig struct {
+	Name string `toml:"name"`
+	// Relay is the line that `mirror-relay address` printed.
+	Relay string `toml:"relay,omitempty"`
+	// Folder takes one CAR file an edition.
+	Folder string `toml:"folder,omitempty"`
+}
+
+const configHead = `# What mirror-publish works with. Keep this file to yourself: relay lines are
+# secrets. Changes take effect with the next command.
+
+`
+
+const configTail = `
+# Packed when "mirror-publish pack" is given no source: folders, files, feeds.
+# sources = ["articles/", "https://news.example/rss"]
+
+# How many headlines the front page holds.
+# headlines = 60
+
+# Where "mirror-publish push" sends editions. A relay's volunteer gets its line
+# from "mirror-relay address CHANNEL"; "mirror-publish target NAME" adds it here.
+# [[target]]
+# name = "first relay"
+# relay = "relay1:..."
+#
+# [[target]]
+# name = "stick"
+# folder = "/media/stick/editions"
+
+# Further ways in, which go into invites: DNS zones ("ZONE" or, if a server
+# answers for it directly, "ZONE@ADDRESS:PORT"), IPFS peers (multiaddresses that
+# end in /p2p/ID) and trustless gateways (https URLs). They stand above the
+# first [[target]].
+# zones = ["n.example"]
+# peers = []
+# gateways = []
+`
+
+// writeConfig writes a new publisher.toml with its comments.
+func writeConfig(dir string, c Config) error {
+	var b bytes.Buffer
+	b.WriteString(configHead)
+	if err := toml.NewEncoder(&b).Encode(struct {
+		Name  string   `toml:"name"`
+		Langs []string `toml:"lang"`
+	}{c.Name, c.Langs}); err != nil {
+		return err
+	}
+	b.WriteString(configTail)
+	return durable.Write(filepath.Join(dir, configFile), 0o600, b.Bytes())
+}
+
+func loadConfig(dir string) (Config, error) {
+	var c Config
+	meta, err := toml.DecodeFile(filepath.Join(dir, configFile), &c)
+	var parse toml.ParseError
+	switch {
+	case errors.As(err, &parse):
+		// The message quotes no line: it might hold a relay's secrets.
+		return c, fmt.Errorf("%s, line %d: not valid TOML", configFile, parse.Position.Line)
+	case err != nil:
+		return c, err
+	}
+	if extra := meta.Undecoded(); len(extra) > 0 {
+		return c, fmt.Errorf("%s: unknown setting %q; see the comments in the file", configFile, extra[0].String())
+	}
+	if err := checkName(c.Name); err != nil {
+		return c, err
+	}
+	seen := map[string]bool{}
+	for _, t := range c.Targets {
+		switch {
+		case t.Name == "" || seen[t.Name]:
+			return c, fmt.Errorf("%s: each target needs a name of its own", configFile)
+		case (t.Relay == "") == (t.Folder == ""):
+			return c, fmt.Errorf("%s: target %q needs either relay or folder", configFile, t.Name)
+		}
+		seen[t.Name] = true
+		if t.Relay != "" {
+			if _, err := wire.ParseTarget(t.Relay); err != nil {
+				return c, fmt.Errorf("%s: target %q: %w", configFile, t.Name, err)
+			}
+		}
+	}
+	return c, nil
+}
+
+// AddTarget appends a relay's line to publisher.toml.
+func (p *Publisher) AddTarget(name, line string) error {
+	line = strings.TrimSpace(line)
+	if _, err := wire.ParseTarget(line); err != nil {
+		return err
+	}
+	file := filepath.Join(p.dir, configFile)
+	old, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	var b bytes.Buffer
+	b.Write(bytes.TrimRight(old, "\n"))
+	b.WriteString("\n\n")
+	if err := toml.NewEncoder(&b).Encode(Config{Name: p.cfg.Name, Targets: []TargetConfig{{Name: name, Relay: line}}}); err != nil {
+		return err
+	}
+	text := b.String()
+	at := strings.LastIndex(text, "[[target]]")
+	text = text[:len(bytes.TrimRight(old, "\n"))] + "\n\n" + text[at:]
+	var check Config
+	if _, err := toml.Decode(text, &check); err != nil {
+		return fmt.Errorf("%s: %w", configFile, err)
+	}
+	for _, t := range p.cfg.Targets {
+		if t.Name == name {
+			return fmt.Errorf("there is a target %q already; edit %s", name, configFile)
+		}
+	}
+	if err := durable.Write(file, 0o600, []byte(text)); err != nil {
+		return err
+	}
+	p.cfg, err = loadConfig(p.dir)
+	return err
+}
+
+// places are the ways in for one batch of readers.
+func (p *Publisher) places(seed channel.Seed) (channel.Places, error) {
+	var out channel.Places
+	for _, t := range p.cfg.Targets {
+		if t.Relay == "" {
+			continue
+		}
+		target, err := wire.ParseTarget(t.Relay)
+		if err != nil {
+			return out, err
+		}
+		out.Relays = append(out.Relays, target.Relay(seed))
+	}
+	for _, z := range p.cfg.Zones {
+		name, authority, _ := strings.Cut(z, "@")
+		out.Zones = append(out.Zones, channel.Zone{Name: strings.ToLower(strings.TrimSuffix(name, ".")), Authority: authority})
+	}
+	out.Peers, out.Gateways = p.cfg.Peers, p.cfg.Gateways
+	return out, nil
+}

@@ -1,0 +1,494 @@
+// Package publisher is the publisher's side: keys and editions in a folder,
+// packing, and pushing to every target at once.
+//
+// The folder (see [Init]) holds:
+//
+//	publisher.toml    the channel's name, sources and targets, with comments
+//	keys/             root, log and IPNS keys, epoch keys, batch seeds: secrets
+//	root/1            the signed root note
+//	grants/NAME       one grant file a batch, sealed anew only when it changes
+//	editions/N.json   what edition N's leaf and front page say
+//	editions/N.car    edition N as it travels
+//	lock              held by the one process that may write
+//
+// Edition N exists when N.car does: it is renamed into place after everything
+// it needs is on disk, so that a crash leaves an edition whole or not at all,
+// and no index of the log is ever used twice.
+package publisher
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"tamizdat/bundle"
+	"tamizdat/bundle/car"
+	"tamizdat/bundle/channel"
+	"tamizdat/internal/durable"
+	"tamizdat/internal/filelock"
+	"tamizdat/mirror/publisher/source"
+)
+
+var (
+	// ErrExists: Init found a publisher in the folder.
+	ErrExists = errors.New("there is a channel in this folder already")
+	// ErrNone: Open found no publisher in the folder.
+	ErrNone = errors.New("no channel in this folder; run mirror-publish init")
+	// ErrInUse: another process has the folder open.
+	ErrInUse = errors.New("another mirror-publish is at work in this folder; wait for it to end")
+	// ErrNothingNew: no article is new or changed.
+	ErrNothingNew = errors.New("nothing new to pack")
+)
+
+// batches is how many batches are made ahead. Every edition holds a grant for
+// each, so that neither their number nor who was revoked shows.
+const batches = 16
+
+// Publisher is an opened folder. It isn't safe for use from several goroutines
+// at once, besides Push's own.
+type Publisher struct {
+	dir      string
+	cfg      Config
+	lock     *filelock.Lock
+	keys     keyring
+	notes    [][]byte
+	roots    *channel.Roots
+	editions []edition
+}
+
+// edition is editions/N.json.
+type edition struct {
+	Leaf  []byte        `json:"leaf"`
+	Front *bundle.Front `json:"front"`
+	// Packed are the fingerprints of the articles packed into it, by ID.
+	Packed map[string][]byte `json:"packed"`
+	Sizes  map[string]int64  `json:"sizes"`
+
+	leaf channel.Leaf
+}
+
+// keyring is keys/keys.json: everything that must stay secret.
+type keyring struct {
+	// Root, Log and IPNS are Ed25519 seeds.
+	Root []byte `json:"root"`
+	Log  []byte `json:"log"`
+	IPNS []byte `json:"ipns"`
+	// Epochs are epoch keys by number.
+	Epochs  []channel.EpochKey `json:"epochs"`
+	Batches []batch            `json:"batches"`
+	Serial  uint64             `json:"serial"`
+}
+
+type batch struct {
+	Seed channel.Seed `json:"seed"`
+	// Name is what the publisher calls the batch; empty while it is unused.
+	Name string `json:"name,omitempty"`
+	// Said is the hash of what the stored grant says.
+	Said []byte `json:"said,omitempty"`
+}
+
+func (k *keyring) key(seed []byte) ed25519.PrivateKey { return ed25519.NewKeyFromSeed(seed) }
+
+// Init makes a channel in dir: keys, the first root note, publisher.toml.
+func Init(dir, name string, langs []string) (*Publisher, error) {
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(filepath.Join(dir, configFile)); err == nil {
+		return nil, ErrExists
+	}
+	for _, d := range []string{dir, filepath.Join(dir, "keys"), filepath.Join(dir, "root"), filepath.Join(dir, "grants"), filepath.Join(dir, "editions")} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			return nil, err
+		}
+	}
+	p := &Publisher{dir: dir}
+	if err := p.acquire(); err != nil {
+		return nil, err
+	}
+	err := p.found(name, langs)
+	if err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
+	return p, nil
+}
+
+// found writes keys, root note and, last, publisher.toml: a folder is a
+// channel's once that is there.
+func (p *Publisher) found(name string, langs []string) error {
+	// A crash of an earlier Init may have left keys: they were never used.
+	p.keys = keyring{Root: random(32), Log: random(32), IPNS: random(32), Epochs: []channel.EpochKey{channel.EpochKey(random(32))}}
+	for range batches {
+		p.keys.Batches = append(p.keys.Batches, batch{Seed: channel.Seed(random(32))})
+	}
+	if err := p.saveKeys(); err != nil {
+		return err
+	}
+	root := p.keys.key(p.keys.Root)
+	note := channel.RootNote{
+		Version: 1, Threshold: 1, RootKeys: []ed25519.PublicKey{root.Public().(ed25519.PublicKey)},
+		Log:  channel.LogKey{Key: p.keys.key(p.keys.Log).Public().(ed25519.PublicKey)},
+		IPNS: p.keys.key(p.keys.IPNS).Public().(ed25519.PublicKey),
+	}
+	signed, err := note.Sign(root)
+	if err != nil {
+		return err
+	}
+	if err := durable.Write(filepath.Join(p.dir, "root", "1"), 0o644, signed); err != nil {
+		return err
+	}
+	if err := p.setRoots([][]byte{signed}); err != nil {
+		return err
+	}
+	p.cfg = Config{Name: name, Langs: langs}
+	return writeConfig(p.dir, p.cfg)
+}
+
+func random(n int) []byte {
+	b := make([]byte, n)
+	rand.Read(b) // never fails
+	return b
+}
+
+// Open opens the folder that Init made and takes its lock.
+func Open(dir string) (*Publisher, error) {
+	cfg, err := loadConfig(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, ErrNone
+	}
+	if err != nil {
+		return nil, err
+	}
+	p := &Publisher{dir: dir, cfg: cfg}
+	if err := p.acquire(); err != nil {
+		return nil, err
+	}
+	if err := p.load(); err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
+	return p, nil
+}
+
+func (p *Publisher) acquire() (err error) {
+	p.lock, err = filelock.Acquire(filepath.Join(p.dir, "lock"))
+	if errors.Is(err, filelock.ErrHeld) {
+		return ErrInUse
+	}
+	return err
+}
+
+// Close gives the lock back.
+func (p *Publisher) Close() error { return p.lock.Release() }
+
+func (p *Publisher) load() error {
+	b, err := os.ReadFile(filepath.Join(p.dir, "keys", "keys.json"))
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(b, &p.keys); err != nil || len(p.keys.Epochs) == 0 ||
+		len(p.keys.Root) != 32 || len(p.keys.Log) != 32 || len(p.keys.IPNS) != 32 {
+		return errors.New("keys/keys.json is damaged; restore it from a backup")
+	}
+	var notes [][]byte
+	for v := 1; ; v++ {
+		note, err := os.ReadFile(filepath.Join(p.dir, "root", strconv.Itoa(v)))
+		if errors.Is(err, os.ErrNotExist) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		notes = append(notes, note)
+	}
+	if err := p.setRoots(notes); err != nil {
+		return err
+	}
+	return p.loadEditions()
+}
+
+func (p *Publisher) setRoots(notes [][]byte) (err error) {
+	if len(notes) == 0 {
+		return errors.New("root/1 is missing; restore it from a backup")
+	}
+	i := bytes.LastIndex(notes[0], []byte("\n\n"))
+	if i < 0 {
+		return errors.New("root/1 is damaged; restore it from a backup")
+	}
+	p.notes = notes
+	p.roots, err = channel.ParseRoots(channel.IDOf(notes[0][:i+1]), notes)
+	return err
+}
+
+// loadEditions reads editions in order and checks that none is missing.
+func (p *Publisher) loadEditions() error {
+	for n := uint64(0); ; n++ {
+		if _, err := os.Stat(p.carName(n)); errors.Is(err, os.ErrNotExist) {
+			return p.noGap(n)
+		} else if err != nil {
+			return err
+		}
+		b, err := os.ReadFile(p.jsonName(n))
+		if err != nil {
+			return err
+		}
+		var e edition
+		if err := json.Unmarshal(b, &e); err != nil || e.Front == nil {
+			return fmt.Errorf("editions/%d.json is damaged; restore it from a backup", n)
+		}
+		head, err := p.headOf(n)
+		if err != nil {
+			return err
+		}
+		if !bytes.Equal(head.Leaf.Text(), e.Leaf) {
+			return fmt.Errorf("editions/%d.json and .car don't belong together; restore them from a backup", n)
+		}
+		e.leaf = head.Leaf
+		p.editions = append(p.editions, e)
+	}
+}
+
+// noGap refuses to go on where edition n is missing but later ones are there:
+// packing it again would sign one index of the log twice.
+func (p *Publisher) noGap(n uint64) error {
+	names, err := filepath.Glob(filepath.Join(p.dir, "editions", "*.car"))
+	if err != nil {
+		return err
+	}
+	if uint64(len(names)) > n {
+		return fmt.Errorf("editions/%d.car is missing though later ones are there; restore it from a backup", n)
+	}
+	return nil
+}
+
+func (p *Publisher) carName(n uint64) string {
+	return filepath.Join(p.dir, "editions", strconv.FormatUint(n, 10)+".car")
+}
+
+func (p *Publisher) jsonName(n uint64) string {
+	return filepath.Join(p.dir, "editions", strconv.FormatUint(n, 10)+".json")
+}
+
+// headOf reads the head of edition n from its file.
+func (p *Publisher) headOf(n uint64) (*channel.Head, error) {
+	f, err := os.Open(p.carName(n))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	r, err := car.NewReader(f)
+	if err != nil {
+		return nil, fmt.Errorf("editions/%d.car: %w", n, err)
+	}
+	in, err := r.Intro()
+	if err != nil {
+		return nil, fmt.Errorf("editions/%d.car: %w", n, err)
+	}
+	return p.roots.Head(in.Head)
+}
+
+func (p *Publisher) saveKeys() error {
+	b, err := json.MarshalIndent(p.keys, "", "\t")
+	if err != nil {
+		return err
+	}
+	return durable.Write(filepath.Join(p.dir, "keys", "keys.json"), 0o600, append(b, '\n'))
+}
+
+// Channel is the channel's ID.
+func (p *Publisher) Channel() channel.ID { return p.roots.Channel() }
+
+// Config is what publisher.toml says.
+func (p *Publisher) Config() Config { return p.cfg }
+
+// Size is the number of editions.
+func (p *Publisher) Size() uint64 { return uint64(len(p.editions)) }
+
+// Front is the newest front page, nil before the first edition.
+func (p *Publisher) Front() *bundle.Front {
+	if len(p.editions) == 0 {
+		return nil
+	}
+	return p.editions[len(p.editions)-1].Front
+}
+
+// Packing is what Pack did.
+type Packing struct {
+	Edition  uint64
+	Articles int
+	// Unchanged were packed before and have not changed since.
+	Unchanged int
+	// Sizes are the layers' file sizes in bytes, Total that of the CAR file.
+	Sizes map[string]int64
+	Total int64
+}
+
+// Pack makes an edition of those articles that are new or changed. If there are
+// none, the error wraps ErrNothingNew and nothing is written.
+func (p *Publisher) Pack(articles []bundle.Article, now time.Time) (*Packing, error) {
+	fresh, packed := p.fresh(articles)
+	out := &Packing{Edition: p.Size(), Articles: len(fresh), Unchanged: len(articles) - len(fresh)}
+	if len(fresh) == 0 {
+		return out, ErrNothingNew
+	}
+	grants, err := p.grants()
+	if err != nil {
+		return nil, err
+	}
+	epoch := uint64(len(p.keys.Epochs) - 1)
+	in := bundle.Input{
+		Channel: p.Channel(), Name: p.cfg.Name, Langs: p.cfg.Langs, Edition: p.Size(), Epoch: epoch,
+		Key: p.keys.Epochs[epoch], RootVersion: p.roots.Version(), Date: now, Articles: fresh,
+		Keep: p.cfg.Headlines, RootNotes: p.notes, Grants: grants,
+	}
+	log := channel.NewLog(nil)
+	for i := range p.editions {
+		log.Append(p.editions[i].leaf.Hash())
+	}
+	in.Leaves = log.Leaves()
+	if n := len(p.editions); n > 0 {
+		in.Previous, in.PreviousLeaf = p.editions[n-1].Front, &p.editions[n-1].leaf
+	}
+	made, err := bundle.Pack(in)
+	if err != nil {
+		return nil, err
+	}
+	head, err := channel.SignHead(made.Leaf, log.Edge(), p.roots.Last().Log.Generation, now, p.keys.key(p.keys.Log))
+	if err != nil {
+		return nil, err
+	}
+	e := edition{Leaf: made.Leaf.Text(), Front: made.Front, Packed: packed, Sizes: made.Sizes, leaf: made.Leaf}
+	if out.Total, err = p.commit(e, head, made.Blocks); err != nil {
+		return nil, err
+	}
+	p.editions = append(p.editions, e)
+	out.Sizes = made.Sizes
+	return out, nil
+}
+
+// fresh leaves out what was packed before and has not changed.
+func (p *Publisher) fresh(articles []bundle.Article) (fresh []bundle.Article, packed map[string][]byte) {
+	last := map[string][]byte{}
+	for _, e := range p.editions {
+		for id, sum := range e.Packed {
+			last[id] = sum
+		}
+	}
+	packed = map[string][]byte{}
+	for _, a := range articles {
+		sum := source.Fingerprint(a)
+		if _, twice := packed[a.ID]; twice || bytes.Equal(last[a.ID], sum[:]) {
+			continue
+		}
+		packed[a.ID] = sum[:]
+		fresh = append(fresh, a)
+	}
+	return fresh, packed
+}
+
+// commit writes the edition: first what describes it, then, by one rename, the
+// file that makes it exist.
+func (p *Publisher) commit(e edition, head *channel.Head, blocks []bundle.Block) (int64, error) {
+	b, err := json.Marshal(e)
+	if err != nil {
+		return 0, err
+	}
+	n := e.leaf.Edition
+	if err := durable.Write(p.jsonName(n), 0o600, b); err != nil {
+		return 0, err
+	}
+	var size int64
+	err = durable.WriteFile(p.carName(n), 0o600, func(f io.Writer) error {
+		counted := &countWriter{w: f}
+		w, err := car.NewEdition(counted, car.Intro{RootNotes: p.notes, Head: head.Text(), Root: head.Root})
+		if err != nil {
+			return err
+		}
+		for _, b := range blocks {
+			if err := w.Put(b.CID, b.Data); err != nil {
+				return err
+			}
+		}
+		size = counted.n
+		return nil
+	})
+	return size, err
+}
+
+type countWriter struct {
+	w io.Writer
+	n int64
+}
+
+func (c *countWriter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.n += int64(n)
+	return n, err
+}
+
+// Source opens edition n for a push or an export; close it.
+func (p *Publisher) Source(n uint64) (*os.File, int64, error) {
+	f, err := os.Open(p.carName(n))
+	if err != nil {
+		return nil, 0, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return nil, 0, errors.Join(err, f.Close())
+	}
+	return f, info.Size(), nil
+}
+
+// Export writes the newest edition's CAR file to name, whole or not at all.
+func (p *Publisher) Export(_ context.Context, name string) error {
+	if p.Size() == 0 {
+		return errors.New("nothing is packed yet; run mirror-publish pack")
+	}
+	f, _, err := p.Source(p.Size() - 1)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return durable.WriteFile(name, 0o644, func(w io.Writer) error {
+		_, err := io.Copy(w, f)
+		return err
+	})
+}
+
+// EditionSizes are edition n's layer sizes in bytes.
+func (p *Publisher) EditionSizes(n uint64) map[string]int64 { return p.editions[n].Sizes }
+
+// Date is when edition n was packed.
+func (p *Publisher) Date(n uint64) time.Time { return p.editions[n].leaf.Date }
+
+// window lists the editions that readers of the newest one may ask for: those
+// its headlines lie in, in order.
+func (p *Publisher) window() []uint64 {
+	f := p.Front()
+	if f == nil {
+		return nil
+	}
+	out := []uint64{f.Edition}
+	for _, e := range f.Past {
+		out = append(out, e.Edition)
+	}
+	slices.Sort(out)
+	return out
+}
+
+func checkName(name string) error {
+	if name == "" || len(name) > 200 || strings.ContainsAny(name, "\n\r\t\x00") {
+		return errors.New(`the channel's name must be one line: --name "Radio Example"`)
+	}
+	return nil
+}

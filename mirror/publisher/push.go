@@ -1,0 +1,173 @@
+package publisher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+	"time"
+
+	"tamizdat/bundle/channel"
+	"tamizdat/transport"
+	"tamizdat/transport/file"
+	wire "tamizdat/transport/relay"
+)
+
+// Target is somewhere to push to, opened.
+type Target struct {
+	Name string
+	transport.Publisher
+}
+
+// Targets opens the named targets of publisher.toml, all of them if none is
+// named. Close each that is an io.Closer.
+func (p *Publisher) Targets(network transport.Network, names ...string) ([]Target, error) {
+	for _, n := range names {
+		if !slices.ContainsFunc(p.cfg.Targets, func(t TargetConfig) bool { return t.Name == n }) {
+			return nil, fmt.Errorf("no target %q in %s", n, configFile)
+		}
+	}
+	var out []Target
+	for _, t := range p.cfg.Targets {
+		if len(names) > 0 && !slices.Contains(names, t.Name) {
+			continue
+		}
+		if t.Folder != "" {
+			out = append(out, Target{t.Name, file.Folder{Dir: t.Folder}})
+			continue
+		}
+		line, err := wire.ParseTarget(t.Relay)
+		if err != nil {
+			return nil, fmt.Errorf("target %q: %w", t.Name, err)
+		}
+		pub, err := wire.NewPublisher(network, line)
+		if err != nil {
+			return nil, fmt.Errorf("target %q: %w", t.Name, err)
+		}
+		out = append(out, Target{t.Name, pub})
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("no target yet; add one with mirror-publish target NAME, or edit %s", configFile)
+	}
+	return out, nil
+}
+
+// Pushed is what became of one target.
+type Pushed struct {
+	Target string
+	// Editions were sent now; Newest is the edition it holds now.
+	Editions int
+	Newest   uint64
+	Bytes    int64
+	Err      error
+}
+
+// ErrAhead: a target holds a newer edition than this folder: the folder was
+// restored from a backup, and packing on would fork the channel.
+var ErrAhead = errors.New("it holds a newer edition than this folder; don't pack before this folder is repaired")
+
+const (
+	pushTries = 4
+	pushPause = time.Second
+)
+
+// Push sends what is missing to every target at once, oldest first. progress
+// (may be nil) hears of each target's current edition. The results are in the
+// order of the targets.
+func (p *Publisher) Push(ctx context.Context, targets []Target, progress func(target string, edition uint64, held, total int64)) []Pushed {
+	out := make([]Pushed, len(targets))
+	var wg sync.WaitGroup
+	for i, t := range targets {
+		wg.Go(func() {
+			out[i] = p.pushTo(ctx, t, progress)
+			if c, ok := t.Publisher.(io.Closer); ok {
+				out[i].Err = errors.Join(out[i].Err, c.Close())
+			}
+		})
+	}
+	wg.Wait()
+	return out
+}
+
+func (p *Publisher) pushTo(ctx context.Context, t Target, progress func(string, uint64, int64, int64)) (out Pushed) {
+	out.Target = t.Name
+	if p.Size() == 0 {
+		out.Err = errors.New("nothing is packed yet; run mirror-publish pack")
+		return out
+	}
+	size, err := p.Holds(ctx, t)
+	if err != nil {
+		out.Err = err
+		return out
+	}
+	for _, n := range p.window() {
+		if n < size {
+			continue
+		}
+		sent, err := p.pushEdition(ctx, t, n, progress)
+		if err != nil {
+			out.Err = fmt.Errorf("edition %d: %w", n, err)
+			return out
+		}
+		out.Editions++
+		out.Bytes += sent
+	}
+	out.Newest = p.Size() - 1
+	return out
+}
+
+// Holds is how many editions the target's log has; ErrAhead if it is more than
+// ours.
+func (p *Publisher) Holds(ctx context.Context, t Target) (uint64, error) {
+	var raw []byte
+	err := retry(ctx, func() (err error) { raw, err = t.Current(ctx, p.Channel()); return err })
+	if errors.Is(err, transport.ErrNotFound) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	head, err := p.roots.Head(raw)
+	if err != nil {
+		return 0, err
+	}
+	if head.Size > p.Size() {
+		return 0, ErrAhead
+	}
+	return head.Size, nil
+}
+
+func (p *Publisher) pushEdition(ctx context.Context, t Target, n uint64, progress func(string, uint64, int64, int64)) (int64, error) {
+	f, size, err := p.Source(n)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	src := transport.Source{Channel: p.Channel(), Edition: n, CAR: f, Size: size}
+	tell := func(held, total int64) {
+		if progress != nil {
+			progress(t.Name, n, held, total)
+		}
+	}
+	return size, retry(ctx, func() error { return t.Publish(ctx, src, tell) })
+}
+
+// retry tries a few times, with growing pauses, unless the answer is final.
+func retry(ctx context.Context, try func() error) error {
+	pause := pushPause
+	for i := 1; ; i++ {
+		err := try()
+		if err == nil || i == pushTries || ctx.Err() != nil || errors.Is(err, transport.ErrNotFound) ||
+			errors.Is(err, transport.ErrRefused) || errors.Is(err, channel.ErrHead) || errors.Is(err, transport.ErrBlocked) {
+			return err
+		}
+		select {
+		case <-time.After(pause):
+			pause *= 2
+		case <-ctx.Done():
+			return err
+		}
+	}
+}

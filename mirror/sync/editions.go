@@ -1,0 +1,110 @@
+package sync
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/ipfs/go-cid"
+
+	"tamizdat/bundle"
+	"tamizdat/bundle/channel"
+	"tamizdat/bundle/record"
+	"tamizdat/transport"
+)
+
+// editionInfo is where an edition lies and what opens it: enough to read any of
+// its articles later, when its front page is long replaced.
+type editionInfo struct {
+	Number    uint64            `json:"n"`
+	Epoch     uint64            `json:"epoch"`
+	Root      string            `json:"root"`
+	Text      *bundle.Names     `json:"text,omitempty"`
+	Prologues map[string][]byte `json:"prologues,omitempty"`
+}
+
+// keepEditions bounds how many are remembered: the note that holds them is
+// small.
+const keepEditions = 200
+
+func editionsKey(ch channel.ID) string { return ch.String() + "/editions" }
+
+// loadEditions returns what is known, by edition number.
+func loadEditions(ctx context.Context, lib Library, ch channel.ID) (map[uint64]editionInfo, error) {
+	known := map[uint64]editionInfo{}
+	b, err := lib.Note(ctx, editionsKey(ch))
+	if errors.Is(err, transport.ErrNotFound) {
+		return known, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(b, &known); err != nil {
+		return nil, fmt.Errorf("stored editions: %w", err)
+	}
+	return known, nil
+}
+
+// saveEditions adds what a front page says about its own edition and older ones.
+func saveEditions(ctx context.Context, lib Library, ch channel.ID, h *channel.Head, f *bundle.Front) error {
+	known, err := loadEditions(ctx, lib, ch)
+	if err != nil {
+		return err
+	}
+	for _, p := range f.Past {
+		if _, ok := known[p.Edition]; !ok {
+			known[p.Edition] = editionInfo{Number: p.Edition, Epoch: p.Epoch, Root: p.Root, Text: p.Text}
+		}
+	}
+	own := editionInfo{Number: h.Edition, Epoch: h.Epoch, Root: h.Root.String(), Prologues: map[string][]byte{}}
+	if f.Text != nil {
+		own.Text, own.Prologues[bundle.LayerText] = f.Text.Names, f.Text.Prologue
+	}
+	if f.Media != nil {
+		own.Prologues[bundle.LayerMedia] = f.Media.Prologue
+	}
+	known[h.Edition] = own
+	numbers := make([]uint64, 0, len(known))
+	for n := range known {
+		numbers = append(numbers, n)
+	}
+	slices.Sort(numbers)
+	for _, n := range numbers[:max(0, len(numbers)-keepEditions)] {
+		delete(known, n)
+	}
+	b, err := json.Marshal(known)
+	if err != nil {
+		return err
+	}
+	return lib.SetNote(ctx, editionsKey(ch), b)
+}
+
+// volume opens the edition; Get is left to the caller.
+func (e editionInfo) volume(view *channel.View) (*bundle.Volume, error) {
+	key, ok := view.EpochKey(e.Epoch)
+	if !ok {
+		return nil, fmt.Errorf("edition %d: %w", e.Number, ErrNoKey)
+	}
+	root, err := cid.Decode(e.Root)
+	if err != nil {
+		return nil, fmt.Errorf("edition %d: %w", e.Number, err)
+	}
+	return &bundle.Volume{Channel: view.Channel(), Edition: e.Number, Root: root, Key: key, Prologues: e.Prologues}, nil
+}
+
+// edition is the same for transports.
+func (e editionInfo) edition(ch channel.ID) transport.Edition {
+	root, err := cid.Decode(e.Root)
+	if err != nil {
+		root = cid.Undef
+	}
+	ed := transport.Edition{Channel: ch, Number: e.Number, Root: root, Names: map[string]record.Names{}}
+	if e.Text != nil {
+		if names, err := e.Text.Record(); err == nil {
+			ed.Names[bundle.LayerText] = names
+		}
+	}
+	return ed
+}
