@@ -1,0 +1,70 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+
+	"tamizdat/bundle/channel"
+	"tamizdat/internal/netreal"
+	"tamizdat/mirror/relay"
+)
+
+type addressCmd struct {
+	Channel string `arg:"" optional:"" help:"The channel to carry, as the publisher names it (52 characters). Without it: pin and carried channels."`
+	Host    string `help:"Name or address under which others reach this relay, with a port if it is not the relay's own." placeholder:"HOST[:PORT]"`
+}
+
+// Run prints what to hand to a publisher.
+func (c *addressCmd) Run(e *env) error {
+	var ch channel.ID
+	if c.Channel != "" {
+		var err error
+		if ch, err = channel.ParseID(c.Channel); err != nil {
+			return fmt.Errorf("%w: %w (the publisher finds it with mirror-publish status)", errUsage, err)
+		}
+	}
+	file, err := relay.LoadConfig(e.dir)
+	if err != nil {
+		return err
+	}
+	if c.Host != "" {
+		file.Host = c.Host
+	}
+	cfg := relay.Config{Dir: e.dir, Network: e.network, Listen: file.Listen, Host: file.Host, Log: e.log}
+	r, err := relay.New(cfg)
+	if err != nil {
+		return err
+	}
+	if c.Channel == "" {
+		fmt.Fprintf(e.out, "pin %s\n", r.Pin())
+		for _, id := range r.Carried() {
+			fmt.Fprintf(e.out, "carries %s\n", id)
+		}
+		fmt.Fprintln(e.err, "to carry a channel and get the line for its publisher: mirror-relay address CHANNEL-ID")
+		return nil
+	}
+	t, err := r.Target(ch)
+	if errors.Is(err, relay.ErrNoHost) {
+		// Guess: a server mostly has its public address on an interface.
+		own := netreal.PublicAddrs()
+		if len(own) == 0 {
+			return fmt.Errorf("%w: say it with --host, or as host in %s", err, relay.ConfigFile)
+		}
+		cfg.Host = own[0].String()
+		if r, err = relay.New(cfg); err != nil {
+			return err
+		}
+		t, err = r.Target(ch)
+		fmt.Fprintf(e.err, "others reach this machine at %s, it seems; if not, give --host\n", net.JoinHostPort(t.Host, fmt.Sprint(t.Port)))
+	}
+	if err != nil {
+		return err
+	}
+	if !r.HasListened() {
+		fmt.Fprintf(e.err, "the relay has not run yet: the line says port %d; run it once first if it may become another\n", t.Port)
+	}
+	fmt.Fprintln(e.err, "give this line to the publisher, and to nobody else:")
+	fmt.Fprintln(e.out, t)
+	return nil
+}

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"tamizdat/bundle/channel"
+	"tamizdat/internal/netreal"
+	wire "tamizdat/transport/relay"
+)
+
+// lines hands on what a command prints, line by line.
+type lines struct {
+	mu  sync.Mutex
+	all bytes.Buffer
+	ch  chan string
+}
+
+func newLines() *lines { return &lines{ch: make(chan string, 100)} }
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all.Write(b)
+	for _, s := range strings.Split(strings.TrimSpace(string(b)), "\n") {
+		l.ch <- s
+	}
+	return len(b), nil
+}
+
+// up starts a relay and returns what stops it and gives its exit code.
+func up(t *testing.T, args ...string) (log *lines, stop func() int) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	log = newLines()
+	code := make(chan int, 1)
+	go func() { code <- run(ctx, args, &netreal.Network{}, io.Discard, log) }()
+	for {
+		select {
+		case s := <-log.ch:
+			if strings.HasPrefix(s, "for each publisher") {
+				return log, func() int { cancel(); return <-code }
+			}
+		case c := <-code:
+			t.Fatalf("ended with %d: %s", c, log.all.String())
+		}
+	}
+}
+
+func TestRunThenAddress(t *testing.T) {
+	dir := t.TempDir()
+	ch := channel.ID{1, 2, 3}.String()
+	log, stop := up(t, "--dir", dir, "run", "--listen", "127.0.0.1:0", "--dns", "n.example.org", "--dns-listen", "127.0.0.1:0")
+	if !strings.Contains(log.all.String(), "name server for n.example.org") {
+		t.Error(log.all.String())
+	}
+	var out, errs bytes.Buffer
+	if code := run(t.Context(), []string{"--dir", dir, "address", ch}, &netreal.Network{}, &out, &errs); code != 0 {
+		t.Fatalf("address: %d %s", code, errs.String())
+	}
+	tg, err := wire.ParseTarget(out.String())
+	if err != nil {
+		t.Fatalf("%v: %q", err, out.String())
+	}
+	if tg.Host != "127.0.0.1" || tg.Port == 0 || strings.Count(out.String(), "\n") != 1 {
+		t.Errorf("line %q", out.String())
+	}
+	// The same line as long as the data folder lives.
+	if code := stop(); code != 0 {
+		t.Fatalf("run ended with %d: %s", code, log.all.String())
+	}
+	var again bytes.Buffer
+	if code := run(t.Context(), []string{"--dir", dir, "address", ch}, &netreal.Network{}, &again, &errs); code != 0 || again.String() != out.String() {
+		t.Errorf("%d, %q then %q", code, out.String(), again.String())
+	}
+	again.Reset()
+	if code := run(t.Context(), []string{"--dir", dir, "address"}, &netreal.Network{}, &again, &errs); code != 0 || !strings.Contains(again.String(), "carries "+ch) {
+		t.Errorf("%d, %q", code, again.String())
+	}
+	for _, secret := range []string{out.String()[len(out.String())-44 : len(out.String())-1]} {
+		if strings.Contains(log.all.String(), secret) {
+			t.Error("a secret in the log")
+		}
+	}
+}
+
+func TestErrorsAreOneLineWithACode(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	busy := t.TempDir()
+	_, stop := up(t, "--dir", busy, "run", "--listen", "127.0.0.1:0")
+	defer stop()
+	broken := t.TempDir()
+	if err := os.WriteFile(filepath.Join(broken, "relay.toml"), []byte("lisen = 1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(broken, "relay.toml")
+	for name, c := range map[string]struct {
+		args []string
+		code int
+		says string
+	}{
+		"unknown command":  {[]string{"serve"}, 2, "--help"},
+		"unknown flag":     {[]string{"run", "--lisen", "x"}, 2, "--help"},
+		"no channel":       {[]string{"--dir", t.TempDir(), "address", "radio"}, 2, "52"},
+		"port in use":      {[]string{"--dir", t.TempDir(), "run", "--listen", taken.Addr().String()}, 1, "--listen"},
+		"unknown setting":  {[]string{"--dir", broken, "run"}, 1, "lisen"},
+		"folder is a file": {[]string{"--dir", file, "run"}, 1, "relay.toml"},
+		"running already":  {[]string{"--dir", busy, "run", "--listen", "127.0.0.1:0"}, 1, "--dir"},
+		"no such decoy":    {[]string{"--dir", t.TempDir(), "run", "--listen", "127.0.0.1:0", "--decoy", "/does/not/exist"}, 1, "decoy"},
+		"zone is no name":  {[]string{"--dir", t.TempDir(), "run", "--listen", "127.0.0.1:0", "--dns", "a b", "--dns-listen", "127.0.0.1:0"}, 2, "usage"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var out, errs bytes.Buffer
+			code := run(t.Context(), c.args, &netreal.Network{}, &out, &errs)
+			all := strings.Split(strings.TrimSpace(errs.String()), "\n")
+			last := all[len(all)-1]
+			if code != c.code || !strings.HasPrefix(last, "mirror-relay: ") || !strings.Contains(last, c.says) || out.Len() > 0 {
+				t.Errorf("code %d, said %q", code, errs.String())
+			}
+		})
+	}
+}
+
+func TestHelp(t *testing.T) {
+	for _, args := range [][]string{{"--help"}, {}, {"run", "--help"}, {"address", "--help"}} {
+		var out, errs bytes.Buffer
+		if code := run(t.Context(), args, &netreal.Network{}, &out, &errs); code != 0 || out.Len() < 200 || errs.Len() > 0 {
+			t.Errorf("%q: code %d, %q %q", args, code, out.String(), errs.String())
+		}
+	}
+}

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+
+	"tamizdat/mirror/relay"
+)
+
+type runCmd struct {
+	Listen    string `help:"Address for UDP and TCP (default :443, else :8443)." placeholder:"HOST:PORT"`
+	Host      string `help:"Name or address under which others reach this relay." placeholder:"HOST"`
+	Decoy     string `help:"Folder of the website that everyone sees." type:"path" placeholder:"DIR"`
+	DNS       string `help:"Answer for this DNS zone as well." name:"dns" placeholder:"ZONE"`
+	DNSListen string `help:"Address of the name server, UDP and TCP (default :53)." name:"dns-listen" placeholder:"HOST:PORT"`
+}
+
+// Run serves until ctx ends.
+func (c *runCmd) Run(ctx context.Context, e *env) error {
+	file, err := relay.LoadConfig(e.dir)
+	if err != nil {
+		return err
+	}
+	file = c.over(file)
+	r, err := relay.New(relay.Config{
+		Dir: e.dir, Network: e.network, Listen: file.Listen, Host: file.Host, Decoy: file.Decoy,
+		Limits: file.Limits(), Log: e.log,
+	})
+	if err != nil {
+		return err
+	}
+	if err := r.Start(ctx); err != nil {
+		if errors.Is(err, relay.ErrRunning) {
+			return fmt.Errorf("%w; stop it first, or give another --dir", err)
+		}
+		return fmt.Errorf("%w (is the port in use? try --listen :8444)", err)
+	}
+	extras, err := startServices(ctx, r, file, e)
+	if err != nil {
+		return errors.Join(err, r.Close())
+	}
+	_, port, _ := net.SplitHostPort(r.Addr().String())
+	fmt.Fprintf(e.err, "relay is up on port %s (UDP and TCP), data in %s\n", port, e.dir)
+	if want := r.FirstChoice(); !samePort(want, port) {
+		fmt.Fprintf(e.err, "%s could not be opened, so it is port %s; to use it, run as root or allow the program low ports\n", want, port)
+	}
+	fmt.Fprintf(e.err, "for each publisher, run: mirror-relay address CHANNEL-ID\n")
+	err = r.Run(ctx)
+	for _, s := range slices.Backward(extras) {
+		err = errors.Join(err, s.Close())
+	}
+	return err
+}
+
+// over lets flags beat the file.
+func (c *runCmd) over(f relay.FileConfig) relay.FileConfig {
+	if c.Listen != "" {
+		f.Listen = []string{c.Listen}
+	}
+	f.Host = cmp.Or(c.Host, f.Host)
+	f.Decoy = cmp.Or(c.Decoy, f.Decoy)
+	f.DNSZone = cmp.Or(c.DNS, f.DNSZone)
+	f.DNSListen = cmp.Or(c.DNSListen, f.DNSListen, ":53")
+	return f
+}
+
+func samePort(addr, port string) bool {
+	_, p, err := net.SplitHostPort(addr)
+	return err == nil && (p == port || p == "0" || p == "")
+}
+
+// A service is what a relay may be besides: a name server, an IPFS node.
+type service func(ctx context.Context, r *relay.Relay, f relay.FileConfig, e *env) (io.Closer, error)
+
+// services are started in this order after the relay listens. Each returns nil
+// if it is not asked for.
+var services = []service{nameServer}
+
+func startServices(ctx context.Context, r *relay.Relay, f relay.FileConfig, e *env) ([]io.Closer, error) {
+	var running []io.Closer
+	for _, start := range services {
+		s, err := start(ctx, r, f, e)
+		if err != nil {
+			for _, s := range slices.Backward(running) {
+				err = errors.Join(err, s.Close())
+			}
+			return nil, err
+		}
+		if s != nil {
+			running = append(running, s)
+		}
+	}
+	return running, nil
+}

@@ -1,0 +1,164 @@
+package relay
+
+import (
+	"bytes"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"tamizdat/bundle/channel"
+)
+
+// carriedFile lists the channels a relay carries, one channel ID a line.
+const carriedFile = "carried"
+
+// maxCarried bounds the work of checking one prefix.
+const maxCarried = 1024
+
+// carried is the list of channels with their mint keys. The file is looked at
+// on every request, so that a channel added by another process is carried at
+// once, and so that this look costs every request the same.
+type carried struct {
+	path          string
+	relay, intake []byte
+
+	mu   sync.RWMutex
+	seen fileID
+	list []carriedChannel
+}
+
+type carriedChannel struct {
+	id           channel.ID
+	mint, intake channel.MintKey
+}
+
+type fileID struct {
+	at   time.Time
+	size int64
+}
+
+func newCarried(dir string, k *keys) (*carried, error) {
+	c := &carried{path: filepath.Join(dir, carriedFile), relay: k.relay, intake: k.intake}
+	return c, c.reload()
+}
+
+// channels returns the current list; don't change it. A file that can't be
+// read leaves the last good list.
+func (c *carried) channels() []carriedChannel {
+	id := statID(c.path)
+	c.mu.RLock()
+	list, same := c.list, c.seen == id
+	c.mu.RUnlock()
+	if same || c.reload() != nil {
+		return list
+	}
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.list
+}
+
+func statID(path string) fileID {
+	st, err := os.Stat(path)
+	if err != nil {
+		return fileID{}
+	}
+	return fileID{st.ModTime(), st.Size()}
+}
+
+func (c *carried) reload() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	id := statID(c.path)
+	text, err := os.ReadFile(c.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	if err != nil {
+		return err
+	}
+	var list []carriedChannel
+	for n, line := range strings.Split(string(text), "\n") {
+		line = strings.TrimSpace(line)
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		ch, err := channel.ParseID(line)
+		if err != nil {
+			return fmt.Errorf("%s, line %d: %w", c.path, n+1, err)
+		}
+		if len(list) == maxCarried {
+			return fmt.Errorf("%s: more than %d channels", c.path, maxCarried)
+		}
+		list = append(list, c.keysOf(ch))
+	}
+	c.list, c.seen = list, id
+	return nil
+}
+
+func (c *carried) keysOf(ch channel.ID) carriedChannel {
+	return carriedChannel{ch, channel.NewMintKey(c.relay, ch), channel.NewMintKey(c.intake, ch)}
+}
+
+// add carries a channel from now on; it is durable on return.
+func (c *carried) add(ch channel.ID) error {
+	for _, cc := range c.channels() {
+		if cc.id == ch {
+			return nil
+		}
+	}
+	text, err := os.ReadFile(c.path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if len(text) == 0 {
+		text = []byte("# channels this relay carries, one channel ID a line; take a line out to stop\n")
+	}
+	if !bytes.HasSuffix(text, []byte{'\n'}) {
+		text = append(text, '\n')
+	}
+	if err := writeFile(c.path, append(text, ch.String()+"\n"...), 0o600); err != nil {
+		return err
+	}
+	return c.reload()
+}
+
+// access is what a path prefix opens.
+type access int
+
+const (
+	accessNone   access = iota // the website
+	accessRead                 // one channel's gateway
+	accessIntake               // one channel's intake
+)
+
+// match checks the first path segment against all channels, without stopping
+// at a match: how long it takes says nothing about which channel, or whether
+// any, was meant. A segment that is no prefix at all is checked like one.
+func (c *carried) match(segment string) (access, channel.ID, [8]byte) {
+	p, ok := channel.ParsePrefix(segment)
+	list := c.channels()
+	found, kind := 0, 0
+	for i, cc := range list {
+		r, w := toInt(cc.mint.Check(p)), toInt(cc.intake.Check(p))
+		found = subtle.ConstantTimeSelect(r|w, i, found)
+		kind = subtle.ConstantTimeSelect(r, int(accessRead), kind)
+		kind = subtle.ConstantTimeSelect(w, int(accessIntake), kind)
+	}
+	if !ok || kind == int(accessNone) {
+		return accessNone, channel.ID{}, [8]byte{}
+	}
+	return access(kind), list[found].id, p.Tag()
+}
+
+func toInt(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,74 @@
+package relay
+
+import (
+	_ "embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/BurntSushi/toml"
+)
+
+// FileConfig is relay.toml; every field has a default, so that an empty file
+// works. Sizes are in megabytes (1,000,000 bytes).
+type FileConfig struct {
+	// Listen are the addresses tried in this order; the first that can be
+	// opened is used.
+	Listen []string `toml:"listen"`
+	// Host is the name or address publishers and readers find the relay under.
+	Host string `toml:"host"`
+	// Decoy is the folder of the website everyone sees; empty for the built-in one.
+	Decoy string `toml:"decoy"`
+	// EditionMB, ChannelMB and TotalMB bound the store.
+	EditionMB int64 `toml:"edition_mb"`
+	ChannelMB int64 `toml:"channel_mb"`
+	TotalMB   int64 `toml:"total_mb"`
+	// DNSZone is served by the relay's own name server if set.
+	DNSZone string `toml:"dns_zone"`
+	// DNSListen is where that name server listens.
+	DNSListen string `toml:"dns_listen"`
+	// IPFS makes the relay an IPFS node as well.
+	IPFS bool `toml:"ipfs"`
+}
+
+// ConfigFile is the name of the configuration in the data folder.
+const ConfigFile = "relay.toml"
+
+//go:embed relay.toml
+var defaultConfig []byte
+
+// LoadConfig reads relay.toml in dir; on first start it makes the folder and
+// writes the file with its comments.
+func LoadConfig(dir string) (FileConfig, error) {
+	var c FileConfig
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return c, err
+	}
+	path := filepath.Join(dir, ConfigFile)
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		text, err = defaultConfig, writeFile(path, defaultConfig, 0o600)
+	}
+	if err != nil {
+		return c, err
+	}
+	md, err := toml.Decode(string(text), &c)
+	if err != nil {
+		return c, fmt.Errorf("%s: %w", path, err)
+	}
+	if extra := md.Undecoded(); len(extra) > 0 {
+		return c, fmt.Errorf("%s: unknown setting %q", path, extra[0].String())
+	}
+	if c.EditionMB < 0 || c.ChannelMB < 0 || c.TotalMB < 0 {
+		return c, fmt.Errorf("%s: a size is negative", path)
+	}
+	return c, nil
+}
+
+// Limits returns the store's limits; what is 0 stays the default.
+func (c FileConfig) Limits() Limits {
+	const mb = 1_000_000
+	return Limits{Edition: c.EditionMB * mb, Channel: c.ChannelMB * mb, Total: c.TotalMB * mb}
+}

@@ -1,0 +1,272 @@
+package relay
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/ipfs/go-cid"
+
+	"tamizdat/bundle"
+	"tamizdat/bundle/car"
+	"tamizdat/bundle/channel"
+)
+
+const (
+	// maxNotes and maxBlocks bound what an edition makes the relay remember.
+	maxNotes  = 256
+	maxBlocks = 1 << 18
+)
+
+// span is where a block's bytes lie in the edition's CAR.
+type span struct {
+	off int64
+	len int
+}
+
+// edition is one stored edition: its CAR, checked once, and what lies where in
+// it. It is immutable.
+type edition struct {
+	path    string // of the CAR; "" while it is being checked
+	size    int64
+	roots   *channel.Roots
+	head    *channel.Head
+	headCID cid.Cid
+	notes   []cid.Cid
+	index   map[string]span // by cid.Cid.KeyString
+}
+
+// errBad is wrapped by what is wrong with a CAR itself, as opposed to the disk.
+var errBad = errors.New("edition refused")
+
+func bad(format string, args ...any) error {
+	return fmt.Errorf("%w: %w", errBad, fmt.Errorf(format, args...))
+}
+
+// readFront reads and checks what a CAR begins with: root notes and head. It
+// leaves the reader before the first block of the edition.
+func readFront(r *car.Reader, ch channel.ID) (*edition, error) {
+	roots := r.Roots()
+	if len(roots) < 3 || len(roots) > maxNotes+2 {
+		return nil, bad("its header names %d roots", len(roots))
+	}
+	n := len(roots) - 2
+	e := &edition{notes: roots[:n], headCID: roots[n], index: map[string]span{}}
+	var notes [][]byte
+	for _, want := range roots[:n] {
+		data, err := e.take(r, want, channel.MaxRootNote)
+		if err != nil {
+			return nil, fmt.Errorf("root notes: %w", err)
+		}
+		notes = append(notes, data)
+	}
+	var err error
+	if e.roots, err = channel.ParseRoots(ch, notes); err != nil {
+		return nil, bad("%w", err)
+	}
+	data, err := e.take(r, e.headCID, channel.MaxHead)
+	if err != nil {
+		return nil, fmt.Errorf("head: %w", err)
+	}
+	if e.head, err = e.roots.Head(data); err != nil {
+		return nil, bad("%w", err)
+	}
+	if !e.head.Root.Equals(roots[n+1]) {
+		return nil, bad("header and head name different editions")
+	}
+	return e, nil
+}
+
+// take reads the next block, which must be want.
+func (e *edition) take(r *car.Reader, want cid.Cid, limit int) ([]byte, error) {
+	b, err := r.Next()
+	if err != nil {
+		return nil, carError(err)
+	}
+	if !b.CID.Equals(want) || len(b.Data) > limit {
+		return nil, bad("not what the header announces")
+	}
+	e.index[b.CID.KeyString()] = span{b.Offset, len(b.Data)}
+	return bytes.Clone(b.Data), nil
+}
+
+// carError tells a bad CAR from a bad disk.
+func carError(err error) error {
+	for _, of := range []error{car.ErrFormat, car.ErrTorn, bundle.ErrBlock} {
+		if errors.Is(err, of) {
+			return bad("%w", err)
+		}
+	}
+	if errors.Is(err, io.EOF) {
+		return bad("%w", car.ErrTorn)
+	}
+	return err
+}
+
+// readRest checks every block behind the front: its hash (the CAR reader does),
+// that it is part of the edition's DAG, and that nothing of the DAG is missing.
+func readRest(r *car.Reader, e *edition) error {
+	linked := map[string]bool{e.head.Root.KeyString(): true}
+	first := true
+	for {
+		b, err := r.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return carError(err)
+		}
+		if first && !b.CID.Equals(e.head.Root) {
+			return bad("the edition's directory does not follow its head")
+		}
+		if len(e.index) >= maxBlocks {
+			return bad("more than %d blocks", maxBlocks)
+		}
+		if first {
+			if _, err := bundle.ParseDirectory(b.CID, b.Data); err != nil {
+				return bad("directory: %w", err)
+			}
+			first = false
+		}
+		links, err := bundle.Children(bundle.Block{CID: b.CID, Data: b.Data})
+		if err != nil {
+			return bad("%w", err)
+		}
+		for _, l := range links {
+			linked[l.KeyString()] = true
+		}
+		if len(linked) > maxBlocks {
+			return bad("more than %d links", maxBlocks)
+		}
+		if _, twice := e.index[b.CID.KeyString()]; !twice {
+			e.index[b.CID.KeyString()] = span{b.Offset, len(b.Data)}
+		}
+	}
+	for k := range linked {
+		if _, ok := e.index[k]; !ok {
+			return bad("blocks are missing")
+		}
+	}
+	for _, c := range append(e.notes[:len(e.notes):len(e.notes)], e.headCID) {
+		linked[c.KeyString()] = true
+	}
+	if len(e.index) > len(linked) {
+		return bad("it holds blocks that are no part of it")
+	}
+	return nil
+}
+
+// checkEdition checks a whole CAR. accept decides on the head before the rest
+// is read.
+func checkEdition(f io.ReaderAt, size int64, ch channel.ID, accept func(*edition) error) (*edition, error) {
+	r, err := car.NewReader(io.NewSectionReader(f, 0, size))
+	if err != nil {
+		return nil, carError(err)
+	}
+	e, err := readFront(r, ch)
+	if err != nil {
+		return nil, err
+	}
+	e.size = size
+	if accept != nil {
+		if err := accept(e); err != nil {
+			return nil, err
+		}
+	}
+	return e, readRest(r, e)
+}
+
+// block reads a block of the edition and checks its hash again: disks rot, and
+// what a relay serves it answers for. The error is os.ErrNotExist if the
+// edition has no such block.
+func (e *edition) block(c cid.Cid) ([]byte, error) {
+	s, ok := e.index[c.KeyString()]
+	if !ok {
+		return nil, os.ErrNotExist
+	}
+	f, err := os.Open(e.path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data := make([]byte, s.len)
+	if _, err := f.ReadAt(data, s.off); err != nil {
+		return nil, err
+	}
+	return data, bundle.CheckBlock(c, data)
+}
+
+// The sidecar index: magic, length of the CAR, the head's CID, the blocks, and
+// a SHA-256 over all of it. It saves hashing a whole store at each start.
+const indexMagic = "tamizdat relay index 1\n"
+
+func (e *edition) marshalIndex() []byte {
+	b := []byte(indexMagic)
+	b = binary.BigEndian.AppendUint64(b, uint64(e.size))
+	b = appendCID(b, e.headCID)
+	b = binary.BigEndian.AppendUint32(b, uint32(len(e.index)))
+	for k, s := range e.index {
+		b = append(b, byte(len(k)))
+		b = append(b, k...)
+		b = binary.BigEndian.AppendUint64(b, uint64(s.off))
+		b = binary.BigEndian.AppendUint32(b, uint32(s.len))
+	}
+	sum := sha256.Sum256(b)
+	return append(b, sum[:]...)
+}
+
+func appendCID(b []byte, c cid.Cid) []byte {
+	return append(append(b, byte(c.ByteLen())), c.Bytes()...)
+}
+
+var errIndex = errors.New("index is torn or of another file")
+
+// parseIndex fills e.index from a sidecar that belongs to e's CAR.
+func (e *edition) parseIndex(b []byte) error {
+	if len(b) < len(indexMagic)+sha256.Size || string(b[:len(indexMagic)]) != indexMagic {
+		return errIndex
+	}
+	body := b[:len(b)-sha256.Size]
+	if sum := sha256.Sum256(body); !bytes.Equal(sum[:], b[len(body):]) {
+		return errIndex
+	}
+	// The checksum is ours: lengths below can be wrong by a bug only, but are
+	// checked all the same.
+	body = body[len(indexMagic):]
+	take := func(n int) []byte {
+		if n > len(body) {
+			body = nil
+			return make([]byte, n)
+		}
+		out := body[:n]
+		body = body[n:]
+		return out
+	}
+	size := int64(binary.BigEndian.Uint64(take(8)))
+	head := take(int(take(1)[0]))
+	if size != e.size || !bytes.Equal(head, e.headCID.Bytes()) {
+		return errIndex
+	}
+	n := binary.BigEndian.Uint32(take(4))
+	if n > maxBlocks+maxNotes+1 {
+		return errIndex
+	}
+	index := make(map[string]span, n)
+	for range n {
+		k := string(take(int(take(1)[0])))
+		s := span{off: int64(binary.BigEndian.Uint64(take(8))), len: int(binary.BigEndian.Uint32(take(4)))}
+		if s.off < 0 || s.len > bundle.MaxBlock || s.off+int64(s.len) > size {
+			return errIndex
+		}
+		index[k] = s
+	}
+	if len(body) != 0 || len(index) != int(n) {
+		return errIndex
+	}
+	e.index = index
+	return nil
+}

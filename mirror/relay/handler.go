@@ -1,0 +1,123 @@
+package relay
+
+import (
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/ipfs/go-cid"
+
+	"tamizdat/bundle/channel"
+)
+
+// Handler is the relay's http.Handler: a website for everyone, and a gateway
+// to one channel's editions for whoever knows a secret path prefix of it.
+//
+// The prefix is looked for in the raw escaped path of every request, before
+// anything else looks at the path. A request without a valid one is handed to
+// the website untouched, and nothing of what decided that shows in the answer.
+type Handler struct {
+	store   *Store
+	carried *carried
+	site    http.Handler
+	log     *slog.Logger
+	hooks   Hooks
+	polls   polls
+}
+
+// Hooks are optional parts of a Handler that other packages fill in.
+type Hooks struct {
+	// Denied reports whether the batch with this tag was shut out of the
+	// channel; it then sees the website.
+	Denied func(ch channel.ID, tag [8]byte) bool
+	// Record returns the signed IPNS record of that name if it belongs to the
+	// channel, nil if the relay holds none.
+	Record func(ch channel.ID, name string) []byte
+}
+
+var _ http.Handler = (*Handler)(nil)
+
+// ServeHTTP implements http.Handler.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	segment, rest, _ := strings.Cut(strings.TrimPrefix(r.URL.EscapedPath(), "/"), "/")
+	kind, ch, tag := h.carried.match(segment)
+	if kind == accessRead && h.hooks.Denied != nil && h.hooks.Denied(ch, tag) {
+		kind = accessNone
+	}
+	switch kind {
+	case accessRead:
+		h.read(w, r, ch, rest)
+	case accessIntake:
+		h.intake(w, r, ch, rest)
+	default:
+		h.site.ServeHTTP(w, r)
+	}
+}
+
+// read serves one channel to its readers.
+func (h *Handler) read(w http.ResponseWriter, r *http.Request, ch channel.ID, rest string) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		http.Error(w, "method not allowed", http.StatusMethodNotAllowed)
+		return
+	}
+	// Over HTTP/1.1 a deadline outlives its request on the connection.
+	defer func() { _ = http.NewResponseController(w).SetWriteDeadline(time.Time{}) }()
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	kind, rest, _ := strings.Cut(rest, "/")
+	switch kind {
+	case "ipfs":
+		h.ipfs(w, r, ch, rest)
+	case "ipns":
+		h.ipns(w, r, ch, rest)
+	case "head":
+		if rest != ch.String() {
+			http.Error(w, "not found", http.StatusNotFound)
+			return
+		}
+		h.head(w, r, ch)
+	default:
+		http.Error(w, "not found", http.StatusNotFound)
+	}
+}
+
+func (h *Handler) ipns(w http.ResponseWriter, r *http.Request, ch channel.ID, name string) {
+	var record []byte
+	if name, err := url.PathUnescape(name); err == nil && h.hooks.Record != nil {
+		record = h.hooks.Record(ch, name)
+	}
+	if record == nil {
+		http.Error(w, "not found", http.StatusNotFound)
+		return
+	}
+	w.Header().Set("Content-Type", "application/vnd.ipfs.ipns-record")
+	w.Header().Set("Cache-Control", "public, max-age=60")
+	h.send(w, r, record)
+}
+
+// send writes a short answer in one go.
+func (h *Handler) send(w http.ResponseWriter, r *http.Request, body []byte) {
+	extend(w)
+	if r.Method != http.MethodHead {
+		_, _ = w.Write(body)
+	}
+}
+
+// sendTimeout is how long a client may take for one block's worth of answer.
+const sendTimeout = 30 * time.Second
+
+// extend gives the client another sendTimeout to take what is written next.
+func extend(w http.ResponseWriter) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(sendTimeout))
+}
+
+// parseCID reads a CID as a URL segment; only what editions are made of.
+func parseCID(s string) (cid.Cid, bool) {
+	if len(s) > 128 {
+		return cid.Undef, false
+	}
+	c, err := cid.Decode(s)
+	return c, err == nil && c.Version() == 1
+}

@@ -1,0 +1,91 @@
+package relay
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"tamizdat/bundle/channel"
+	wire "tamizdat/transport/relay"
+)
+
+// intake takes a publisher's upload: HEAD asks how far it has come, PATCH
+// appends. Every answer carries Upload-Offset, by which the publisher knows
+// that it speaks to an intake and not to the website.
+func (h *Handler) intake(w http.ResponseWriter, r *http.Request, ch channel.ID, rest string) {
+	answer := func(code int, held int64, complete bool, reason string) {
+		w.Header().Set(wire.HeaderOffset, strconv.FormatInt(held, 10))
+		w.Header().Set("Cache-Control", "no-store")
+		if complete {
+			w.Header().Set(wire.HeaderComplete, "?1")
+		}
+		if reason == "" {
+			w.WriteHeader(code)
+			return
+		}
+		http.Error(w, reason, code)
+	}
+	kind, rest, _ := strings.Cut(rest, "/")
+	id, name, _ := strings.Cut(rest, "/")
+	headCID, ok := parseCID(name)
+	if kind != "intake" || id != ch.String() || !ok {
+		answer(http.StatusNotFound, 0, false, "no such upload")
+		return
+	}
+	u, err := h.store.open(ch, headCID)
+	if err != nil {
+		answer(http.StatusServiceUnavailable, 0, false, err.Error())
+		return
+	}
+	defer u.unlock()
+	switch r.Method {
+	case http.MethodHead, http.MethodGet:
+		held, complete, err := u.state()
+		if err != nil {
+			h.log.Error("upload not readable", "err", err)
+			answer(http.StatusInternalServerError, 0, false, "the relay's disk fails")
+			return
+		}
+		answer(http.StatusNoContent, held, complete, "")
+	case http.MethodPatch:
+		off, err1 := strconv.ParseInt(r.Header.Get(wire.HeaderOffset), 10, 64)
+		total, err2 := strconv.ParseInt(r.Header.Get(wire.HeaderLength), 10, 64)
+		if err1 != nil || err2 != nil || off < 0 || total <= 0 {
+			answer(http.StatusBadRequest, 0, false, "malformed upload headers")
+			return
+		}
+		held, complete, err := u.append(off, total, &patient{w: w, r: r.Body})
+		_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+		switch {
+		case errors.Is(err, errTooBig):
+			answer(http.StatusRequestEntityTooLarge, held, false, err.Error())
+		case errors.Is(err, errBad):
+			h.log.Warn("upload refused", "err", err)
+			answer(http.StatusUnprocessableEntity, held, false, strings.TrimPrefix(err.Error(), errBad.Error()+": "))
+		case errors.Is(err, errOffset):
+			answer(http.StatusConflict, held, complete, err.Error())
+		case err != nil:
+			h.log.Warn("upload interrupted", "err", err)
+			answer(http.StatusInternalServerError, held, false, "the upload was not stored")
+		default:
+			answer(http.StatusNoContent, held, complete, "")
+		}
+	default:
+		w.Header().Set("Allow", "HEAD, PATCH")
+		answer(http.StatusMethodNotAllowed, 0, false, "method not allowed")
+	}
+}
+
+// patient reads a body that may be slow but not silent.
+type patient struct {
+	w http.ResponseWriter
+	r io.Reader
+}
+
+func (p *patient) Read(b []byte) (int, error) {
+	_ = http.NewResponseController(p.w).SetReadDeadline(time.Now().Add(sendTimeout))
+	return p.r.Read(b)
+}

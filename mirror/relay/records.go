@@ -1,0 +1,184 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"tamizdat/bundle/channel"
+	"tamizdat/bundle/record"
+	"tamizdat/transport"
+	"tamizdat/transport/dns"
+)
+
+// What a relay keeps in DNS of one channel: this much, this far back from its
+// newest edition. Older editions are found by the front page's window list as
+// long as they are here.
+const (
+	recordWindow = 7 * 24 * time.Hour
+	recordBytes  = 64 << 20
+)
+
+// Records serves the carried channels' editions as DNS records: headlines,
+// text, log and grants, never pictures. It implements dns.Store. Leaves are
+// stretches of the stored CARs, so only their index is in memory.
+type Records struct {
+	store   *Store
+	carried *carried
+	log     *slog.Logger
+
+	mu       sync.RWMutex
+	channels map[channel.ID][]*recordFile // newest first
+}
+
+// recordFile is one edition in DNS; without an index it has no records.
+type recordFile struct {
+	e     *edition
+	file  *os.File
+	index *dns.Index
+	bytes int64 // of the layers in DNS
+}
+
+var _ dns.Store = (*Records)(nil)
+
+// Records prepares the relay's editions for a name server. Only after Start;
+// Close the result before the relay.
+func (r *Relay) Records() (*Records, error) {
+	if r.store == nil {
+		return nil, errors.New("relay: not started")
+	}
+	rs := &Records{store: r.store, carried: r.carried, log: r.cfg.Log, channels: map[channel.ID][]*recordFile{}}
+	for _, c := range r.carried.channels() {
+		rs.update(c.id)
+	}
+	return rs, nil
+}
+
+// Close lets go of the editions' files.
+func (rs *Records) Close() error {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	for _, files := range rs.channels {
+		for _, f := range files {
+			f.close()
+		}
+	}
+	clear(rs.channels)
+	return nil
+}
+
+// Record implements dns.Store.
+func (rs *Records) Record(_ context.Context, name record.Name) ([]byte, error) {
+	return rs.find(func(f *recordFile) ([]byte, bool) {
+		rec, err := f.index.Record(f.file, name)
+		// A leaf is bytes of a file: what rotted there is not handed out.
+		return rec, err == nil && record.NameOf(rec) == name
+	})
+}
+
+// Named implements dns.Store.
+func (rs *Records) Named(_ context.Context, label string) ([]byte, error) {
+	return rs.find(func(f *recordFile) ([]byte, bool) { return f.index.Named(label) })
+}
+
+// find asks every edition, newest first in each channel.
+func (rs *Records) find(ask func(*recordFile) ([]byte, bool)) ([]byte, error) {
+	for _, c := range rs.carried.channels() {
+		if newest, _ := rs.store.newest(c.id); newest == nil {
+			continue
+		} else if rs.stale(c.id, newest) {
+			rs.update(c.id)
+		}
+		rs.mu.RLock()
+		for _, f := range rs.channels[c.id] {
+			if f.index == nil {
+				continue
+			}
+			if rec, ok := ask(f); ok {
+				rs.mu.RUnlock()
+				return rec, nil
+			}
+		}
+		rs.mu.RUnlock()
+	}
+	return nil, transport.ErrNotFound
+}
+
+func (rs *Records) stale(ch channel.ID, newest *edition) bool {
+	rs.mu.RLock()
+	defer rs.mu.RUnlock()
+	files := rs.channels[ch]
+	return len(files) == 0 || files[0].e != newest
+}
+
+// update brings one channel's list in line with the store. An edition that
+// can't be indexed has no records, and is not tried again.
+func (rs *Records) update(ch channel.ID) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	old := rs.channels[ch]
+	var now []*recordFile
+	var oldest time.Time
+	room := int64(recordBytes)
+	for i, e := range rs.store.snapshot(ch) {
+		if i == 0 {
+			oldest = e.head.Time.Add(-recordWindow)
+		}
+		if e.head.Time.Before(oldest) || i > 0 && room <= 0 {
+			break
+		}
+		var f *recordFile
+		if at := slices.IndexFunc(old, func(f *recordFile) bool { return f.e == e }); at >= 0 {
+			f = old[at]
+			room -= f.bytes
+		} else {
+			var err error
+			if f, err = openRecords(ch, e, room); err != nil {
+				rs.log.Error("edition has no dns records", "edition", e.head.Edition, "err", err)
+				f = &recordFile{e: e}
+			}
+			room -= f.bytes
+		}
+		now = append(now, f)
+	}
+	for _, f := range old {
+		if !slices.Contains(now, f) {
+			f.close()
+		}
+	}
+	rs.channels[ch] = now
+}
+
+func (f *recordFile) close() {
+	if f.file != nil {
+		f.file.Close()
+	}
+}
+
+// openRecords indexes one edition, which must fit into room bytes.
+func openRecords(ch channel.ID, e *edition, room int64) (*recordFile, error) {
+	f, err := os.Open(e.path)
+	if err != nil {
+		return nil, err
+	}
+	r := &recordFile{e: e, file: f}
+	d, err := dns.ReadEdition(io.NewSectionReader(f, 0, e.size), ch, room)
+	if err == nil {
+		for _, pieces := range [][]dns.Piece{d.Front, d.Text, d.Log} {
+			for _, p := range pieces {
+				r.bytes += int64(len(p.Data))
+			}
+		}
+		r.index, err = dns.NewIndex(d)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return r, nil
+}

@@ -1,0 +1,268 @@
+// Package relay is a relay without its command line: an ordinary website on
+// one port over HTTP/3 and HTTP/2, under which editions of news channels lie
+// behind secret paths.
+//
+// A relay is a blind carrier. It checks that what a publisher pushes is signed
+// by a channel it carries, and can't read a word of it. Its parts:
+//
+//   - [Handler] tells readers (by a secret path prefix) from everyone else,
+//     who gets the website of [Site].
+//   - [Store] keeps editions, one CARv1 file each, and takes uploads in.
+//   - [Relay] is all of it with a listener; mirror-relay run and the demo start one.
+//
+// No address of a reader is ever written down: the handler logs none, and the
+// command wraps its log with internal/redact besides.
+package relay
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"tamizdat/bundle/channel"
+	"tamizdat/transport"
+	wire "tamizdat/transport/relay"
+)
+
+// Config says how to run a relay. Dir and Network are needed.
+type Config struct {
+	// Dir is the data folder: secrets, certificate, list of carried channels,
+	// store. It is made if it does not exist.
+	Dir string
+	// Network opens the sockets.
+	Network transport.Network
+	// Listen are addresses tried in this order; [":443", ":8443"] if empty.
+	Listen []string
+	// Host is what Target names; the listener's own address if empty.
+	Host string
+	// Decoy is the website's folder, the built-in site if empty.
+	Decoy string
+	// Limits bound the store.
+	Limits Limits
+	// Hooks are filled in by other parts.
+	Hooks Hooks
+	// Log is for the volunteer; nil discards.
+	Log *slog.Logger
+}
+
+// Relay is one running relay.
+type Relay struct {
+	cfg     Config
+	keys    *keys
+	carried *carried
+	store   *Store
+	handler *Handler
+	server  *wire.Server
+	lock    io.Closer
+}
+
+// addressFile remembers where the relay listened last, for "mirror-relay
+// address" in another process.
+const addressFile = "listening"
+
+// lockName is held by the process that serves the folder.
+const lockName = "lock"
+
+// ErrRunning: another process serves this data folder.
+var ErrRunning = errors.New("a relay is running on this data folder already")
+
+// DefaultListen are the addresses a relay tries.
+var DefaultListen = []string{":443", ":8443"}
+
+// New opens the data folder and makes the secrets that are missing. It may
+// stand beside a running relay on the same folder, for Target.
+func New(cfg Config) (*Relay, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Network == nil || cfg.Dir == "" {
+		return nil, errors.New("relay: no data folder or no network")
+	}
+	if len(cfg.Listen) == 0 {
+		cfg.Listen = DefaultListen
+	}
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, err
+	}
+	r := &Relay{cfg: cfg}
+	var err error
+	if r.keys, err = loadKeys(cfg.Dir); err != nil {
+		return nil, err
+	}
+	if r.carried, err = newCarried(cfg.Dir, r.keys); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// Start loads the store, begins to listen and returns. It returns the last
+// error if none of the addresses can be opened, and ErrRunning if another
+// process serves the folder. A Relay starts once.
+func (r *Relay) Start(ctx context.Context) (err error) {
+	if r.lock, err = lockFile(filepath.Join(r.cfg.Dir, lockName)); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, r.Close())
+		}
+	}()
+	if r.store, err = OpenStore(r.cfg.Dir, r.cfg.Limits, r.cfg.Log); err != nil {
+		return err
+	}
+	site, err := Site(r.cfg.Decoy)
+	if err != nil {
+		return fmt.Errorf("decoy: %w", err)
+	}
+	r.handler = &Handler{store: r.store, carried: r.carried, site: site, log: r.cfg.Log, hooks: r.cfg.Hooks}
+	cfg := &tls.Config{Certificates: []tls.Certificate{r.keys.cert}}
+	for _, addr := range r.cfg.Listen {
+		if r.server, err = wire.Listen(ctx, r.cfg.Network, addr, cfg, r.handler, r.cfg.Log); err == nil {
+			return writeFile(filepath.Join(r.cfg.Dir, addressFile), []byte(r.server.Addr().String()+"\n"), 0o600)
+		}
+		r.cfg.Log.Info("address not available, trying the next", "listen", addr, "err", err)
+	}
+	return err
+}
+
+// Addr is the address listened on (TCP and UDP); nil before Start.
+func (r *Relay) Addr() net.Addr {
+	if r.server == nil {
+		return nil
+	}
+	return r.server.Addr()
+}
+
+// HasListened reports whether a relay ever listened on this data folder, so
+// that Target knows the port.
+func (r *Relay) HasListened() bool {
+	_, err := os.Stat(filepath.Join(r.cfg.Dir, addressFile))
+	return err == nil
+}
+
+// FirstChoice is the address that Start tries first.
+func (r *Relay) FirstChoice() string { return r.cfg.Listen[0] }
+
+// Wait blocks until the listener has stopped and returns why; nil after Close
+// and Shutdown. Only after Start.
+func (r *Relay) Wait() error { return r.server.Wait() }
+
+// Shutdown lets running requests end until ctx does, then closes.
+func (r *Relay) Shutdown(ctx context.Context) error {
+	var err error
+	if r.server != nil {
+		err = r.server.Shutdown(ctx)
+	}
+	return errors.Join(err, r.unlock())
+}
+
+// Close ends the listener and all connections at once. What was acknowledged
+// is on disk already.
+func (r *Relay) Close() error {
+	var err error
+	if r.server != nil {
+		err = r.server.Close()
+	}
+	return errors.Join(err, r.unlock())
+}
+
+func (r *Relay) unlock() error {
+	if r.lock == nil {
+		return nil
+	}
+	err := r.lock.Close()
+	r.lock = nil
+	return err
+}
+
+// Store is the relay's store, for the parts that serve it in other ways (DNS,
+// IPFS); nil before Start.
+func (r *Relay) Store() *Store { return r.store }
+
+// Handler is what the relay serves; nil before Start.
+func (r *Relay) Handler() http.Handler { return r.handler }
+
+// Carried lists the channels the relay carries.
+func (r *Relay) Carried() []channel.ID {
+	var ids []channel.ID
+	for _, c := range r.carried.channels() {
+		ids = append(ids, c.id)
+	}
+	return ids
+}
+
+// Pin is the pin of the relay's key.
+func (r *Relay) Pin() channel.Pin { return r.keys.pin }
+
+// Target carries the channel from now on, durably, and returns the line for
+// its publisher. A relay running on the same folder in another process notices
+// at once.
+func (r *Relay) Target(ch channel.ID) (wire.Target, error) {
+	if err := r.carried.add(ch); err != nil {
+		return wire.Target{}, err
+	}
+	host, port, err := r.address()
+	if err != nil {
+		return wire.Target{}, err
+	}
+	cc := r.carried.keysOf(ch)
+	return wire.Target{Host: host, Port: port, Pin: r.keys.pin, Mint: cc.mint, Intake: cc.intake}, nil
+}
+
+// ErrNoHost: the relay does not know under which address others reach it.
+var ErrNoHost = errors.New("this machine does not know its public address")
+
+// address is the host and port to give to others: of the listener, or of the
+// last one that ran on this folder, or of the configuration.
+func (r *Relay) address() (string, uint16, error) {
+	at := r.cfg.Listen[0]
+	if a := r.Addr(); a != nil {
+		at = a.String()
+	} else if b, err := os.ReadFile(filepath.Join(r.cfg.Dir, addressFile)); err == nil {
+		at = strings.TrimSpace(string(b))
+	}
+	host, portText, err := net.SplitHostPort(at)
+	if err != nil {
+		return "", 0, err
+	}
+	port, err := strconv.ParseUint(portText, 10, 16)
+	if err != nil {
+		return "", 0, err
+	}
+	if h, p, err := net.SplitHostPort(r.cfg.Host); err == nil { // behind a forwarded port
+		n, err := strconv.ParseUint(p, 10, 16)
+		return h, uint16(n), err
+	}
+	if ip := net.ParseIP(host); r.cfg.Host == "" && (host == "" || ip != nil && ip.IsUnspecified()) {
+		return "", 0, ErrNoHost
+	}
+	return cmp.Or(strings.Trim(r.cfg.Host, "[]"), host), uint16(port), nil
+}
+
+// shutdownTime is how long running requests get when the relay stops.
+const shutdownTime = 5 * time.Second
+
+// Run serves until ctx ends, then stops gracefully.
+func (r *Relay) Run(ctx context.Context) error {
+	stopped := make(chan error, 1)
+	go func() { stopped <- r.Wait() }()
+	select {
+	case err := <-stopped:
+		return errors.Join(err, r.Close())
+	case <-ctx.Done():
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTime)
+		defer cancel()
+		return r.Shutdown(ctx)
+	}
+}

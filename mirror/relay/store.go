@@ -1,0 +1,348 @@
+package relay
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/ipfs/go-cid"
+
+	"tamizdat/bundle/car"
+	"tamizdat/bundle/channel"
+)
+
+// Limits bound what a relay stores; a zero field means its default.
+type Limits struct {
+	// Edition is the largest CAR taken in, in bytes (default 256 MB).
+	Edition int64
+	// Channel is what one channel may take, in bytes (default 1 GB). Its
+	// oldest editions make room; the newest always stays.
+	Channel int64
+	// Total is what all channels may take together (default 10 GB).
+	Total int64
+}
+
+func (l Limits) withDefaults() Limits {
+	l.Edition = cmp.Or(l.Edition, 256_000_000)
+	l.Channel = cmp.Or(l.Channel, 1_000_000_000)
+	l.Total = cmp.Or(l.Total, 10_000_000_000)
+	l.Edition = min(l.Edition, l.Channel, l.Total)
+	return l
+}
+
+// Store keeps editions in a folder, one CARv1 file and one index file each:
+//
+//	editions/CHANNEL/EDITION-TIME.car   root notes, head, blocks
+//	editions/CHANNEL/EDITION-TIME.idx   where each block lies; rebuilt if torn
+//	incoming/CHANNEL/HEADCID.part       an upload as far as it has come
+//
+// An edition is visible once its CAR was checked as a whole, renamed into
+// place, and file and folder synced. All methods may be called at once; one
+// process at a time.
+type Store struct {
+	dir    string
+	limits Limits
+	log    *slog.Logger
+
+	mu      sync.RWMutex
+	shelves map[channel.ID]*shelf
+
+	uploads sync.Map // path of a part → *sync.Mutex
+}
+
+// shelf holds one channel's editions, oldest first.
+type shelf struct {
+	editions []*edition
+	wake     chan struct{} // closed when a new head arrives
+}
+
+// OpenStore opens or makes the store in dir and loads what it holds. An
+// edition that fails its check is left on disk under another name and logged.
+func OpenStore(dir string, limits Limits, log *slog.Logger) (*Store, error) {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	s := &Store{dir: dir, limits: limits.withDefaults(), log: log, shelves: map[channel.ID]*shelf{}}
+	for _, d := range []string{"editions", "incoming"} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
+			return nil, fmt.Errorf("store: %w", err)
+		}
+	}
+	names, err := os.ReadDir(filepath.Join(dir, "editions"))
+	if err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	for _, n := range names {
+		ch, err := channel.ParseID(n.Name())
+		if err != nil || !n.IsDir() {
+			continue
+		}
+		if err := s.loadChannel(ch); err != nil {
+			return nil, fmt.Errorf("store: %w", err)
+		}
+	}
+	return s, nil
+}
+
+func (s *Store) loadChannel(ch channel.ID) error {
+	files, err := filepath.Glob(filepath.Join(s.channelDir(ch), "*.car"))
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		e, err := loadEdition(f, ch)
+		switch {
+		case errors.Is(err, errBad):
+			s.log.Error("stored edition is damaged, set aside", "file", filepath.Base(f), "err", err)
+			if err := os.Rename(f, f+".damaged"); err != nil {
+				return err
+			}
+			continue
+		case err != nil:
+			return err
+		}
+		sh := s.shelf(ch)
+		sh.editions = append(sh.editions, e)
+	}
+	if sh, ok := s.shelves[ch]; ok {
+		slices.SortFunc(sh.editions, func(a, b *edition) int {
+			return cmp.Or(cmp.Compare(a.head.Edition, b.head.Edition), a.head.Time.Compare(b.head.Time))
+		})
+		// A crash between storing a re-signed edition and dropping the one it
+		// replaces leaves both.
+		for i := len(sh.editions) - 2; i >= 0; i-- {
+			if e := sh.editions[i]; e.head.Edition == sh.editions[i+1].head.Edition {
+				s.remove(e)
+				sh.editions = slices.Delete(sh.editions, i, i+1)
+			}
+		}
+	}
+	return nil
+}
+
+// loadEdition reads a stored CAR's front and its index; without a good index
+// the whole CAR is checked again and the index rewritten.
+func loadEdition(path string, ch channel.ID) (*edition, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	r, err := car.NewReader(io.NewSectionReader(f, 0, st.Size()))
+	if err != nil {
+		return nil, carError(err)
+	}
+	e, err := readFront(r, ch)
+	if err != nil {
+		return nil, err
+	}
+	e.path, e.size = path, st.Size()
+	if raw, err := os.ReadFile(indexPath(path)); err == nil && e.parseIndex(raw) == nil {
+		return e, nil
+	}
+	if err := readRest(r, e); err != nil {
+		return nil, err
+	}
+	return e, writeFile(indexPath(path), e.marshalIndex(), 0o600)
+}
+
+func (s *Store) channelDir(ch channel.ID) string {
+	return filepath.Join(s.dir, "editions", ch.String())
+}
+
+func indexPath(car string) string { return strings.TrimSuffix(car, ".car") + ".idx" }
+
+// shelf returns the channel's shelf, made if needed; s.mu is held for writing,
+// or the store is not shared yet.
+func (s *Store) shelf(ch channel.ID) *shelf {
+	sh, ok := s.shelves[ch]
+	if !ok {
+		sh = &shelf{wake: make(chan struct{})}
+		s.shelves[ch] = sh
+	}
+	return sh
+}
+
+// newest returns the channel's newest edition (nil if none) and a channel that
+// is closed when a newer head arrives.
+func (s *Store) newest(ch channel.ID) (*edition, <-chan struct{}) {
+	s.mu.RLock()
+	sh, ok := s.shelves[ch]
+	if ok && len(sh.editions) > 0 {
+		defer s.mu.RUnlock()
+		return sh.editions[len(sh.editions)-1], sh.wake
+	}
+	s.mu.RUnlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if sh = s.shelf(ch); len(sh.editions) > 0 { // it came in between
+		return sh.editions[len(sh.editions)-1], sh.wake
+	}
+	return nil, sh.wake
+}
+
+// snapshot returns the channel's editions, newest first.
+func (s *Store) snapshot(ch channel.ID) []*edition {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	sh, ok := s.shelves[ch]
+	if !ok {
+		return nil
+	}
+	es := slices.Clone(sh.editions)
+	slices.Reverse(es)
+	return es
+}
+
+// Block returns a block of any edition that the channel has here; its hash is
+// checked. The error wraps os.ErrNotExist if there is none.
+func (s *Store) Block(ch channel.ID, c cid.Cid) ([]byte, error) {
+	for _, e := range s.snapshot(ch) {
+		data, err := e.block(c)
+		if err == nil || !errors.Is(err, os.ErrNotExist) {
+			return data, err
+		}
+	}
+	return nil, os.ErrNotExist
+}
+
+// Head returns the channel's newest verified head and root notes, nil if the
+// store holds none.
+func (s *Store) Head(ch channel.ID) (*channel.Head, *channel.Roots) {
+	e, _ := s.newest(ch)
+	if e == nil {
+		return nil, nil
+	}
+	return e.head, e.roots
+}
+
+// Wait blocks until the channel's newest head covers more than have editions,
+// or ctx ends.
+func (s *Store) Wait(ctx context.Context, ch channel.ID, have uint64) error {
+	for {
+		e, wake := s.newest(ch)
+		if e != nil && e.head.Size > have {
+			return nil
+		}
+		select {
+		case <-wake:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// acceptable says whether a head may take its place in the store.
+func (s *Store) acceptable(ch channel.ID, e *edition) error {
+	cur, _ := s.newest(ch)
+	if cur == nil {
+		return nil
+	}
+	switch a, b := e.head, cur.head; {
+	case e.roots.Version() < cur.roots.Version():
+		return bad("it comes with older root notes than those held")
+	case a.Edition < b.Edition:
+		return bad("edition %d is older than edition %d, which is held", a.Edition, b.Edition)
+	case a.Edition == b.Edition && !a.Root.Equals(b.Root):
+		return bad("another edition %d is held: the channel has forked", a.Edition)
+	case a.Edition == b.Edition && a.Time.Before(b.Time):
+		return bad("a newer head of edition %d is held", a.Edition)
+	}
+	return nil
+}
+
+// admit makes a checked upload visible: part is its file, synced already.
+func (s *Store) admit(ch channel.ID, e *edition, part string) error {
+	dir := s.channelDir(ch)
+	if err := mkdirSynced(dir); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e.path = filepath.Join(dir, fmt.Sprintf("%012d-%d.car", e.head.Edition, e.head.Time.Unix()))
+	if err := os.Rename(part, e.path); err != nil {
+		return err
+	}
+	if err := syncDir(dir); err != nil {
+		return err
+	}
+	// The edition is durable from here. A lost index is rebuilt at the start.
+	if err := writeFile(indexPath(e.path), e.marshalIndex(), 0o600); err != nil {
+		s.log.Warn("index not written", "err", err)
+	}
+	sh := s.shelf(ch)
+	old := sh.editions
+	sh.editions = make([]*edition, 0, len(old)+1)
+	for _, o := range old {
+		if o.head.Edition != e.head.Edition {
+			sh.editions = append(sh.editions, o)
+		} else if o.path != e.path {
+			s.remove(o)
+		}
+	}
+	sh.editions = append(sh.editions, e)
+	close(sh.wake)
+	sh.wake = make(chan struct{})
+	s.shrink(ch)
+	s.log.Info("edition stored", "edition", e.head.Edition, "bytes", e.size, "blocks", len(e.index))
+	return nil
+}
+
+// shrink unlinks oldest editions until the quotas hold; s.mu is held. Readers
+// that have a file open finish with it.
+func (s *Store) shrink(ch channel.ID) {
+	for sum(s.shelves[ch]) > s.limits.Channel && s.dropOldest(s.shelves[ch]) {
+	}
+	for {
+		var total int64
+		var largest *shelf
+		for _, sh := range s.shelves {
+			total += sum(sh)
+			if len(sh.editions) > 1 && (largest == nil || sum(sh) > sum(largest)) {
+				largest = sh
+			}
+		}
+		if total <= s.limits.Total || largest == nil || !s.dropOldest(largest) {
+			return
+		}
+	}
+}
+
+func sum(sh *shelf) (n int64) {
+	for _, e := range sh.editions {
+		n += e.size
+	}
+	return n
+}
+
+func (s *Store) dropOldest(sh *shelf) bool {
+	if len(sh.editions) < 2 {
+		return false
+	}
+	e := sh.editions[0]
+	sh.editions = slices.Clone(sh.editions[1:])
+	s.remove(e)
+	return true
+}
+
+func (s *Store) remove(e *edition) {
+	err := os.Remove(e.path)
+	if ierr := os.Remove(indexPath(e.path)); !errors.Is(ierr, os.ErrNotExist) {
+		err = errors.Join(err, ierr)
+	}
+	if err != nil {
+		s.log.Warn("old edition not removed", "err", err)
+	}
+}

@@ -1,0 +1,173 @@
+package relay
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/ipfs/go-cid"
+
+	"tamizdat/bundle/car"
+	"tamizdat/bundle/channel"
+)
+
+// maxParts is how many unfinished uploads a channel may leave behind; the
+// oldest goes first.
+const maxParts = 2
+
+// minFront is less than any CAR's header and first root note; below it nothing
+// can be told yet.
+const minFront = 256
+
+var (
+	errBusy   = errors.New("this upload is being written by another request")
+	errOffset = errors.New("upload stands elsewhere")
+	errTooBig = errors.New("larger than this relay takes")
+)
+
+// upload is a part file locked for one request.
+type upload struct {
+	s       *Store
+	ch      channel.ID
+	headCID cid.Cid
+	path    string
+	unlock  func()
+}
+
+// open locks the upload of the edition whose head is headCID.
+func (s *Store) open(ch channel.ID, headCID cid.Cid) (*upload, error) {
+	path := filepath.Join(s.dir, "incoming", ch.String(), headCID.String()+".part")
+	m, _ := s.uploads.LoadOrStore(ch, &sync.Mutex{})
+	mu := m.(*sync.Mutex)
+	if !mu.TryLock() {
+		return nil, errBusy
+	}
+	return &upload{s: s, ch: ch, headCID: headCID, path: path, unlock: mu.Unlock}, nil
+}
+
+// state says how many bytes are held, and whether the edition is stored.
+func (u *upload) state() (held int64, complete bool, err error) {
+	for _, e := range u.s.snapshot(u.ch) {
+		if e.headCID.Equals(u.headCID) {
+			return e.size, true, nil
+		}
+	}
+	st, err := os.Stat(u.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, false, nil
+	}
+	if err != nil {
+		return 0, false, err
+	}
+	return st.Size(), false, nil
+}
+
+// append writes body at off, which must be where the upload stands, and
+// returns how many bytes are durable now. With the last byte the edition is
+// checked and made visible. An error wrapping errBad or errTooBig is final and
+// has removed the upload; after any other it may be continued.
+func (u *upload) append(off, total int64, body io.Reader) (held int64, complete bool, err error) {
+	held, complete, err = u.state()
+	if err != nil || complete {
+		return held, complete, err
+	}
+	switch {
+	case total > u.s.limits.Edition:
+		return held, false, fmt.Errorf("%w: %d bytes of at most %d", errTooBig, total, u.s.limits.Edition)
+	case off != held:
+		return held, false, errOffset
+	case off > total:
+		os.Remove(u.path)
+		return 0, false, bad("it is shorter than what came before")
+	}
+	if err := mkdirSynced(filepath.Dir(u.path)); err != nil {
+		return held, false, err
+	}
+	if held == 0 {
+		u.tidy()
+	}
+	f, err := os.OpenFile(u.path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return held, false, err
+	}
+	defer f.Close()
+	if _, err := f.Seek(held, io.SeekStart); err != nil {
+		return held, false, err
+	}
+	n, cut := io.Copy(f, io.LimitReader(body, total-held)) // cut off: what came is kept
+	if err := f.Sync(); err != nil {
+		return held, false, err
+	}
+	held += n
+	if err := u.check(f, held, total); err != nil {
+		if errors.Is(err, errBad) {
+			f.Close()
+			os.Remove(u.path)
+			return 0, false, err
+		}
+		return held, false, err
+	}
+	return held, held == total, cut
+}
+
+// check looks at the front as soon as it is there, so that a wrong edition is
+// refused before its bulk comes, and at everything when it is complete.
+func (u *upload) check(f *os.File, held, total int64) error {
+	accept := func(e *edition) error {
+		if !e.headCID.Equals(u.headCID) {
+			return bad("its head is not the one announced")
+		}
+		return u.s.acceptable(u.ch, e)
+	}
+	if held < total {
+		if held < minFront {
+			return nil
+		}
+		r, err := car.NewReader(io.NewSectionReader(f, 0, held))
+		if err == nil {
+			var e *edition
+			if e, err = readFront(r, u.ch); err == nil {
+				return accept(e)
+			}
+		}
+		if errors.Is(err, car.ErrTorn) {
+			return nil // not all there yet
+		}
+		return carError(err)
+	}
+	e, err := checkEdition(f, total, u.ch, accept)
+	if err != nil {
+		return err
+	}
+	f.Close() // Windows renames no open file
+	return u.s.admit(u.ch, e, u.path)
+}
+
+// tidy removes the oldest unfinished uploads before another one begins.
+func (u *upload) tidy() {
+	type part struct {
+		name string
+		at   int64
+	}
+	var parts []part
+	entries, err := os.ReadDir(filepath.Dir(u.path))
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil && strings.HasSuffix(e.Name(), ".part") && e.Name() != filepath.Base(u.path) {
+			parts = append(parts, part{e.Name(), info.ModTime().UnixNano()})
+		}
+	}
+	slices.SortFunc(parts, func(a, b part) int { return cmp.Compare(b.at, a.at) })
+	for i := maxParts - 1; i < len(parts); i++ {
+		os.Remove(filepath.Join(filepath.Dir(u.path), parts[i].name))
+	}
+}

@@ -1,0 +1,237 @@
+// Package gateway fetches blocks from an IPFS Trustless Gateway
+// (https://specs.ipfs.tech/http-gateways/trustless-gateway/) over any
+// http.RoundTripper.
+//
+// The same client speaks to a public gateway on the web, to a static mirror
+// (a web host with plain files under ipfs/), and to a relay under its secret
+// prefix: only base URL and round tripper differ. Raw blocks are asked for in
+// parallel; over HTTP/2 and HTTP/3 that is one flight.
+//
+// Whatever comes back is hostile until hashed: bodies are bounded, redirects
+// are not followed, and a block that does not match its CID is dropped here
+// with a *transport.WantError, so that the engine can blame the path. The
+// engine checks again.
+package gateway
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/ipfs/go-cid"
+
+	"tamizdat/bundle"
+	"tamizdat/bundle/channel"
+	"tamizdat/transport"
+)
+
+// ErrStatus is wrapped by errors about an HTTP status that means neither "here
+// it is" nor "not found".
+var ErrStatus = errors.New("unexpected answer")
+
+const (
+	// DefaultParallel is how many requests one Fetch keeps in flight.
+	DefaultParallel = 16
+	// maxRecord bounds an IPNS record (its specification says 10 KiB).
+	maxRecord = 10 << 10
+)
+
+// Records turns IPNS records into heads; transport/ipfs has one. Without it a
+// gateway has blocks only.
+type Records interface {
+	// Name returns the channel's IPNS name, ok false if it is not known.
+	Name(ch channel.ID) (name string, ok bool)
+	// Head returns the head that an unchecked IPNS record carries.
+	Head(ch channel.ID, record []byte) ([]byte, error)
+}
+
+// Options of a Client; the zero value works.
+type Options struct {
+	// Parallel is how many requests one Fetch keeps in flight, DefaultParallel
+	// if 0.
+	Parallel int
+	// Records, if not nil, gives the path Heads.
+	Records Records
+	// BlockTimeout bounds one block from request to last byte; 30 s if 0. It is
+	// what a body of one byte a second runs into.
+	BlockTimeout time.Duration
+}
+
+// Client fetches from one gateway. Its methods may be called at once.
+type Client struct {
+	base string
+	rt   http.RoundTripper
+	opts Options
+}
+
+var _ transport.Blocks = (*Client)(nil)
+
+// New makes a client of the gateway at base, an http or https URL without
+// query under which ipfs/ lies. rt must not ask for compression on its own.
+func New(base string, rt http.RoundTripper, opts Options) (*Client, error) {
+	u, err := url.Parse(base)
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
+		return nil, errors.New("gateway: base is not a plain http or https URL") // not quoted: it may hold a secret prefix
+	}
+	if opts.Parallel <= 0 {
+		opts.Parallel = DefaultParallel
+	}
+	if opts.BlockTimeout <= 0 {
+		opts.BlockTimeout = 30 * time.Second
+	}
+	return &Client{base: strings.TrimSuffix(base, "/"), rt: rt, opts: opts}, nil
+}
+
+// Path returns the client as a path of kind gateway, named by its host.
+func (c *Client) Path() transport.Path {
+	u, err := url.Parse(c.base)
+	if err != nil {
+		panic(err) // New parsed it
+	}
+	p := transport.Path{
+		Name: "gateway " + u.Host, Kind: transport.KindGateway, Blocks: c,
+		Hints: transport.Hints{Batch: 64, Parallel: 2, MaxBlock: bundle.MaxBlock, Setup: 3, Overhead: 1.05},
+	}
+	if c.opts.Records != nil {
+		p.Heads = &heads{c}
+	}
+	return p
+}
+
+// NewTransport returns a round tripper for gateways on the web: HTTP/2 or 1.1
+// over TLS with the certificates checked against the system's roots, every
+// socket opened through network.
+func NewTransport(network transport.Network) *http.Transport {
+	return &http.Transport{
+		DialContext:            network.Dial,
+		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
+		TLSHandshakeTimeout:    10 * time.Second,
+		ForceAttemptHTTP2:      true,
+		DisableCompression:     true,
+		MaxIdleConnsPerHost:    4,
+		MaxConnsPerHost:        DefaultParallel,
+		IdleConnTimeout:        90 * time.Second,
+		ResponseHeaderTimeout:  60 * time.Second,
+		MaxResponseHeaderBytes: 32 << 10,
+		HTTP2:                  &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 10 * time.Second},
+	}
+}
+
+// Block fetches one block and checks its hash. got, if not nil, hears of bytes
+// as they arrive. The error wraps transport.ErrNotFound if the gateway says
+// that it has none, and is a *transport.WantError if the bytes are wrong.
+func (c *Client) Block(ctx context.Context, id cid.Cid, size int, got func(n int)) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.opts.BlockTimeout)
+	defer cancel()
+	resp, err := c.get(ctx, "/ipfs/"+id.String()+"?format=raw", "application/vnd.ipld.raw")
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	data, err := readBlock(resp.Body, resp.ContentLength, size, got)
+	if err != nil {
+		return nil, &transport.WantError{CID: id, Err: err}
+	}
+	if err := bundle.CheckBlock(id, data); err != nil {
+		return nil, &transport.WantError{CID: id, Err: err}
+	}
+	return data, nil
+}
+
+// get sends one GET and returns an answer with status 200.
+func (c *Client) get(ctx context.Context, path, accept string) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+path, nil)
+	if err != nil {
+		return nil, errors.New("gateway: malformed request")
+	}
+	req.Header.Set("Accept", accept)
+	req.Header.Set("User-Agent", "") // names nobody
+	resp, err := c.rt.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	switch resp.StatusCode {
+	case http.StatusOK:
+		return resp, nil
+	case http.StatusNotFound, http.StatusGone:
+		resp.Body.Close()
+		return nil, transport.ErrNotFound
+	}
+	resp.Body.Close()
+	return nil, fmt.Errorf("%w: status %d", ErrStatus, resp.StatusCode)
+}
+
+var errTooLong = errors.New("longer than it may be")
+
+// readBlock reads a body of at most want bytes (bundle.MaxBlock if want is 0),
+// trusting no length that is announced.
+func readBlock(body io.Reader, announced int64, want int, got func(n int)) ([]byte, error) {
+	limit := bundle.MaxBlock
+	if want > 0 {
+		limit = min(limit, want)
+	}
+	if announced > int64(limit) {
+		return nil, errTooLong
+	}
+	buf := make([]byte, 0, limit+1)
+	for {
+		n, err := body.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		if n > 0 && got != nil {
+			got(n)
+		}
+		switch {
+		case len(buf) > limit:
+			return nil, errTooLong
+		case err == io.EOF:
+			if want > 0 && len(buf) < want {
+				return nil, io.ErrUnexpectedEOF
+			}
+			return buf, nil
+		case err != nil:
+			return nil, err
+		}
+	}
+}
+
+// heads reads heads out of IPNS records; root notes and grants a gateway does
+// not have by name (they are blocks of the edition).
+type heads struct{ c *Client }
+
+var _ transport.Heads = (*heads)(nil)
+
+func (h *heads) Head(ctx context.Context, ch channel.ID, _ uint64) ([]byte, error) {
+	name, ok := h.c.opts.Records.Name(ch)
+	if !ok {
+		return nil, transport.ErrNotFound
+	}
+	ctx, cancel := context.WithTimeout(ctx, h.c.opts.BlockTimeout)
+	defer cancel()
+	resp, err := h.c.get(ctx, "/ipns/"+url.PathEscape(name)+"?format=ipns-record", "application/vnd.ipfs.ipns-record")
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	record, err := io.ReadAll(io.LimitReader(resp.Body, maxRecord+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(record) > maxRecord {
+		return nil, fmt.Errorf("ipns record: %w", errTooLong)
+	}
+	return h.c.opts.Records.Head(ch, record)
+}
+
+func (h *heads) RootNote(context.Context, channel.ID, uint64) ([]byte, error) {
+	return nil, transport.ErrNotFound
+}
+
+func (h *heads) Grant(context.Context, channel.ID, string) ([]byte, error) {
+	return nil, transport.ErrNotFound
+}

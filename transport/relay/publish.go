@@ -1,0 +1,214 @@
+package relay
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"tamizdat/bundle/car"
+	"tamizdat/bundle/channel"
+	"tamizdat/transport"
+)
+
+// Header fields of an upload, as in draft-ietf-httpbis-resumable-upload.
+const (
+	// HeaderOffset counts the bytes held (in answers) or skipped (in requests).
+	HeaderOffset = "Upload-Offset"
+	// HeaderLength is the length of the whole CAR.
+	HeaderLength = "Upload-Length"
+	// HeaderComplete is "?1" when the edition is checked and durable.
+	HeaderComplete = "Upload-Complete"
+)
+
+const (
+	// pushPart is how much one request carries. The relay acknowledges each
+	// part when it is on disk.
+	pushPart = 1 << 20
+	// pushTimeout bounds one part: 1 MiB at 64 kbit/s, and the check of a whole
+	// edition at the end.
+	pushTimeout = 3 * time.Minute
+)
+
+// Publisher pushes editions to one relay. It tries QUIC first, TCP if that
+// does not connect, and stays with what worked.
+type Publisher struct {
+	target Target
+
+	mu    sync.Mutex
+	conns []conn // the first one is used
+}
+
+var _ transport.Publisher = (*Publisher)(nil)
+
+// NewPublisher prepares pushing to a relay; nothing is dialled yet.
+func NewPublisher(network transport.Network, t Target) (*Publisher, error) {
+	if network == nil {
+		return nil, errors.New("relay: no network")
+	}
+	if !validHost(t.Host) || t.Port == 0 {
+		return nil, fmt.Errorf("%w: bad host or port", ErrBadTarget)
+	}
+	return &Publisher{target: t, conns: []conn{newQUIC(network, t.Host, t.Pin), newTCP(network, t.Host, t.Pin)}}, nil
+}
+
+// Close ends all connections.
+func (p *Publisher) Close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var errs []error
+	for _, c := range p.conns {
+		errs = append(errs, c.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Publish implements transport.Publisher.
+func (p *Publisher) Publish(ctx context.Context, s transport.Source, progress func(held, total int64)) error {
+	r, err := car.NewReader(io.NewSectionReader(s.CAR, 0, s.Size))
+	if err != nil {
+		return fmt.Errorf("%w: %w", transport.ErrRefused, err)
+	}
+	sort, err := newSorter(r.Roots())
+	if err != nil {
+		return fmt.Errorf("%w: %w", transport.ErrRefused, err)
+	}
+	path := "/" + p.target.intakePrefix().Path() + "/intake/" + s.Channel.String() + "/" + sort.head.String()
+	st, err := p.ask(ctx, http.MethodHead, path, nil, 0, s.Size)
+	if err != nil {
+		return err
+	}
+	for behind := 0; !st.complete; {
+		if st.offset < 0 || st.offset > s.Size {
+			return fmt.Errorf("%w: it holds more than there is", transport.ErrRefused)
+		}
+		if progress != nil {
+			progress(st.offset, s.Size)
+		}
+		n := min(pushPart, s.Size-st.offset)
+		part := io.NewSectionReader(s.CAR, st.offset, n)
+		next, err := p.ask(ctx, http.MethodPatch, path, part, st.offset, s.Size)
+		if err != nil {
+			return err
+		}
+		if !next.complete && next.offset <= st.offset {
+			// It fell back (another push, or it lost its disk): once or twice
+			// is life, more is a relay that will never be done.
+			if behind++; behind > 2 {
+				return errors.New("relay: the upload does not advance")
+			}
+		}
+		st = next
+	}
+	if progress != nil {
+		progress(s.Size, s.Size)
+	}
+	return nil
+}
+
+// Current implements transport.Publisher.
+func (p *Publisher) Current(ctx context.Context, ch channel.ID) ([]byte, error) {
+	var tag [8]byte // the publisher's own readers' prefix; any tag is valid
+	base := "https://" + p.target.Address() + "/" + p.target.Mint.Mint(tag).Path()
+	h := &heads{rt: p, base: base, tags: map[channel.ID]string{}}
+	return h.Head(ctx, ch, 0)
+}
+
+type uploadState struct {
+	offset   int64
+	complete bool
+}
+
+// ask sends one request of an upload.
+func (p *Publisher) ask(ctx context.Context, method, path string, part *io.SectionReader, offset, total int64) (uploadState, error) {
+	ctx, cancel := context.WithTimeout(ctx, pushTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, "https://"+p.target.Address()+path, nil)
+	if err != nil {
+		return uploadState{}, errors.New("relay: malformed request")
+	}
+	req.Header.Set("User-Agent", "")
+	if part != nil {
+		req.GetBody = func() (io.ReadCloser, error) {
+			return io.NopCloser(io.NewSectionReader(part, 0, part.Size())), nil
+		}
+		req.Body, _ = req.GetBody()
+		req.ContentLength = part.Size()
+		req.Header.Set("Content-Type", "application/partial-upload")
+		req.Header.Set(HeaderOffset, strconv.FormatInt(offset, 10))
+		req.Header.Set(HeaderLength, strconv.FormatInt(total, 10))
+	}
+	resp, err := p.RoundTrip(req)
+	if err != nil {
+		return uploadState{}, err
+	}
+	defer resp.Body.Close()
+	reason := firstLine(resp.Body)
+	held, err := strconv.ParseInt(resp.Header.Get(HeaderOffset), 10, 64)
+	switch code := resp.StatusCode; {
+	case err != nil && code < 500 && code != http.StatusTooManyRequests:
+		return uploadState{}, fmt.Errorf("%w: what answers there is no intake (wrong line, or the channel is not carried)", transport.ErrRefused)
+	case code/100 == 2 || code == http.StatusConflict:
+		return uploadState{held, resp.Header.Get(HeaderComplete) == "?1"}, nil
+	case code/100 == 4 && code != http.StatusTooManyRequests && code != http.StatusRequestTimeout:
+		return uploadState{}, fmt.Errorf("%w: %s", transport.ErrRefused, reason)
+	default:
+		return uploadState{}, fmt.Errorf("relay: status %d: %s", code, reason)
+	}
+}
+
+// firstLine reads a short reason, printable ASCII only: it ends up on a terminal.
+func firstLine(r io.Reader) string {
+	b, _ := io.ReadAll(io.LimitReader(r, 512))
+	b, _, _ = bytes.Cut(b, []byte{'\n'})
+	s := strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return -1
+		}
+		return r
+	}, string(b))
+	if s = strings.TrimSpace(s); s == "" {
+		return "no reason given"
+	}
+	return s
+}
+
+// RoundTrip sends over the first connection that gets through; it stays first.
+func (p *Publisher) RoundTrip(req *http.Request) (*http.Response, error) {
+	p.mu.Lock()
+	conns := append([]conn(nil), p.conns...)
+	p.mu.Unlock()
+	var errs []error
+	for _, c := range conns {
+		if len(errs) > 0 && req.GetBody != nil {
+			req = req.Clone(req.Context())
+			req.Body, _ = req.GetBody()
+		}
+		resp, err := c.RoundTrip(req)
+		if err == nil {
+			p.prefer(c)
+			return resp, nil
+		}
+		errs = append(errs, err)
+		if req.Context().Err() != nil {
+			break
+		}
+	}
+	return nil, errors.Join(errs...)
+}
+
+func (p *Publisher) prefer(c conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range p.conns {
+		if p.conns[i] == c {
+			p.conns[0], p.conns[i] = p.conns[i], p.conns[0]
+		}
+	}
+}
