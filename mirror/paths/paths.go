@@ -1,0 +1,185 @@
+// Package paths turns the places that invites and grants name into paths that
+// mirror/sync can race.
+//
+// A [Set] keeps one client for each place, so that connections and what was
+// learned about them last as long as the program runs.
+package paths
+
+import (
+	"bufio"
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"sync"
+
+	"tamizdat/bundle/channel"
+	"tamizdat/transport"
+	"tamizdat/transport/dns"
+	"tamizdat/transport/gateway"
+	"tamizdat/transport/ipfs"
+	"tamizdat/transport/relay"
+)
+
+// Config says what may be used. Network is required.
+type Config struct {
+	Network transport.Network
+	// Resolvers are asked for DNS zones, "host:port" each; empty means the
+	// system's.
+	Resolvers []string
+	// Hurry lifts the limit on DNS queries a second.
+	Hurry bool
+	// Extra paths are offered for every channel (a file, say).
+	Extra []transport.Path
+	Log   *slog.Logger
+}
+
+// Set is a reader's paths. It may be used from several goroutines at once.
+type Set struct {
+	cfg Config
+
+	mu      sync.Mutex
+	known   map[string][]transport.Path // by place
+	closers []io.Closer
+	node    *ipfs.Node
+}
+
+// New makes an empty set; nothing is opened yet.
+func New(cfg Config) *Set {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Set{cfg: cfg, known: map[string][]transport.Path{}}
+}
+
+// Paths returns the paths to one channel: the same ones for the same places. A
+// place that can't be used (malformed, no resolver known) is left out.
+func (s *Set) Paths(_ channel.ID, ipns ed25519.PublicKey, places channel.Places) []transport.Path {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := append([]transport.Path(nil), s.cfg.Extra...)
+	for _, r := range places.Relays {
+		out = append(out, s.once("relay", r.Host+r.Prefix.Path()+string(r.Pin[:]), func() ([]transport.Path, error) {
+			return s.relay(r)
+		})...)
+	}
+	for _, g := range places.Gateways {
+		out = append(out, s.once("gateway", g+string(ipns), func() ([]transport.Path, error) {
+			return s.gateway(g, ipns)
+		})...)
+	}
+	if len(places.Peers) > 0 {
+		key := strings.Join(places.Peers, " ") + string(ipns)
+		out = append(out, s.once("ipfs", key, func() ([]transport.Path, error) {
+			return s.peers(ipns, places.Peers)
+		})...)
+	}
+	for _, z := range places.Zones {
+		out = append(out, s.once("dns", z.Name+"@"+z.Authority, func() ([]transport.Path, error) {
+			return s.zone(z)
+		})...)
+	}
+	return out
+}
+
+// once makes the paths of a place the first time it is asked for.
+func (s *Set) once(kind, place string, make func() ([]transport.Path, error)) []transport.Path {
+	key := kind + " " + place
+	if ps, ok := s.known[key]; ok {
+		return ps
+	}
+	ps, err := make()
+	if err != nil {
+		s.cfg.Log.Warn("a way in can't be used", "kind", kind, "error", err)
+	}
+	s.known[key] = ps
+	return ps
+}
+
+func (s *Set) relay(r channel.Relay) ([]transport.Path, error) {
+	c, err := relay.New(relay.Config{Network: s.cfg.Network, Relay: r})
+	if err != nil {
+		return nil, err
+	}
+	s.closers = append(s.closers, c)
+	return c.Paths(), nil
+}
+
+func (s *Set) gateway(base string, key ed25519.PublicKey) ([]transport.Path, error) {
+	rt := gateway.NewTransport(s.cfg.Network)
+	c, err := gateway.New(base, rt, gateway.Options{})
+	if err != nil {
+		return nil, err
+	}
+	p := c.Path()
+	p.Heads, err = ipfs.GatewayHeads(rt, base, key)
+	return []transport.Path{p}, err
+}
+
+func (s *Set) peers(key ed25519.PublicKey, peers []string) ([]transport.Path, error) {
+	if s.node == nil {
+		n, err := ipfs.New(context.Background(), ipfs.Config{Network: s.cfg.Network, Logger: s.cfg.Log})
+		if err != nil {
+			return nil, err
+		}
+		s.node = n
+		s.closers = append(s.closers, n)
+	}
+	p, err := s.node.Path("peers", key, peers)
+	return []transport.Path{p}, err
+}
+
+func (s *Set) zone(z channel.Zone) ([]transport.Path, error) {
+	resolvers := s.cfg.Resolvers
+	if len(resolvers) == 0 {
+		resolvers = SystemResolvers()
+	}
+	if z.Authority != "" {
+		resolvers = append(resolvers[:len(resolvers):len(resolvers)], z.Authority)
+	}
+	if len(resolvers) == 0 {
+		return nil, errors.New("no resolver is known; name one with --resolver")
+	}
+	c, err := dns.NewClient(dns.ClientConfig{
+		Network: s.cfg.Network, Zone: z.Name, Resolvers: resolvers, Hurry: s.cfg.Hurry, Logger: s.cfg.Log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return []transport.Path{c.Path()}, nil
+}
+
+// Close ends all connections.
+func (s *Set) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var errs []error
+	for _, c := range s.closers {
+		errs = append(errs, c.Close())
+	}
+	s.closers, s.known, s.node = nil, map[string][]transport.Path{}, nil
+	return errors.Join(errs...)
+}
+
+// SystemResolvers are the resolvers of resolv.conf(5), none where there is no
+// such file (Windows, Android): there they are given by hand.
+func SystemResolvers() []string {
+	f, err := os.Open("/etc/resolv.conf")
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	var out []string
+	lines := bufio.NewScanner(io.LimitReader(f, 64<<10))
+	for lines.Scan() && len(out) < 3 {
+		w := strings.Fields(lines.Text())
+		if len(w) >= 2 && w[0] == "nameserver" {
+			out = append(out, net.JoinHostPort(w[1], "53"))
+		}
+	}
+	return out
+}

@@ -1,0 +1,128 @@
+package reader
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"tamizdat/bundle"
+	"tamizdat/bundle/channel"
+	newsync "tamizdat/mirror/sync"
+	"tamizdat/mirror/web"
+	"tamizdat/transport"
+)
+
+// Engine is the reader as its page sees it. Background work ends with ctx.
+func (r *Reader) Engine(ctx context.Context) web.Engine { return engine{r, ctx} }
+
+type engine struct {
+	r *Reader
+	// life bounds what goes on after a request of the page has ended.
+	life context.Context //nolint:containedctx // it is the program's, not a call's
+}
+
+var _ web.Engine = engine{}
+
+// Article implements web.Engine.
+func (e engine) Article(ctx context.Context, ch channel.ID, id string) (bundle.Article, error) {
+	a, err := e.r.Shelf().Article(ctx, ch, id)
+	if err != nil {
+		return bundle.Article{}, notFound(err)
+	}
+	return *a, nil
+}
+
+// Image implements web.Engine.
+func (e engine) Image(ctx context.Context, ch channel.ID, id string, n int) (bundle.Image, error) {
+	img, err := e.r.Shelf().Image(ctx, ch, id, n)
+	if err != nil {
+		return bundle.Image{}, notFound(err)
+	}
+	return *img, nil
+}
+
+// notFound says in the page's terms that something has not arrived.
+func notFound(err error) error {
+	if errors.Is(err, bundle.ErrMissing) {
+		return fmt.Errorf("%w: %w", transport.ErrNotFound, err)
+	}
+	return err
+}
+
+// Sync implements web.Engine.
+func (e engine) Sync(context.Context) {
+	if e.r.busy() {
+		return
+	}
+	go func() {
+		if err := e.r.SyncAll(e.life, nil); err != nil {
+			e.r.log.Info("sync ended early", "error", err)
+		}
+	}()
+}
+
+// FetchImages implements web.Engine: a sync brings whatever is missing.
+func (e engine) FetchImages(ctx context.Context, _ channel.ID, _ string) { e.Sync(ctx) }
+
+func (r *Reader) busy() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.active
+}
+
+// clockSlack is how far behind signed time a device's clock may be before the
+// reader is told.
+const clockSlack = 10 * time.Minute
+
+// Status implements web.Engine.
+func (e engine) Status(ctx context.Context) web.Status {
+	r := e.r
+	r.mu.Lock()
+	st := web.Status{Syncing: r.active, LastSync: r.lastSync}
+	r.mu.Unlock()
+	ids, err := r.lib.Channels(ctx)
+	if err != nil {
+		return st
+	}
+	for _, ch := range ids {
+		view, err := newsync.View(ctx, r.lib, ch)
+		if err != nil {
+			continue
+		}
+		if h := view.Head(); h != nil && time.Now().Add(clockSlack).Before(h.Time) {
+			st.ClockWrong = true
+		}
+		if len(view.Evidence()) > 0 {
+			st.Forked = append(st.Forked, r.channelName(ctx, ch))
+		}
+		reports, err := newsync.Reports(ctx, r.lib, ch)
+		if err != nil {
+			continue
+		}
+		for _, p := range reports {
+			st.Paths = append(st.Paths, pathStatus(p))
+		}
+	}
+	return st
+}
+
+func (r *Reader) channelName(ctx context.Context, ch channel.ID) string {
+	if m, err := r.lib.Meta(ctx, ch); err == nil && m.Name != "" {
+		return m.Name
+	}
+	return ch.String()[:8]
+}
+
+func pathStatus(p newsync.PathReport) web.PathStatus {
+	st := web.PathStatus{Name: p.Name, Kind: p.Kind, Bytes: p.Bytes, Last: p.At}
+	switch p.State {
+	case "ok":
+		st.State = web.PathWorking
+	case "failed":
+		st.State, st.Last = web.PathBlocked, time.Time{}
+	case "lied":
+		st.State, st.Last = web.PathResting, time.Time{}
+	}
+	return st
+}
