@@ -84,3 +84,18 @@ func (m *Meter) Done() {
 		m.dirty = false
 	}
 }
+
+// Stage shows one line of a longer job, with how much is still missing. Without
+// a terminal it says nothing.
+func (m *Meter) Stage(text string, missing int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.live {
+		return
+	}
+	if missing > 0 {
+		text += fmt.Sprintf(", %d to go", missing)
+	}
+	fmt.Fprintf(m.out, "\r\x1b[K%s", text)
+	m.dirty = true
+}

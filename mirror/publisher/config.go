@@ -125,6 +125,21 @@ func loadConfig(dir string) (Config, error) {
 	return c, nil
 }
 
+// Configure replaces publisher.toml; its comments are not kept.
+func (p *Publisher) Configure(c Config) error {
+	var b bytes.Buffer
+	b.WriteString(configHead)
+	if err := toml.NewEncoder(&b).Encode(c); err != nil {
+		return err
+	}
+	if err := durable.Write(filepath.Join(p.dir, configFile), 0o600, b.Bytes()); err != nil {
+		return err
+	}
+	var err error
+	p.cfg, err = loadConfig(p.dir)
+	return err
+}
+
 // AddTarget appends a relay's line to publisher.toml.
 func (p *Publisher) AddTarget(name, line string) error {
 	line = strings.TrimSpace(line)

@@ -36,6 +36,8 @@ type Config struct {
 	// Resolvers and Hurry are for DNS; see paths.Config.
 	Resolvers []string
 	Hurry     bool
+	// Extra paths are offered for every channel.
+	Extra []transport.Path
 	// TextOnly leaves images out.
 	TextOnly bool
 	Log      *slog.Logger
@@ -71,7 +73,7 @@ func Open(ctx context.Context, cfg Config) (*Reader, error) {
 	}
 	return &Reader{
 		cfg: cfg, log: log, lib: lib,
-		paths: paths.New(paths.Config{Network: cfg.Network, Resolvers: cfg.Resolvers, Hurry: cfg.Hurry, Log: log}),
+		paths: paths.New(paths.Config{Network: cfg.Network, Resolvers: cfg.Resolvers, Hurry: cfg.Hurry, Extra: cfg.Extra, Log: log}),
 	}, nil
 }
 

@@ -100,7 +100,9 @@ type Result struct {
 	Blocks   int
 	Bytes    int64
 	Articles int
-	Paths    []PathReport
+	// ImagesMissing: text is here, but some images are not, for want of a wide path.
+	ImagesMissing bool
+	Paths         []PathReport
 }
 
 // PathReport is how one path did.
@@ -199,12 +201,17 @@ func (s *session) run(ctx context.Context) (err error) {
 		return err
 	}
 	s.res.ToText = time.Since(s.start)
-	if !s.TextOnly {
-		if err := s.bodies(ctx, "images", front, s.images); err != nil {
-			return err
-		}
+	if s.TextOnly {
+		return nil
 	}
-	return nil
+	err = s.bodies(ctx, "images", front, s.images)
+	if errors.Is(err, ErrIncomplete) && ctx.Err() == nil {
+		// Text is the news. Images come when a wide path is open.
+		s.res.ImagesMissing = true
+		s.log.Info("images are missing", "error", err)
+		return nil
+	}
+	return err
 }
 
 // findPaths asks for paths anew: a grant may have named more places.

@@ -1,0 +1,57 @@
+package web
+
+import (
+	"time"
+
+	"golang.org/x/text/feature/plural"
+	"golang.org/x/text/language"
+)
+
+var english = &catalogue{
+	tag: "en", dir: "ltr", name: "English", lang: language.English, zero: '0',
+	day: func(t time.Time) string { return t.Format("2 January 2006") },
+	spans: map[string]map[plural.Form]string{
+		"minute": {plural.One: "%s minute", plural.Other: "%s minutes"},
+		"hour":   {plural.One: "%s hour", plural.Other: "%s hours"},
+		"day":    {plural.One: "%s day", plural.Other: "%s days"},
+		"month":  {plural.One: "%s month", plural.Other: "%s months"},
+		"year":   {plural.One: "%s year", plural.Other: "%s years"},
+	},
+	texts: map[string]string{
+		"name": "Notes", "skip": "Skip to the text", "leave": "Leave", "home": "Front page", "status": "State", "menu": "Pages",
+		"interface": "Language of this page", "all": "All", "languages": "Languages", "search": "Search", "search.do": "Find",
+		"found": "Found", "unread": "Unread only", "unread.off": "Show all", "new": "new", "headline": "headline only so far",
+		"ago": "%s ago", "now": "just now", "age": "Newest edition: %s old", "age.now": "Newest edition: just now",
+		"clock":   "The clock of this device seems to be wrong. The news is shown anyway; ages may not be right.",
+		"syncing": "Looking for news now …", "sync": "Look for news now", "next": "Older", "first": "Back to the newest",
+		"lead": "Newest", "rest": "More", "pictures": "with pictures",
+		"bytes": "bytes", "KB": "KB", "MB": "MB", "GB": "GB",
+
+		"empty.nochannel": "Nothing to read yet", "empty.nochannel.text": "This library follows no channel. Somebody who gives you an invite gives you the news: add it with the command “mirror add”, then come back here.",
+		"empty.waiting": "Nothing has arrived yet", "empty.waiting.text": "The channel is known, and its news is on the way or its paths are blocked at the moment. You need not do anything: it is tried again and again. What arrives stays here.",
+		"empty.nothing": "Nothing found", "empty.nothing.text": "No headline or text on this device has these words, or nothing is left in this choice.", "empty.clear": "Show everything",
+
+		"back": "Back to the list", "source": "Published at", "source.warn": "Opening this address goes to the open internet. Whoever watches your connection can see that you do.",
+		"links": "Addresses mentioned in the text", "picture": "Picture", "picture.missing": "Picture not here yet",
+		"pictures.missing": "Pictures of this article have not arrived.", "pictures.fetch": "Fetch the pictures", "pictures.asked": "The pictures are being fetched. Load this page again in a little while.",
+		"notext": "The text has not arrived yet", "notext.text": "So far only the headline is here. The text follows as soon as any path lets it through.",
+		"mark.unread": "Mark as unread", "links.warn": "They are shown as text so that no touch opens them by mistake.",
+
+		"status.title": "How things stand", "status.channels": "Channels", "status.paths": "Paths", "status.none": "No paths are known yet.",
+		"status.last": "Last looked for news: %s", "status.never": "Has not looked for news since it was started.",
+		"status.blocked": "No path works at the moment. What has arrived can still be read, and it is tried again by itself.",
+		"status.one":     "One open path is enough: all of them bring the same, checked news.",
+		"edition":        "Edition", "articles": "Articles", "unread.count": "Unread", "nothing.yet": "nothing has arrived yet", "of": "of",
+		"path": "Path", "kind": "Kind", "state": "State", "last": "Last brought something", "brought": "Brought", "never": "not yet",
+		"path.working": "working", "path.blocked": "blocked", "path.resting": "resting", "path.untried": "not tried yet",
+		"kind.quic": "relay, QUIC", "kind.tcp": "relay, TCP", "kind.gateway": "gateway", "kind.ipfs": "IPFS", "kind.dns": "DNS", "kind.file": "file",
+		"forked": "Warning: this channel has shown different histories to different readers. That is a sign of an attack. Proof of it is kept.",
+
+		"forbidden.title": "This page is closed", "forbidden.text": "It opens only by the link that the program shows when it starts, and only on this device.", "forbidden.todo": "Start the program again and use its new link. Nothing has been lost.",
+		"missing.title": "This is not here", "missing.text": "It may have been withdrawn by its publisher, or the address has a mistake in it.", "missing.todo": "Everything else is on the front page.",
+		"trouble.title": "Something on this device went wrong", "trouble.text": "A page could not be made. Nothing was sent anywhere, and nothing you did caused this.", "trouble.todo": "Try once more. If it stays like this, close the program and start it again.",
+		"damaged.title": "A part of the library is damaged", "damaged.text": "Something stored on this device can’t be read any more. Nothing was sent anywhere, and no false news is shown in its place.", "damaged.todo": "Close the program and start it again. If it stays like this, wipe the library and add your invite again: the news can be fetched anew.",
+		"full.title": "The disk is full", "full.text": "There is no room on this device to store anything more.", "full.todo": "Make some room and try again. What has arrived is still here.",
+		"panel.title": "That did not work", "panel.text": "The switch could not be moved.", "panel.todo": "Go back and try again.",
+	},
+}

@@ -1,0 +1,54 @@
+package web
+
+import (
+	"time"
+
+	"golang.org/x/text/feature/plural"
+	"golang.org/x/text/language"
+)
+
+var chinese = &catalogue{
+	tag: "zh", dir: "ltr", name: "中文", lang: language.SimplifiedChinese, zero: '0',
+	day: func(t time.Time) string { return t.Format("2006年1月2日") },
+	spans: map[string]map[plural.Form]string{
+		"minute": {plural.Other: "%s 分钟"}, "hour": {plural.Other: "%s 小时"}, "day": {plural.Other: "%s 天"},
+		"month": {plural.Other: "%s 个月"}, "year": {plural.Other: "%s 年"},
+	},
+	texts: map[string]string{
+		"name": "笔记", "skip": "跳到正文", "leave": "离开", "home": "头版", "status": "状态", "menu": "页面",
+		"interface": "本页语言", "all": "全部", "languages": "语言", "search": "搜索", "search.do": "查找",
+		"found": "搜索结果", "unread": "只看未读", "unread.off": "显示全部", "new": "新", "headline": "目前只有标题",
+		"ago": "%s前", "now": "刚刚", "age": "最新一期：%s前", "age.now": "最新一期：刚刚",
+		"clock":   "这台设备的时钟似乎不准。新闻照常显示，但时间可能有误。",
+		"syncing": "正在查找新闻……", "sync": "现在查找新闻", "next": "更早", "first": "回到最新",
+		"lead": "最新", "rest": "更多", "pictures": "有图片",
+		"bytes": "字节", "KB": "KB", "MB": "MB", "GB": "GB",
+
+		"empty.nochannel": "还没有可读的内容", "empty.nochannel.text": "这个书库还没有关注任何频道。新闻随邀请而来：用命令“mirror add”添加邀请，然后回到这里。",
+		"empty.waiting": "还没有收到内容", "empty.waiting.text": "频道已经添加；新闻正在路上，或者所有通路暂时被阻断。您不需要做任何事，程序会自动反复尝试。收到的内容会一直留在这里。",
+		"empty.nothing": "没有找到", "empty.nothing.text": "这台设备上没有包含这些词的标题或正文，或者当前的筛选中没有内容。", "empty.clear": "显示全部",
+
+		"back": "返回列表", "source": "原文地址", "source.warn": "打开这个地址会连接到公开的互联网。监视您网络的人会看到。",
+		"links": "文中提到的地址", "picture": "图片", "picture.missing": "图片尚未到达",
+		"pictures.missing": "这篇文章的图片还没有到达。", "pictures.fetch": "获取图片", "pictures.asked": "正在获取图片。请稍后刷新本页。",
+		"notext": "正文还没有到达", "notext.text": "目前这里只有标题。只要有一条通路打开，正文就会到达。",
+		"mark.unread": "标为未读", "links.warn": "地址以纯文本显示，以免误触打开。",
+
+		"status.title": "当前状况", "status.channels": "频道", "status.paths": "通路", "status.none": "还不知道任何通路。",
+		"status.last": "上次查找新闻：%s", "status.never": "程序启动后还没有查找过新闻。",
+		"status.blocked": "目前没有可用的通路。已经收到的内容仍然可以阅读，程序会自动继续尝试。",
+		"status.one":     "只要有一条通路畅通就够了：每条通路带来的都是同样的、经过核对的新闻。",
+		"edition":        "期号", "articles": "文章", "unread.count": "未读", "nothing.yet": "还没有收到内容", "of": "共",
+		"path": "通路", "kind": "类型", "state": "状态", "last": "上次送达", "brought": "已送达", "never": "还没有",
+		"path.working": "畅通", "path.blocked": "被阻断", "path.resting": "暂歇", "path.untried": "尚未尝试",
+		"kind.quic": "中继，QUIC", "kind.tcp": "中继，TCP", "kind.gateway": "网关", "kind.ipfs": "IPFS", "kind.dns": "DNS", "kind.file": "文件",
+		"forked": "警告：这个频道向不同读者展示过不同的历史。这是受到攻击的迹象。证据已经保存。",
+
+		"forbidden.title": "这个页面已关闭", "forbidden.text": "它只能通过程序启动时显示的链接打开，而且只能在这台设备上打开。", "forbidden.todo": "请重新启动程序并使用新的链接。没有丢失任何内容。",
+		"missing.title": "这里没有这个内容", "missing.text": "它可能已被发布者撤回，或者地址有误。", "missing.todo": "其他内容都在头版。",
+		"trouble.title": "这台设备出了点问题", "trouble.text": "页面无法生成。没有向任何地方发送任何内容，这也不是您造成的。", "trouble.todo": "请再试一次。如果仍然如此，请关闭程序后重新启动。",
+		"damaged.title": "书库的一部分已损坏", "damaged.text": "这台设备上保存的某些内容无法再读取。没有向任何地方发送任何内容，也不会用虚假新闻代替。", "damaged.todo": "请关闭程序后重新启动。如果仍然如此，请清除书库并重新添加邀请：新闻可以重新获取。",
+		"full.title": "磁盘已满", "full.text": "这台设备上没有空间再保存内容。", "full.todo": "请腾出一些空间后再试。已经收到的内容仍在这里。",
+		"panel.title": "没有成功", "panel.text": "开关没有切换。", "panel.todo": "请返回再试。",
+	},
+}
