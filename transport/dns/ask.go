@@ -1,0 +1,222 @@
+package dns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"tamizdat/bundle/record"
+	"tamizdat/transport"
+)
+
+var (
+	// errSpoiled: answers come, but never what was published: this class does
+	// not get through here.
+	errSpoiled = errors.New("resolver spoils or cuts the answers")
+	errSilent  = errors.New("no answer from the resolver")
+)
+
+// strangerTries is how often a resolver is asked that never gave a good answer.
+const strangerTries = 4
+
+// verdict is what a check says of a candidate.
+type verdict int
+
+const (
+	drop verdict = iota // forged or spoiled: go on listening
+	take                // this is it
+	hold                // can't tell: take it if nothing better comes
+)
+
+// query is one question, asked until an answer passes its check.
+type query struct {
+	name  string // relative to the zone, lower case
+	class record.Class
+	tries int
+	// check judges a candidate. It is called by several goroutines at once and
+	// must not block.
+	check func(rec []byte) verdict
+	// recheck, if not nil, is closed when check may have learned enough to
+	// judge what it held.
+	recheck <-chan struct{}
+}
+
+// asking is a query under way.
+type asking struct {
+	query
+	c      *Client
+	full   string
+	events chan event
+	wg     sync.WaitGroup
+
+	mu   sync.Mutex
+	sent []*pending
+
+	held    [][]byte
+	no      bool // somebody said there is no such name
+	spoiled bool
+}
+
+// ask asks until a candidate is taken. What was held is returned if nothing
+// better came in time. Errors: transport.ErrNotFound, errSpoiled (try the other
+// class), errSilent, or the context's.
+func (c *Client) ask(ctx context.Context, q query) ([]byte, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	a := &asking{query: q, c: c, full: q.name + "." + c.zone, events: make(chan event, 32)}
+	defer func() {
+		cancel()
+		a.wg.Wait()
+		for _, p := range a.sent {
+			p.forget()
+		}
+	}()
+	turn := int(c.turn.Add(1))
+	spoiled := false
+	for try := range q.tries {
+		r := c.pick(q.class, turn+try)
+		if r == nil {
+			return nil, errSpoiled
+		}
+		if try >= strangerTries && !r.known() {
+			break
+		}
+		if err := r.acquire(ctx); err != nil {
+			return nil, err
+		}
+		rec, err := a.try(ctx, r, try)
+		r.release()
+		if err == nil || !errors.Is(err, errSilent) {
+			return rec, err
+		}
+		spoiled = spoiled || a.spoiled
+	}
+	switch {
+	case len(a.held) > 0:
+		return a.held[0], nil
+	case spoiled:
+		return nil, errSpoiled
+	}
+	return nil, errSilent
+}
+
+// pick returns the resolver whose turn it is among those that carry the class.
+func (c *Client) pick(class record.Class, turn int) *resolver {
+	for i := range c.resolvers {
+		if r := c.resolvers[(turn+i)%len(c.resolvers)]; r.carries(class) {
+			return r
+		}
+	}
+	return nil
+}
+
+// try asks one resolver once and listens, to answers to earlier tries as well.
+// errSilent: ask again.
+func (a *asking) try(ctx context.Context, r *resolver, try int) ([]byte, error) {
+	a.spoiled = false
+	started := time.Now()
+	stream := a.class == record.Large && r.prefersTCP()
+	err := a.send(ctx, r, stream, try)
+	if err != nil && stream {
+		stream = false
+		err = a.send(ctx, r, false, try)
+	}
+	if err != nil && (errors.Is(err, transport.ErrUnsupported) || errors.Is(err, transport.ErrBlocked) || ctx.Err() != nil) {
+		return nil, err
+	}
+	timer := time.NewTimer(r.timeout(try))
+	defer timer.Stop()
+	var grace <-chan time.Time
+	wait := func() {
+		if grace == nil {
+			grace = time.After(r.grace())
+		}
+	}
+	for {
+		select {
+		case ev := <-a.events:
+			switch {
+			case ev.err != nil:
+				// Truncated over UDP and no way over TCP: as good as spoiled.
+				a.spoiled = a.spoiled || ev.stream
+			case ev.kind == answerTruncated && !ev.stream && !stream:
+				stream = true
+				r.truncates()
+				a.wg.Go(func() {
+					if err := a.send(ctx, r, true, try); err != nil {
+						select {
+						case a.events <- event{stream: true, err: err}:
+						default:
+						}
+					}
+				})
+				timer.Reset(2 * r.timeout(try)) // TCP takes a round trip more
+			case ev.kind == answerJunk:
+				a.spoiled = true
+			case ev.kind == answerNone:
+				a.no = true
+				wait()
+			case ev.kind == answerRecords && ev.check == take:
+				rtt := time.Duration(0)
+				if ev.try == try && !stream {
+					rtt = time.Since(started)
+				}
+				r.answered(a.class, len(ev.rec), ev.stream, rtt)
+				return ev.rec, nil
+			case ev.kind == answerRecords:
+				if len(a.held) < maxCandidates {
+					a.held = append(a.held, ev.rec)
+				}
+				if a.recheck == nil {
+					wait()
+				}
+			}
+		case <-a.recheck:
+			a.recheck = nil
+			held := a.held
+			a.held = nil
+			for _, rec := range held {
+				switch a.check(rec) {
+				case take:
+					r.answered(a.class, len(rec), stream, 0)
+					return rec, nil
+				case hold:
+					a.held = append(a.held, rec)
+				case drop:
+					a.spoiled = true
+				}
+			}
+			if len(a.held) > 0 {
+				wait()
+			}
+		case <-grace:
+			if len(a.held) > 0 {
+				return a.held[0], nil
+			}
+			if a.recheck == nil || a.no {
+				return nil, fmt.Errorf("dns: %w", transport.ErrNotFound)
+			}
+		case <-timer.C:
+			r.lost(a.class, a.spoiled)
+			return nil, errSilent
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func (a *asking) send(ctx context.Context, r *resolver, stream bool, try int) error {
+	l, err := r.open(ctx, stream)
+	if err != nil {
+		return err
+	}
+	p := &pending{name: a.full, class: a.class, check: a.check, events: a.events, try: try}
+	if err := l.send(p); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	a.sent = append(a.sent, p)
+	a.mu.Unlock()
+	return nil
+}

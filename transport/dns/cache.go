@@ -1,0 +1,122 @@
+package dns
+
+import (
+	"container/list"
+	"context"
+	"errors"
+	"sync"
+
+	"tamizdat/bundle/record"
+)
+
+const (
+	// Index records are needed again for the next block; leaves only if a block
+	// is asked for again after it failed half-way.
+	indexCache = 512 << 10
+	leafCache  = 1 << 20
+)
+
+// cache keeps checked records, least recently used out first, and lets one
+// query do for all who want the same record at the same time.
+type cache struct {
+	mu     sync.Mutex
+	index  lru
+	leaves lru
+	flying map[record.Name]*flight
+}
+
+type flight struct {
+	done chan struct{}
+	rec  []byte
+	err  error
+}
+
+func newCache() *cache {
+	return &cache{index: newLRU(indexCache), leaves: newLRU(leafCache), flying: map[record.Name]*flight{}}
+}
+
+// get returns a record from memory, or from a get under way elsewhere, or from
+// fetch. Whoever fetches for others and is cancelled passes the work on.
+func (c *cache) get(ctx context.Context, name record.Name, fetch func() ([]byte, error)) ([]byte, error) {
+	for {
+		c.mu.Lock()
+		rec := c.index.get(name)
+		if rec == nil {
+			rec = c.leaves.get(name)
+		}
+		if rec != nil {
+			c.mu.Unlock()
+			return rec, nil
+		}
+		f := c.flying[name]
+		if f == nil {
+			f = &flight{done: make(chan struct{})}
+			c.flying[name] = f
+			c.mu.Unlock()
+			f.rec, f.err = fetch()
+			c.mu.Lock()
+			delete(c.flying, name)
+			if f.err == nil {
+				c.put(name, f.rec)
+			}
+			c.mu.Unlock()
+			close(f.done)
+			return f.rec, f.err
+		}
+		c.mu.Unlock()
+		select {
+		case <-f.done:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		if !errors.Is(f.err, context.Canceled) && !errors.Is(f.err, context.DeadlineExceeded) {
+			return f.rec, f.err
+		}
+	}
+}
+
+func (c *cache) put(name record.Name, rec []byte) {
+	if record.KindByte(record.ClassOf(rec), record.Leaf) == rec[0] {
+		c.leaves.put(name, rec)
+	} else {
+		c.index.put(name, rec)
+	}
+}
+
+// lru is a least-recently-used cache bounded in bytes.
+type lru struct {
+	limit, used int
+	order       *list.List
+	items       map[record.Name]*list.Element
+}
+
+type lruItem struct {
+	name record.Name
+	rec  []byte
+}
+
+func newLRU(limit int) lru {
+	return lru{limit: limit, order: list.New(), items: map[record.Name]*list.Element{}}
+}
+
+func (l *lru) get(name record.Name) []byte {
+	e := l.items[name]
+	if e == nil {
+		return nil
+	}
+	l.order.MoveToFront(e)
+	return e.Value.(lruItem).rec
+}
+
+func (l *lru) put(name record.Name, rec []byte) {
+	if l.items[name] != nil {
+		return
+	}
+	l.items[name] = l.order.PushFront(lruItem{name, rec})
+	for l.used += len(rec) + entryCost; l.used > l.limit; {
+		e := l.order.Back()
+		it := l.order.Remove(e).(lruItem)
+		delete(l.items, it.name)
+		l.used -= len(it.rec) + entryCost
+	}
+}

@@ -1,0 +1,258 @@
+package dns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"tamizdat/bundle/channel"
+	"tamizdat/bundle/record"
+	"tamizdat/transport"
+)
+
+const (
+	namedTries = 3
+	// maxForged is how many forged grants or root notes are followed to their
+	// end before giving up.
+	maxForged   = 4
+	maxChannels = 16
+)
+
+// Client reads one zone through one resolver or several. It implements
+// transport.Heads, transport.Opener and transport.Blocks. All methods may be
+// called at once. It holds sockets only while something is under way, so it
+// needs no closing.
+//
+// It drops forged answers and goes on listening; asks again with growing
+// timeouts (a lost datagram is DNS's to deal with, whatever Heads says of
+// retries); comes again over TCP when an answer is cut; and turns to Small
+// records when Large ones don't come through.
+type Client struct {
+	zone      string
+	resolvers []*resolver
+	cache     *cache
+	log       *slog.Logger
+	turn      atomic.Uint32
+
+	mu       sync.Mutex
+	active   int
+	channels map[channel.ID]*channelState
+	asked    map[string]bool // labels asked without a random one in front
+}
+
+var (
+	_ transport.Heads  = (*Client)(nil)
+	_ transport.Opener = (*Client)(nil)
+	_ transport.Blocks = (*Client)(nil)
+)
+
+// ClientConfig configures a Client.
+type ClientConfig struct {
+	Network transport.Network
+	// Zone is the zone's name.
+	Zone string
+	// Resolvers are asked in turn, each "host:port". The zone's own name server
+	// will do as well.
+	Resolvers []string
+	// Hurry lifts the limit of 10 queries a second with a burst of 32 for each
+	// resolver. Some resolvers refuse faster clients, and it stands out.
+	Hurry bool
+	// Logger; nil discards.
+	Logger *slog.Logger
+}
+
+// NewClient checks the configuration; it opens nothing.
+func NewClient(cfg ClientConfig) (*Client, error) {
+	zone, err := checkZone(cfg.Zone)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Network == nil || len(cfg.Resolvers) == 0 {
+		return nil, errors.New("dns client needs a network and a resolver")
+	}
+	c := &Client{
+		zone: zone, cache: newCache(), log: cfg.Logger,
+		channels: map[channel.ID]*channelState{}, asked: map[string]bool{},
+	}
+	if c.log == nil {
+		c.log = slog.New(slog.DiscardHandler)
+	}
+	for _, addr := range cfg.Resolvers {
+		c.resolvers = append(c.resolvers, newResolver(cfg.Network, addr, cfg.Hurry))
+	}
+	return c, nil
+}
+
+// Path returns the client as a path.
+func (c *Client) Path() transport.Path {
+	addrs := make([]string, len(c.resolvers))
+	for i, r := range c.resolvers {
+		addrs[i] = r.addr
+	}
+	return transport.Path{
+		Name: "dns " + c.zone + " via " + strings.Join(addrs, ", "), Kind: transport.KindDNS,
+		Heads: c, Blocks: c,
+		Hints: transport.Hints{
+			Batch: 2, Parallel: 2, MaxBlock: record.MaxPiece, Unit: record.Large.Payload(), Setup: 2,
+			Burst: quietBurst, Overhead: 1.15, Patience: 300 * time.Millisecond, Text: true,
+		},
+	}
+}
+
+// enter and leave count what is under way; the last one out closes the sockets.
+func (c *Client) enter() {
+	c.mu.Lock()
+	c.active++
+	c.mu.Unlock()
+}
+
+func (c *Client) leave() {
+	c.mu.Lock()
+	c.active--
+	last := c.active == 0
+	c.mu.Unlock()
+	if last {
+		for _, r := range c.resolvers {
+			r.close()
+		}
+	}
+}
+
+// fresh returns a label, with a random one in front if the plain one was asked
+// before: resolvers keep answers for longer than they are told.
+func (c *Client) fresh(label string, force bool) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.asked[label] && !force {
+		if len(c.asked) > 1024 {
+			clear(c.asked)
+		}
+		c.asked[label] = true
+		return label
+	}
+	const letters = "abcdefghijklmnopqrstuvwxyz234567"
+	b := make([]byte, 8, 9+len(label))
+	for i := range b {
+		b[i] = letters[rand.IntN(len(letters))]
+	}
+	return string(append(append(b, '.'), label...))
+}
+
+// otherClass reports whether an error means that the other class may fare better.
+func otherClass(err error) bool { return errors.Is(err, errSpoiled) || errors.Is(err, errSilent) }
+
+// bothClasses runs f for Large records, then for Small ones if those don't come
+// through.
+func (c *Client) bothClasses(f func(class record.Class) error) error {
+	large := c.pick(record.Large, 0) != nil
+	if large {
+		err := f(record.Large)
+		if err == nil || !otherClass(err) {
+			return err
+		}
+		if errors.Is(err, errSilent) && c.provenLarge() {
+			return err // it's the network that is down, not the class
+		}
+	}
+	if err := f(record.Small); err != nil {
+		return fmt.Errorf("small records: %w", err)
+	}
+	if large {
+		c.log.Debug("dns: large records don't come through, small ones do")
+	}
+	return nil
+}
+
+// provenLarge reports whether every resolver has carried Large records lately.
+func (c *Client) provenLarge() bool {
+	for _, r := range c.resolvers {
+		r.mu.Lock()
+		good := r.good > 0
+		r.mu.Unlock()
+		if !good {
+			return false
+		}
+	}
+	return true
+}
+
+// named fetches the piece whose top record stands under a label, until one
+// passes ok: anybody can forge such a record, but what is under it has to be
+// there and to make sense.
+func (c *Client) named(ctx context.Context, label string, limit int, ok func(data []byte) bool) ([]byte, error) {
+	var data []byte
+	err := c.bothClasses(func(class record.Class) error {
+		l := label
+		if class == record.Small {
+			l = smallLabel(label)
+		}
+		w := &walker{c: c, class: class, got: func(int) {}}
+		refused := map[record.Name]bool{}
+		for len(refused) < maxForged {
+			before := maps.Clone(refused) // a check may still run when its query is over
+			rec, err := c.ask(ctx, query{
+				name: c.fresh(l, len(refused) > 0), class: class, tries: namedTries,
+				check: func(rec []byte) verdict {
+					r, err := record.Parse(rec)
+					if err != nil || r.Class != class || before[record.NameOf(rec)] ||
+						(r.Kind != record.Leaf && r.Kind != record.Piece) || max(r.Size, len(r.Payload)) > limit {
+						return drop
+					}
+					return take
+				},
+			})
+			if err != nil {
+				return err
+			}
+			top, err := record.Parse(rec)
+			if err != nil {
+				return err // can't be: check parsed it
+			}
+			data, err = w.piece(ctx, &top)
+			if err == nil && ok(data) {
+				return nil
+			}
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if err != nil && otherClass(err) {
+				return err
+			}
+			refused[record.NameOf(rec)] = true
+		}
+		return errSpoiled
+	})
+	if err != nil {
+		return nil, err
+	}
+	return data, nil
+}
+
+// Grant implements transport.Heads. What comes has one of the two sizes of a
+// grant; more can't be told without the invite.
+func (c *Client) Grant(ctx context.Context, _ channel.ID, name string) ([]byte, error) {
+	c.enter()
+	defer c.leave()
+	return c.grant(ctx, name)
+}
+
+func (c *Client) grant(ctx context.Context, name string) ([]byte, error) {
+	label := lowerASCII(name)
+	if _, err := record.ParseLabel(label); err != nil {
+		return nil, fmt.Errorf("dns: no such grant: %w", transport.ErrNotFound)
+	}
+	data, err := c.named(ctx, label, channel.GrantLarge, func(data []byte) bool {
+		return len(data) == channel.GrantSmall || len(data) == channel.GrantLarge
+	})
+	if err != nil {
+		return nil, fmt.Errorf("grant: %w", err)
+	}
+	return data, nil
+}

@@ -1,0 +1,262 @@
+package dns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"tamizdat/bundle/channel"
+	"tamizdat/bundle/record"
+	"tamizdat/transport"
+)
+
+// maxNewerRoots bounds how many root notes are fetched to check one head.
+const maxNewerRoots = 32
+
+// channelState is what the client remembers of a channel to tell heads from
+// forgeries early. The engine checks again, with its own memory.
+type channelState struct {
+	mu    sync.Mutex
+	roots *channel.Roots
+}
+
+func (c *Client) state(ch channel.ID) *channelState {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	st := c.channels[ch]
+	if st == nil {
+		if len(c.channels) >= maxChannels {
+			clear(c.channels) // only costs fetching root notes again
+		}
+		st = &channelState{}
+		c.channels[ch] = st
+	}
+	return st
+}
+
+func (st *channelState) get() *channel.Roots {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.roots
+}
+
+// learn adds a root note. It reports whether the note, as far as can be told,
+// is what was asked for.
+func (st *channelState) learn(ch channel.ID, version uint64, note []byte) bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	switch {
+	case version == 1:
+		roots, err := channel.ParseRoots(ch, [][]byte{note})
+		if err != nil {
+			return false
+		}
+		if st.roots == nil {
+			st.roots = roots
+		}
+	case st.roots != nil && st.roots.Version() == version-1:
+		roots, err := st.roots.Extend(note)
+		if err != nil {
+			return false
+		}
+		st.roots = roots
+	}
+	return true
+}
+
+// RootNote implements transport.Heads.
+func (c *Client) RootNote(ctx context.Context, ch channel.ID, version uint64) ([]byte, error) {
+	c.enter()
+	defer c.leave()
+	return c.rootNote(ctx, ch, version)
+}
+
+func (c *Client) rootNote(ctx context.Context, ch channel.ID, version uint64) ([]byte, error) {
+	if version < 1 {
+		return nil, fmt.Errorf("dns: root note 0: %w", transport.ErrNotFound)
+	}
+	st := c.state(ch)
+	if roots := st.get(); roots != nil && version <= roots.Version() {
+		return roots.Notes()[version-1], nil
+	}
+	data, err := c.named(ctx, ch.RootLabel(version), channel.MaxRootNote, func(data []byte) bool {
+		return st.learn(ch, version, data)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("root note: %w", err)
+	}
+	return data, nil
+}
+
+// Head implements transport.Heads. DNS has no long poll: with have > 0 it asks
+// past the resolver's cache and returns at once.
+func (c *Client) Head(ctx context.Context, ch channel.ID, have uint64) ([]byte, error) {
+	c.enter()
+	defer c.leave()
+	h, raw, err := c.head(ctx, ch, have)
+	if err != nil {
+		return nil, err
+	}
+	if h != nil && have > 0 && h.Size <= have {
+		return nil, transport.ErrNoNewer
+	}
+	return raw, nil
+}
+
+// head fetches the head, and root note 1 at the same time if the client has
+// none to check it with. The result is nil with the raw bytes if the head could
+// not be checked (a newer root note is needed, or none came).
+func (c *Client) head(ctx context.Context, ch channel.ID, have uint64) (*channel.Head, []byte, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	st := c.state(ch)
+	var rooted chan struct{} // closed when there is nothing to wait for any more
+	if st.get() == nil {
+		rooted = make(chan struct{})
+		wg.Go(func() {
+			defer close(rooted)
+			if _, err := c.rootNote(ctx, ch, 1); err != nil && ctx.Err() == nil {
+				c.log.Debug("dns: no root note to check the head with", "err", err)
+			}
+		})
+	}
+	check := func(raw []byte) verdict {
+		roots := st.get()
+		if roots == nil {
+			return hold
+		}
+		_, err := roots.Head(raw)
+		switch {
+		case err == nil:
+			return take
+		case errors.Is(err, channel.ErrNewerRoots):
+			return hold
+		}
+		return drop
+	}
+	var raw []byte
+	err := c.bothClasses(func(class record.Class) (err error) {
+		name := c.fresh(ch.Label(), have > 0)
+		if class == record.Large {
+			raw, err = c.ask(ctx, query{name: name, class: class, tries: namedTries - 1, check: check, recheck: rooted})
+		} else {
+			raw, err = c.headParts(ctx, name, check, rooted)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("head: %w", err)
+	}
+	roots := st.get()
+	if roots == nil {
+		return nil, raw, nil
+	}
+	h, err := roots.Head(raw)
+	if err != nil {
+		return nil, raw, nil
+	}
+	return h, raw, nil
+}
+
+// headParts fetches a head of the Small class: three parts at once, which is
+// all that heads have today, and a fourth if there is one.
+func (c *Client) headParts(ctx context.Context, name string, check func([]byte) verdict, rooted <-chan struct{}) ([]byte, error) {
+	var err error
+	for range maxForged {
+		var raw []byte
+		if raw, err = c.joinParts(ctx, name); err == nil {
+			if rooted != nil && check(raw) == hold {
+				select {
+				case <-rooted:
+				case <-ctx.Done():
+					return nil, ctx.Err()
+				}
+			}
+			if check(raw) != drop {
+				return raw, nil
+			}
+			err = errSpoiled
+		}
+		if ctx.Err() != nil || errors.Is(err, transport.ErrNotFound) || otherClass(err) && !errors.Is(err, errSpoiled) {
+			return nil, err
+		}
+		// Parts of two heads, or forged ones: past the cache this time.
+		name = c.fresh(name[strings.LastIndexByte(name, '.')+1:], true)
+	}
+	return nil, err
+}
+
+func (c *Client) joinParts(ctx context.Context, name string) ([]byte, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	type got struct {
+		i   int
+		rec record.Record
+		err error
+	}
+	results := make(chan got, record.MaxParts)
+	get := func(i int) {
+		wg.Go(func() {
+			rec, err := c.ask(ctx, query{
+				name: partLabel(name, i), class: record.Small, tries: namedTries,
+				check: func(rec []byte) verdict {
+					r, err := record.Parse(rec)
+					if err != nil || r.Kind != record.Part {
+						return drop
+					}
+					if k, _ := r.PartIndex(); k != i {
+						return drop
+					}
+					return take
+				},
+			})
+			var r record.Record
+			if err == nil {
+				r, err = record.Parse(rec)
+			}
+			results <- got{i, r, err}
+		})
+	}
+	asked, need := record.MaxParts-1, 0 // need is 0 until a part tells
+	for i := range asked {
+		get(i)
+	}
+	var parts [record.MaxParts]got
+	var done [record.MaxParts]bool
+	for range record.MaxParts {
+		g := <-results
+		parts[g.i], done[g.i] = g, true
+		if g.err == nil && need == 0 {
+			_, need = g.rec.PartIndex()
+			if need > asked {
+				get(asked)
+			}
+		}
+		if parts[0].err != nil {
+			return nil, parts[0].err
+		}
+		complete := need > 0
+		joined := make([]record.Record, need)
+		for i := range need {
+			if parts[i].err != nil {
+				return nil, parts[i].err
+			}
+			complete = complete && done[i]
+			joined[i] = parts[i].rec
+		}
+		if complete {
+			raw, err := record.Join(joined)
+			if err != nil {
+				return nil, fmt.Errorf("%w: %w", errSpoiled, err)
+			}
+			return raw, nil
+		}
+	}
+	return nil, errSpoiled
+}

@@ -1,0 +1,370 @@
+package dns
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"tamizdat/bundle"
+	"tamizdat/bundle/record"
+	"tamizdat/transport"
+)
+
+// honest answers like the server behind an ideal resolver.
+func (w *world) honest() func(req []byte, tcp bool) [][]byte {
+	srv, err := NewServer(ServerConfig{Zones: []Zone{{Name: testZone, Serial: 1}}, Store: w.store})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return func(req []byte, tcp bool) [][]byte {
+		limit := 0
+		if tcp {
+			limit = 0xffff
+		}
+		return [][]byte{srv.respond(context.Background(), req, nil, limit)}
+	}
+}
+
+func (w *world) fakeClient(n *fakeNet, hurry bool) *Client {
+	w.t.Helper()
+	c, err := NewClient(ClientConfig{Network: n, Zone: testZone, Resolvers: []string{"192.0.2.1:53"}, Hurry: hurry})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return c
+}
+
+// questionEnd is where the question section of a message with one ends.
+func questionEnd(msg []byte) int { return bytes.IndexByte(msg[headerLen:], 0) + headerLen + 5 }
+
+// withTXT is a response to req that answers with one TXT record of any bytes.
+func withTXT(req, data []byte) []byte {
+	end := questionEnd(req)
+	w := reply{buf: bytes.Clone(req[:end]), q: &question{raw: req[headerLen:end], size: 0xffff}}
+	w.buf[2], w.buf[3], w.buf[11] = 0x84, 0, 0
+	w.rrHead(headerLen, 16, 60)
+	w.buf = appendTXT(w.buf, data)
+	w.buf[7] = 1
+	return w.buf
+}
+
+// withCode is an empty response to req.
+func withCode(req []byte, rcode byte) []byte {
+	b := bytes.Clone(req[:questionEnd(req)])
+	b[2], b[3], b[11] = 0x84, rcode, 0
+	return b
+}
+
+func withA(req []byte) []byte {
+	end := questionEnd(req)
+	w := reply{buf: bytes.Clone(req[:end])}
+	w.buf[2], w.buf[3], w.buf[7], w.buf[11] = 0x84, 0, 1, 0
+	w.rr(headerLen, 1, 300, []byte{192, 0, 2, 66})
+	return w.buf
+}
+
+// Each of these does what some resolver or injector on the way does; everything
+// must come nevertheless, and be what was published.
+func TestHostile(t *testing.T) {
+	type answerer = func(req []byte, tcp bool) [][]byte
+	udpOnly := func(truth answerer, spoil func(req, resp []byte) [][]byte) answerer {
+		return func(req []byte, tcp bool) [][]byte {
+			out := truth(req, tcp)
+			if tcp {
+				return out
+			}
+			return spoil(req, out[0])
+		}
+	}
+	before := func(forge func(req []byte) []byte) func(req, resp []byte) [][]byte {
+		return func(req, resp []byte) [][]byte { return [][]byte{forge(req), resp} }
+	}
+	truncated := func(req, resp []byte) [][]byte {
+		if len(resp) <= plainSize {
+			return [][]byte{resp}
+		}
+		cut := withCode(req, 0)
+		cut[2] |= 2
+		return [][]byte{cut}
+	}
+	cases := []struct {
+		name  string
+		noTCP bool
+		spoil func(req, resp []byte) [][]byte
+	}{
+		{"forged record first", false, before(func(req []byte) []byte { return withTXT(req, []byte("\x00forged")) })},
+		{"forged list first", false, before(func(req []byte) []byte {
+			return withTXT(req, record.NewTree(record.Large, random("x", 3000)).Top())
+		})},
+		{"forged address first", false, before(withA)},
+		{"forged NXDOMAIN first", false, before(func(req []byte) []byte { return withCode(req, 3) })},
+		{"forged empty answer first", false, before(func(req []byte) []byte { return withCode(req, 0) })},
+		{"forged refusal first", false, before(func(req []byte) []byte { return withCode(req, 5) })},
+		{"forged truncation first", true, before(func(req []byte) []byte { b := withCode(req, 0); b[2] |= 2; return b })},
+		{"wrong id first", false, before(func(req []byte) []byte { b := withTXT(req, []byte("x")); b[0] ^= 1; return b })},
+		{"wrong question first", false, before(func(req []byte) []byte { b := withTXT(req, []byte("x")); b[headerLen+3] ^= 1; return b })},
+		{"query echoed first", false, before(func(req []byte) []byte { return req })},
+		{"garbage first", false, before(func(req []byte) []byte { return append(bytes.Clone(req[:2]), random("junk", 300)...) })},
+		{"empty datagram first", false, before(func([]byte) []byte { return nil })},
+		{"too large first", false, before(func(req []byte) []byte { return withTXT(req, make([]byte, 8000)) })},
+		{"cut off first", false, before(func(req []byte) []byte { b := withTXT(req, make([]byte, 500)); return b[:len(b)-100] })},
+		{"a thousand forged first", false, func(req, resp []byte) [][]byte {
+			var out [][]byte
+			for i := range 1000 {
+				out = append(out, withTXT(req, random(string(rune(i)), 50)))
+			}
+			return append(out, resp)
+		}},
+		{"every answer twice", false, func(_, resp []byte) [][]byte { return [][]byte{resp, resp} }},
+		{"letter case changed", false, func(_, resp []byte) [][]byte {
+			end := questionEnd(resp)
+			copy(resp[headerLen:end-5], bytes.ToUpper(resp[headerLen:end-5]))
+			return [][]byte{resp}
+		}},
+		{"truncates over 512", false, truncated},
+		{"truncates over 512, no tcp", true, truncated},
+		{"drops over 512", false, func(_, resp []byte) [][]byte {
+			if len(resp) > plainSize {
+				return nil
+			}
+			return [][]byte{resp}
+		}},
+		{"cuts over 512 without a word", false, func(_, resp []byte) [][]byte { return [][]byte{resp[:min(len(resp), plainSize)]} }},
+		{"spoils bytes over 127", false, func(_, resp []byte) [][]byte {
+			txt := questionEnd(resp) + 10
+			if resp[7] == 0 {
+				return [][]byte{resp}
+			}
+			end := txt + 2 + int(binary.BigEndian.Uint16(resp[txt:]))
+			for i := txt + 2; i < end; i++ {
+				for n := int(resp[i]); n > 0; n-- {
+					if i++; resp[i] > 127 {
+						resp[i] = '?'
+					}
+				}
+			}
+			return [][]byte{resp}
+		}},
+		{"drops queries with edns", false, func(req, resp []byte) [][]byte {
+			if req[11] != 0 {
+				return nil
+			}
+			return [][]byte{resp}
+		}},
+		{"fails on edns", false, func(req, resp []byte) [][]byte {
+			if req[11] != 0 {
+				return [][]byte{withCode(req, 1)}
+			}
+			return [][]byte{resp}
+		}},
+	}
+	for _, tc := range cases {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				c := w.fakeClient(&fakeNet{rtt: 50 * time.Millisecond, noTCP: tc.noTCP, answer: udpOnly(w.honest(), tc.spoil)}, true)
+				w.heads(t.Context(), c)
+				w.fetchAll(t.Context(), c)
+				n := 0
+				for _, err := range w.fakeClient(&fakeNet{rtt: 50 * time.Millisecond, noTCP: tc.noTCP, answer: udpOnly(w.honest(), tc.spoil)}, true).
+					Open(t.Context(), transport.Ask{Channel: w.ch, Grant: w.grant}) {
+					if err != nil {
+						t.Fatal(err)
+					}
+					n++
+				}
+				if n != 5 {
+					t.Errorf("opening had %d pieces", n)
+				}
+			})
+		})
+	}
+}
+
+// Of every ten answers three are lost, each way alike.
+func TestLoss(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		truth := w.honest()
+		var n atomic.Uint64
+		c := w.fakeClient(&fakeNet{rtt: 80 * time.Millisecond, answer: func(req []byte, tcp bool) [][]byte {
+			if k := n.Add(1); (k*2654435761)>>7%10 < 3 {
+				return nil
+			}
+			return truth(req, tcp)
+		}}, true)
+		w.heads(t.Context(), c)
+		w.fetchAll(t.Context(), c)
+	})
+}
+
+// A resolver that nobody answers at ends in an error, in bounded time.
+func TestSilence(t *testing.T) {
+	for name, answer := range map[string]func(req []byte, tcp bool) [][]byte{
+		"nothing": func([]byte, bool) [][]byte { return nil },
+		"refused": func(req []byte, _ bool) [][]byte { return [][]byte{withCode(req, 5)} },
+		"forged":  func(req []byte, _ bool) [][]byte { return [][]byte{withTXT(req, random("f", 400))} },
+		"always truncated": func(req []byte, _ bool) [][]byte {
+			b := withCode(req, 0)
+			b[2] |= 2
+			return [][]byte{b}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				c := w.fakeClient(&fakeNet{rtt: 50 * time.Millisecond, answer: answer}, true)
+				start := time.Now()
+				if _, err := c.Grant(t.Context(), w.ch, w.grant); err == nil || errors.Is(err, transport.ErrNotFound) {
+					t.Errorf("grant: %v", err)
+				}
+				if _, err := c.RootNote(t.Context(), w.ch, 1); err == nil || errors.Is(err, transport.ErrNotFound) {
+					t.Errorf("root note: %v", err)
+				}
+				// A head can't be told from forged bytes without root notes: the engine
+				// will refuse it. Here it only must end.
+				_, _ = c.Head(t.Context(), w.ch, 0)
+				wants, _ := w.allWants()
+				n := 0
+				for _, err := range c.Fetch(t.Context(), transport.Request{Edition: w.edition(), Wants: wants}) {
+					if n++; err == nil || errors.As(err, new(*transport.WantError)) || n > 1 {
+						t.Errorf("fetch yields %v", err)
+					}
+				}
+				if d := time.Since(start); d > 5*time.Minute {
+					t.Errorf("took %v", d)
+				}
+			})
+		})
+	}
+}
+
+// A forger who knows the channel but not its keys can't put a head of his in
+// front of the true one.
+func TestForgedHead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		truth := w.honest()
+		forged := w.head.Compact()
+		forged[len(forged)-1] ^= 1
+		headLabel := append([]byte{13}, w.ch.Label()...)
+		c := w.fakeClient(&fakeNet{rtt: 50 * time.Millisecond, answer: func(req []byte, tcp bool) [][]byte {
+			out := truth(req, tcp)
+			if bytes.Contains(req, headLabel) {
+				out = append([][]byte{withTXT(req, forged)}, out...)
+			}
+			return out
+		}}, true)
+		w.heads(t.Context(), c)
+	})
+}
+
+// A forged grant whose leaves don't exist costs a round, not the grant.
+func TestForgedTop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		truth := w.honest()
+		forged := record.NewTree(record.Large, random("forged", 4096)).Top()
+		c := w.fakeClient(&fakeNet{rtt: 50 * time.Millisecond, answer: func(req []byte, tcp bool) [][]byte {
+			out := truth(req, tcp)
+			if bytes.Contains(req, []byte(w.grant)) {
+				out = append([][]byte{withTXT(req, forged)}, out...)
+			}
+			return out
+		}}, true)
+		if got, err := c.Grant(t.Context(), w.ch, w.grant); err != nil || !bytes.Equal(got, w.e.Grants[w.grant].Data) {
+			t.Errorf("grant of %d bytes, %v", len(got), err)
+		}
+	})
+}
+
+// From nothing to headlines in three round trips.
+func TestOpenRoundTrips(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		n := &fakeNet{rtt: 100 * time.Millisecond, answer: w.honest()}
+		c := w.fakeClient(n, false) // within the burst of who is not in a hurry
+		start := time.Now()
+		blocks := 0
+		for p, err := range c.Open(t.Context(), transport.Ask{Channel: w.ch, Grant: w.grant}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if p.Kind == transport.PieceBlock {
+				blocks++
+			}
+		}
+		if d := time.Since(start); blocks != 2 || d != 3*n.rtt {
+			t.Errorf("%d blocks in %v, want 2 in %v", blocks, d, 3*n.rtt)
+		}
+	})
+}
+
+// Who is not in a hurry asks 32 questions at once and then ten a second.
+func TestQuietRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		n := &fakeNet{rtt: 10 * time.Millisecond, answer: w.honest()}
+		c := w.fakeClient(n, false)
+		want := wantOf(bundle.LayerText, w.e.Text[1].Data, false, 0)
+		start := time.Now()
+		for _, err := range c.Fetch(t.Context(), transport.Request{Edition: w.edition(), Wants: []transport.Want{want}}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		asked := float64(n.queries.Load())
+		if min := time.Duration((asked - quietBurst) / quietRate * float64(time.Second)); asked < 66 || time.Since(start) < min-100*time.Millisecond {
+			t.Errorf("%v queries in %v", asked, time.Since(start))
+		}
+	})
+}
+
+// The wildcard gets past a resolver that keeps the first answer for ever.
+func TestStaleResolver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		truth := w.honest()
+		var mu sync.Mutex
+		old := map[string][]byte{}
+		c := w.fakeClient(&fakeNet{rtt: 10 * time.Millisecond, answer: func(req []byte, tcp bool) [][]byte {
+			mu.Lock()
+			defer mu.Unlock()
+			key := string(bytes.ToLower(req[headerLen:questionEnd(req)]))
+			if old[key] == nil {
+				old[key] = truth(req, tcp)[0]
+			}
+			resp := bytes.Clone(old[key])
+			binary.BigEndian.PutUint16(resp, binary.BigEndian.Uint16(req))
+			return [][]byte{resp}
+		}}, true)
+		if _, err := c.Head(t.Context(), w.ch, 0); err != nil {
+			t.Fatal(err)
+		}
+		w.publish(1, random("dir 2", 100), random("front 2", 4096))
+		if raw, err := c.Head(t.Context(), w.ch, 1); err != nil || !bytes.Equal(raw, w.head.Compact()) {
+			t.Errorf("the new head did not come: %v", err)
+		}
+	})
+}
+
+// One resolver of two is dead: everything comes through the other.
+func TestDeadResolver(t *testing.T) {
+	w := newWorld(t).serve()
+	pc, err := w.nw.ListenPacket(t.Context(), "udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pc.Close()
+	c := w.client(pc.LocalAddr().String(), w.addr)
+	for _, r := range c.resolvers {
+		r.srtt = time.Millisecond // shortens the timeouts
+	}
+	w.heads(testContext(t), c)
+}

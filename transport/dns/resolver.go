@@ -1,0 +1,274 @@
+package dns
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"tamizdat/bundle/record"
+	"tamizdat/transport"
+)
+
+const (
+	initialWindow = 32
+	maxWindow     = 192
+	quietRate     = 10 // queries a second unless in a hurry
+	quietBurst    = 32
+
+	firstTimeout = time.Second
+	minTimeout   = 200 * time.Millisecond
+	maxTimeout   = 5 * time.Second
+	minGrace     = 100 * time.Millisecond
+	maxGrace     = time.Second
+
+	// smallFor is how long a resolver that can't carry Large records is spared
+	// them: networks change under a reader's feet.
+	smallFor = 10 * time.Minute
+)
+
+// resolver is what the client knows of one resolver: how much it may be asked
+// at once (AIMD, like one TCP connection), how long its answers take (RFC 6298),
+// and which class of records it carries.
+type resolver struct {
+	addr string
+	nw   transport.Network
+	lim  *rate.Limiter // nil in a hurry
+
+	dialing chan struct{} // one slot
+
+	mu       sync.Mutex
+	window   float64
+	ssthresh float64
+	inFlight int
+	waiting  []chan struct{}
+	lastCut  time.Time
+
+	srtt, rttvar time.Duration
+
+	// How the Large class fares: good answers ever; spoiled ones and unanswered
+	// tries since the last good one; truncations since the last good one over
+	// UDP; good ones over TCP since then.
+	good, spoiled, silent, truncated, overTCP int
+	smallUntil                                time.Time
+
+	udp, tcp *link
+}
+
+func newResolver(nw transport.Network, addr string, hurry bool) *resolver {
+	r := &resolver{addr: addr, nw: nw, dialing: make(chan struct{}, 1), window: initialWindow, ssthresh: maxWindow}
+	if !hurry {
+		r.lim = rate.NewLimiter(quietRate, quietBurst)
+	}
+	return r
+}
+
+// acquire waits until one more query may be asked; release must follow.
+func (r *resolver) acquire(ctx context.Context) error {
+	r.mu.Lock()
+	if r.inFlight < int(r.window) {
+		r.inFlight++
+		r.mu.Unlock()
+		return r.limit(ctx)
+	}
+	turn := make(chan struct{})
+	r.waiting = append(r.waiting, turn)
+	r.mu.Unlock()
+	select {
+	case <-turn:
+		return r.limit(ctx)
+	case <-ctx.Done():
+	}
+	r.mu.Lock()
+	if i := slices.Index(r.waiting, turn); i >= 0 {
+		r.waiting = slices.Delete(r.waiting, i, i+1)
+		r.mu.Unlock()
+	} else {
+		r.mu.Unlock()
+		r.release() // our turn came at the same moment
+	}
+	return ctx.Err()
+}
+
+func (r *resolver) limit(ctx context.Context) error {
+	if r.lim == nil {
+		return nil
+	}
+	if err := r.lim.Wait(ctx); err != nil {
+		r.release()
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return context.DeadlineExceeded // our turn would come after the deadline
+	}
+	return nil
+}
+
+func (r *resolver) release() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.inFlight--
+	r.wake()
+}
+
+func (r *resolver) wake() {
+	for len(r.waiting) > 0 && r.inFlight < int(r.window) {
+		close(r.waiting[0])
+		r.waiting = r.waiting[1:]
+		r.inFlight++
+	}
+}
+
+// answered records a good answer of size bytes; rtt is 0 if it can't be told
+// which try it answers.
+func (r *resolver) answered(class record.Class, size int, stream bool, rtt time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.window < r.ssthresh {
+		r.window++
+	} else {
+		r.window += 1 / r.window
+	}
+	r.window = min(r.window, maxWindow)
+	r.wake()
+	if rtt > 0 {
+		if r.srtt == 0 {
+			r.srtt, r.rttvar = rtt, rtt/2
+		} else {
+			r.rttvar += ((r.srtt - rtt).Abs() - r.rttvar) / 4
+			r.srtt += (rtt - r.srtt) / 8
+		}
+	}
+	if class == record.Large && size > plainSize { // a short one proves nothing
+		r.good++
+		r.spoiled, r.silent = 0, 0
+		if stream {
+			r.overTCP++
+		} else {
+			r.truncated, r.overTCP = 0, 0
+		}
+	} else if class == record.Small && r.good == 0 && r.silent >= 2 {
+		r.smallUntil = time.Now().Add(smallFor) // answers small ones, never large ones
+	}
+}
+
+// lost records a try without a good answer; spoiled says that there was one,
+// but not what was published.
+func (r *resolver) lost(class record.Class, spoiled bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	// Once a round trip: all that was under way shares one loss.
+	if now := time.Now(); now.Sub(r.lastCut) > max(r.srtt, minTimeout) {
+		r.lastCut = now
+		r.window = max(1, r.window/2)
+		r.ssthresh = r.window
+	}
+	if class != record.Large {
+		return
+	}
+	if !spoiled {
+		r.silent++
+		return
+	}
+	r.spoiled++
+	if (r.good == 0 && r.spoiled >= 2) || r.spoiled >= 8 {
+		r.smallUntil = time.Now().Add(smallFor)
+		r.spoiled, r.good = 0, 0
+	}
+}
+
+// known reports whether anything good ever came from here.
+func (r *resolver) known() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.srtt > 0
+}
+
+// carries reports whether the class is worth trying here.
+func (r *resolver) carries(class record.Class) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return class == record.Small || !time.Now().Before(r.smallUntil)
+}
+
+// timeout is how long to wait for an answer to the given try.
+func (r *resolver) timeout(try int) time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t := firstTimeout
+	if r.srtt > 0 {
+		t = max(r.srtt+4*r.rttvar, minTimeout)
+	}
+	return min(t<<min(try, 5), maxTimeout)
+}
+
+// grace is how long to go on listening after a "no" or an answer that can't be
+// checked: forgers are quick, the truth comes within a round trip.
+func (r *resolver) grace() time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return min(max(2*r.srtt, minGrace), maxGrace)
+}
+
+// truncates counts an answer that was cut over UDP.
+func (r *resolver) truncates() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.truncated++
+}
+
+// prefersTCP reports whether Large answers are cut over UDP so often that asking
+// there is a waste, and come over TCP.
+func (r *resolver) prefersTCP() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.truncated >= 3 && r.overTCP > 0
+}
+
+// open returns the shared socket, opening it if need be.
+func (r *resolver) open(ctx context.Context, stream bool) (*link, error) {
+	select {
+	case r.dialing <- struct{}{}:
+		defer func() { <-r.dialing }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	r.mu.Lock()
+	l := r.udp
+	if stream {
+		l = r.tcp
+	}
+	r.mu.Unlock()
+	if l != nil && l.alive() {
+		return l, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, maxTimeout)
+	defer cancel()
+	l, err := newLink(ctx, r.nw, r.addr, stream)
+	if err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if stream {
+		r.tcp = l
+	} else {
+		r.udp = l
+	}
+	return l, nil
+}
+
+// close closes the sockets; the next query opens new ones.
+func (r *resolver) close() {
+	r.mu.Lock()
+	links := []*link{r.udp, r.tcp}
+	r.udp, r.tcp = nil, nil
+	r.mu.Unlock()
+	for _, l := range links {
+		if l != nil {
+			l.fail(errLinkDown)
+		}
+	}
+}

@@ -1,0 +1,238 @@
+package dns
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"tamizdat/transport"
+)
+
+const (
+	udpWorkers = 32
+	// tcpIdle is how long a connection may be silent, tcpWrite how long a
+	// response may take to be taken; storeTimeout bounds one look-up.
+	tcpIdle      = 10 * time.Second
+	tcpWrite     = 5 * time.Second
+	storeTimeout = 5 * time.Second
+	acceptPause  = 100 * time.Millisecond
+	// tcpQueries bounds what one connection may ask before it has to come back.
+	tcpQueries    = 10000
+	defaultMaxTCP = 256
+)
+
+// Server is an authoritative name server for zones of records (RFC 1034, 1035,
+// 2181, 2308, 6891, 7766). It never recurses, refuses what lies outside its
+// zones, and answers a query larger than fits with TC, so that the client comes
+// again over TCP. It doesn't limit answers by source: a resolver asks thousands
+// of questions a second when many read. The zero value is not usable.
+type Server struct {
+	zones  map[string]*zone
+	log    *slog.Logger
+	maxTCP int
+}
+
+// ServerConfig configures a Server.
+type ServerConfig struct {
+	// Zones are answered from Store, all with the same content.
+	Zones []Zone
+	Store Store
+	// MaxTCP is how many TCP connections may be open at once; 0 means 256. More
+	// are closed at once.
+	MaxTCP int
+	// Logger; nil discards. No address or name of a query is ever logged.
+	Logger *slog.Logger
+}
+
+// NewServer checks the configuration; it opens nothing.
+func NewServer(cfg ServerConfig) (*Server, error) {
+	s := &Server{zones: map[string]*zone{}, log: cfg.Logger, maxTCP: cfg.MaxTCP}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.maxTCP <= 0 {
+		s.maxTCP = defaultMaxTCP
+	}
+	if cfg.Store == nil || len(cfg.Zones) == 0 {
+		return nil, errors.New("dns server needs a store and a zone")
+	}
+	for _, z := range cfg.Zones {
+		prepared, err := newZone(z, cfg.Store)
+		if err != nil {
+			return nil, err
+		}
+		s.zones[prepared.name] = prepared
+	}
+	return s, nil
+}
+
+// Listen opens a UDP and a TCP socket on the same address; with port 0 on the
+// same free port.
+func Listen(ctx context.Context, nw transport.Network, address string) (net.PacketConn, net.Listener, error) {
+	var lastErr error
+	for range 8 { // only a free port of UDP can be taken in TCP
+		pc, err := nw.ListenPacket(ctx, "udp", address)
+		if err != nil {
+			return nil, nil, fmt.Errorf("dns over udp: %w", err)
+		}
+		ln, err := nw.Listen(ctx, "tcp", pc.LocalAddr().String())
+		if err == nil {
+			return pc, ln, nil
+		}
+		lastErr = fmt.Errorf("dns over tcp: %w", err)
+		_ = pc.Close()
+		if _, port, err := net.SplitHostPort(address); err != nil || port != "0" {
+			break
+		}
+	}
+	return nil, nil, lastErr
+}
+
+// Serve answers on the given sockets (either may be nil) until parent ends, then
+// closes them, waits for its goroutines, and returns nil. It returns earlier
+// with an error if a socket fails.
+func (s *Server) Serve(parent context.Context, pc net.PacketConn, ln net.Listener) error {
+	ctx, cancel := context.WithCancelCause(parent)
+	defer cancel(nil)
+	stop := context.AfterFunc(ctx, func() {
+		if pc != nil {
+			_ = pc.Close()
+		}
+		if ln != nil {
+			_ = ln.Close()
+		}
+	})
+	defer stop()
+	var wg sync.WaitGroup
+	if pc != nil {
+		for range udpWorkers {
+			wg.Go(func() { cancel(s.serveUDP(ctx, pc)) })
+		}
+	}
+	if ln != nil {
+		wg.Go(func() { cancel(s.serveTCP(ctx, ln)) })
+	}
+	<-ctx.Done()
+	wg.Wait()
+	if parent.Err() != nil {
+		return nil
+	}
+	return fmt.Errorf("dns server: %w", context.Cause(ctx))
+}
+
+var errStopped = errors.New("stopped")
+
+// serveUDP is one of several workers that share the socket, so that a slow
+// store holds up few and nobody can make goroutines grow.
+func (s *Server) serveUDP(ctx context.Context, pc net.PacketConn) error {
+	in, out := make([]byte, maxMessage), make([]byte, 0, 2048)
+	failures := 0
+	for {
+		n, from, err := pc.ReadFrom(in)
+		if err != nil {
+			if ctx.Err() != nil {
+				return errStopped
+			}
+			// ICMP errors of earlier answers may surface here; only a socket that
+			// does nothing else is broken.
+			if failures++; errors.Is(err, net.ErrClosed) || failures > 100 {
+				return err
+			}
+			continue
+		}
+		failures = 0
+		lookup, cancel := context.WithTimeout(ctx, storeTimeout)
+		resp := s.respond(lookup, in[:n], out, 0)
+		cancel()
+		if resp != nil {
+			_, _ = pc.WriteTo(resp, from) // lost like any datagram
+		}
+	}
+}
+
+func (s *Server) serveTCP(ctx context.Context, ln net.Listener) error {
+	slots := make(chan struct{}, s.maxTCP)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for {
+		conn, err := ln.Accept()
+		if err != nil {
+			if ctx.Err() != nil {
+				return errStopped
+			}
+			if errors.Is(err, net.ErrClosed) {
+				return err
+			}
+			// Out of file descriptors, most likely: it passes.
+			select {
+			case <-time.After(acceptPause):
+			case <-ctx.Done():
+			}
+			continue
+		}
+		select {
+		case slots <- struct{}{}:
+		default:
+			_ = conn.Close()
+			continue
+		}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+			defer stop()
+			defer conn.Close()
+			s.serveConn(ctx, conn)
+		})
+	}
+}
+
+// serveConn answers the queries of one connection in turn (RFC 7766 section
+// 6.2.1.1 lets a client send on without waiting).
+func (s *Server) serveConn(ctx context.Context, conn net.Conn) {
+	in, out := make([]byte, maxMessage), make([]byte, 0, 2048)
+	for range tcpQueries {
+		_ = conn.SetReadDeadline(time.Now().Add(tcpIdle))
+		req, err := readFrame(conn, in)
+		if err != nil {
+			return
+		}
+		lookup, cancel := context.WithTimeout(ctx, storeTimeout)
+		resp := s.respond(lookup, req, out, 0xffff)
+		cancel()
+		if resp == nil {
+			return
+		}
+		_ = conn.SetWriteDeadline(time.Now().Add(tcpWrite))
+		if err := writeFrame(conn, resp); err != nil {
+			return
+		}
+	}
+}
+
+// readFrame reads one message with its two bytes of length (RFC 1035 section
+// 4.2.2) into buf. A longer one is an error.
+func readFrame(r io.Reader, buf []byte) ([]byte, error) {
+	var head [2]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return nil, err
+	}
+	n := int(binary.BigEndian.Uint16(head[:]))
+	if n > len(buf) {
+		return nil, fmt.Errorf("%w: %d bytes", errBadMessage, n)
+	}
+	_, err := io.ReadFull(r, buf[:n])
+	return buf[:n], err
+}
+
+// writeFrame writes length and message in one go: some middle boxes drop a
+// segment that holds the length alone.
+func writeFrame(w io.Writer, msg []byte) error {
+	_, err := w.Write(append(binary.BigEndian.AppendUint16(make([]byte, 0, 2+len(msg)), uint16(len(msg))), msg...))
+	return err
+}

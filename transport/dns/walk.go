@@ -1,0 +1,155 @@
+package dns
+
+import (
+	"context"
+	"fmt"
+
+	"golang.org/x/sync/errgroup"
+
+	"tamizdat/bundle/record"
+	"tamizdat/transport"
+)
+
+// recordTries is how often one record is asked for: enough for a line that loses
+// half of what it carries.
+const recordTries = 8
+
+// walker walks trees of one class. Every record is checked against its name and
+// against the shape that follows from the record above it.
+type walker struct {
+	c     *Client
+	class record.Class
+	got   func(n int) // hears of payload bytes; may be called at once
+}
+
+// record fetches and parses one record of the walker's class.
+func (w *walker) record(ctx context.Context, name record.Name) (record.Record, error) {
+	rec, err := w.c.cache.get(ctx, name, func() ([]byte, error) {
+		return w.c.ask(ctx, query{
+			name: name.Label(), class: w.class, tries: recordTries,
+			check: func(rec []byte) verdict {
+				if record.NameOf(rec) == name {
+					return take
+				}
+				return drop
+			},
+		})
+	})
+	if err != nil {
+		return record.Record{}, err
+	}
+	r, err := record.Parse(rec)
+	if err == nil && r.Class != w.class {
+		err = fmt.Errorf("%w: of another class", record.ErrBad)
+	}
+	return r, err
+}
+
+// pieceAt fetches the piece under a name.
+func (w *walker) pieceAt(ctx context.Context, name record.Name) ([]byte, error) {
+	r, err := w.record(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return w.piece(ctx, &r)
+}
+
+// piece fetches all that lies under the top record of a piece.
+func (w *walker) piece(ctx context.Context, top *record.Record) ([]byte, error) {
+	switch top.Kind {
+	case record.Leaf:
+		w.got(len(top.Payload))
+		return top.Payload, nil
+	case record.Piece:
+		dst := make([]byte, top.Size) // Parse bounds it
+		return dst, w.children(ctx, top, dst)
+	default:
+		return nil, fmt.Errorf("%w: not a piece", record.ErrBad)
+	}
+}
+
+func (w *walker) children(ctx context.Context, r *record.Record, dst []byte) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for i, name := range r.Names {
+		off, n := r.Stretch(i)
+		g.Go(func() error { return w.fill(ctx, name, dst[off:off+n]) })
+	}
+	return g.Wait()
+}
+
+// fill fetches what lies under a name, whose size is known.
+func (w *walker) fill(ctx context.Context, name record.Name, dst []byte) error {
+	r, err := w.record(ctx, name)
+	if err != nil {
+		return err
+	}
+	switch {
+	case r.Kind == record.Leaf && len(r.Payload) == len(dst):
+		copy(dst, r.Payload)
+		w.got(len(dst))
+		return nil
+	case r.Kind == record.Piece && r.Size == len(dst):
+		return w.children(ctx, &r, dst)
+	}
+	return fmt.Errorf("%w: not the size that the index says", record.ErrBad)
+}
+
+// pieceList is the tree of several pieces, by its top record.
+type pieceList struct {
+	w     *walker
+	top   record.Record
+	count int
+}
+
+func (w *walker) list(ctx context.Context, name record.Name) (*pieceList, error) {
+	top, err := w.record(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	l := &pieceList{w: w, top: top, count: 1}
+	if top.Kind == record.List || top.Kind == record.ShortList {
+		l.count = top.Count
+	}
+	return l, nil
+}
+
+// piece fetches piece i.
+func (l *pieceList) piece(ctx context.Context, i int) ([]byte, error) {
+	if i < 0 || i >= l.count {
+		return nil, fmt.Errorf("dns: piece outside the list: %w", transport.ErrNotFound)
+	}
+	r, count := l.top, l.count
+	for count > 1 {
+		switch r.Kind {
+		case record.ShortList:
+			return l.short(ctx, &r, i)
+		case record.List:
+		default:
+			return nil, fmt.Errorf("%w: not a list", record.ErrBad)
+		}
+		var child record.Name
+		child, i, count = r.Step(i) // fewer at each step, so this ends
+		if count == 1 {
+			return l.w.pieceAt(ctx, child)
+		}
+		var err error
+		if r, err = l.w.record(ctx, child); err != nil {
+			return nil, err
+		}
+		if r.Count != count {
+			return nil, fmt.Errorf("%w: not the count that the list above says", record.ErrBad)
+		}
+	}
+	return l.w.piece(ctx, &r)
+}
+
+// short fetches a piece whose leaves are named by a short list.
+func (l *pieceList) short(ctx context.Context, r *record.Record, i int) ([]byte, error) {
+	dst := make([]byte, r.Sizes[i]) // Parse bounds it
+	g, ctx := errgroup.WithContext(ctx)
+	payload := r.Class.Payload()
+	for k, name := range r.LeavesOf(i) {
+		g.Go(func() error { return l.w.fill(ctx, name, dst[k*payload:min(len(dst), (k+1)*payload)]) })
+	}
+	return dst, g.Wait()
+}
