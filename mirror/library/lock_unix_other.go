@@ -1,0 +1,5 @@
+//go:build unix && !linux
+
+package library
+
+func notDumpable() error { return nil }
