@@ -1,0 +1,105 @@
+// Command testlog reads the output of go test -json and writes it as go test
+// without -v would: one line a package, and the output of what failed. Unlike
+// go test it also counts a skipped test as a failure, and says which: where
+// everything a test needs is installed, a skip is a test that did not run.
+//
+//	go test -json ./... | go run ./internal/tools/testlog
+//
+// It exits with 1 if a test or a package failed or a test was skipped, or if
+// the input is not whole.
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+)
+
+// event is one line of go test -json (go doc test2json).
+type event struct {
+	Action  string
+	Package string
+	Test    string
+	Output  string
+	Elapsed float64
+	// ImportPath stands instead of Package in output of a failed build.
+	ImportPath string
+}
+
+func main() {
+	if err := run(os.Stdin, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "testlog:", err)
+		os.Exit(1)
+	}
+}
+
+// maxOutput bounds what is kept of one test's output, in bytes; its end is what
+// tells.
+const maxOutput = 64 << 10
+
+func run(in io.Reader, out io.Writer) error {
+	var (
+		kept            = make(map[string]string) // output by package and test
+		skipped, failed []string
+		passed, open    int
+		started         = make(map[string]bool)
+	)
+	sc := bufio.NewScanner(in)
+	sc.Buffer(nil, 4<<20)
+	for sc.Scan() {
+		var e event
+		if err := json.Unmarshal(sc.Bytes(), &e); err != nil {
+			fmt.Fprintln(out, sc.Text()) // go's own complaints are not JSON
+			continue
+		}
+		key := e.Package + " " + e.Test
+		switch e.Action {
+		case "build-output":
+			fmt.Fprint(out, e.Output)
+		case "start":
+			started[e.Package] = true
+		case "output":
+			if !strings.HasPrefix(e.Output, "=== ") {
+				kept[key] += e.Output
+				if n := len(kept[key]); n > maxOutput {
+					kept[key] = kept[key][n-maxOutput:]
+				}
+			}
+		case "pass", "fail", "skip":
+			switch {
+			case e.Action == "fail":
+				failed = append(failed, key)
+				fmt.Fprint(out, kept[key])
+			case e.Action == "skip" && e.Test != "":
+				skipped = append(skipped, key+"\n"+kept[key])
+			case e.Action == "pass" && e.Test != "":
+				passed++
+			}
+			if e.Test == "" {
+				delete(started, e.Package)
+				if e.Action != "skip" { // a package without tests is no news
+					fmt.Fprintf(out, "%s\t%s\t%.1fs\n", e.Action, e.Package, e.Elapsed)
+				}
+			}
+			delete(kept, key)
+		}
+	}
+	if err := sc.Err(); err != nil {
+		return err
+	}
+	open = len(started)
+	fmt.Fprintf(out, "%d tests passed\n", passed)
+	for _, s := range skipped {
+		fmt.Fprintf(out, "skipped: %s", s)
+	}
+	if len(failed)+len(skipped)+open > 0 {
+		return fmt.Errorf("%d failed, %d skipped, %d packages did not end", len(failed), len(skipped), open)
+	}
+	if passed == 0 {
+		return fmt.Errorf("no test ran")
+	}
+	return nil
+}

@@ -1,0 +1,42 @@
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestRun(t *testing.T) {
+	const pass = `{"Action":"start","Package":"p"}
+{"Action":"run","Package":"p","Test":"A"}
+{"Action":"output","Package":"p","Test":"A","Output":"quiet\n"}
+{"Action":"pass","Package":"p","Test":"A"}
+{"Action":"pass","Package":"p","Elapsed":1}
+{"Action":"start","Package":"empty"}
+{"Action":"skip","Package":"empty"}
+`
+	for name, c := range map[string]struct {
+		in        string
+		ok        bool
+		has, hasn string
+	}{
+		"pass":    {pass, true, "1 tests passed", "quiet"},
+		"nothing": {"", false, "", ""},
+		"fail": {pass + `{"Action":"output","Package":"p","Test":"B","Output":"why it failed\n"}
+{"Action":"fail","Package":"p","Test":"B"}
+`, false, "why it failed", ""},
+		"skip": {pass + `{"Action":"output","Package":"p","Test":"C","Output":"needs a browser\n"}
+{"Action":"skip","Package":"p","Test":"C"}
+`, false, "needs a browser", ""},
+		"cut":   {pass + `{"Action":"start","Package":"q"}` + "\n", false, "", ""},
+		"build": {pass + `{"ImportPath":"q","Action":"build-output","Output":"syntax error\n"}` + "\n" + `{"Action":"fail","Package":"q"}` + "\n", false, "syntax error", ""},
+	} {
+		var out strings.Builder
+		err := run(strings.NewReader(c.in), &out)
+		if (err == nil) != c.ok {
+			t.Errorf("%s: %v", name, err)
+		}
+		if !strings.Contains(out.String(), c.has) || c.hasn != "" && strings.Contains(out.String(), c.hasn) {
+			t.Errorf("%s: wrote %q", name, out.String())
+		}
+	}
+}
