@@ -17,14 +17,18 @@ package car
 import (
 	"bufio"
 	"bytes"
-	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 
 	"github.com/ipfs/go-cid"
 	carv2 "github.com/ipld/go-car/v2"
-	"github.com/ipld/go-car/v2/storage"
+	"github.com/ipld/go-ipld-prime/codec/dagcbor"
+	"github.com/ipld/go-ipld-prime/datamodel"
+	"github.com/ipld/go-ipld-prime/fluent/qp"
+	cidlink "github.com/ipld/go-ipld-prime/linking/cid"
+	"github.com/ipld/go-ipld-prime/node/basicnode"
 
 	"tamizdat/bundle"
 	"tamizdat/bundle/channel"
@@ -189,20 +193,43 @@ func (r *Reader) Intro() (*Intro, error) {
 }
 
 // Writer writes a CARv1 stream.
-type Writer struct{ s storage.WritableCar }
+type Writer struct{ w io.Writer }
 
 // NewWriter writes the header.
 func NewWriter(w io.Writer, roots []cid.Cid) (*Writer, error) {
-	s, err := storage.NewWritable(w, roots, carv2.WriteAsCarV1(true), carv2.AllowDuplicatePuts(true))
+	node, err := qp.BuildMap(basicnode.Prototype.Map, 2, func(m datamodel.MapAssembler) {
+		qp.MapEntry(m, "roots", qp.List(int64(len(roots)), func(l datamodel.ListAssembler) {
+			for _, c := range roots {
+				qp.ListEntry(l, qp.Link(cidlink.Link{Cid: c}))
+			}
+		}))
+		qp.MapEntry(m, "version", qp.Int(1))
+	})
 	if err != nil {
 		return nil, err
 	}
-	return &Writer{s}, nil
+	var head bytes.Buffer
+	if err := dagcbor.Encode(node, &head); err != nil {
+		return nil, err
+	}
+	if _, err := w.Write(binary.AppendUvarint(nil, uint64(head.Len()))); err != nil {
+		return nil, err
+	}
+	_, err = head.WriteTo(w)
+	return &Writer{w}, err
 }
 
-// Put writes one block.
+// Continue adds blocks behind those of a whole CARv1 file.
+func Continue(w io.Writer) *Writer { return &Writer{w} }
+
+// Put writes one block: its length, CID and bytes (a CARv1 section).
 func (w *Writer) Put(c cid.Cid, data []byte) error {
-	return w.s.Put(context.Background(), c.KeyString(), data)
+	head := binary.AppendUvarint(nil, uint64(c.ByteLen()+len(data)))
+	if _, err := w.w.Write(append(head, c.Bytes()...)); err != nil {
+		return err
+	}
+	_, err := w.w.Write(data)
+	return err
 }
 
 // NewEdition writes header, root notes and head; the directory's block and the

@@ -66,5 +66,5 @@ func (c *addressCmd) Run(e *env) error {
 	}
 	fmt.Fprintln(e.err, "give this line to the publisher, and to nobody else:")
 	fmt.Fprintln(e.out, t)
-	return nil
+	return printPeers(r, e.err)
 }

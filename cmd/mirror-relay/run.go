@@ -18,6 +18,9 @@ type runCmd struct {
 	Decoy     string `help:"Folder of the website that everyone sees." type:"path" placeholder:"DIR"`
 	DNS       string `help:"Answer for this DNS zone as well." name:"dns" placeholder:"ZONE"`
 	DNSListen string `help:"Address of the name server, UDP and TCP (default :53)." name:"dns-listen" placeholder:"HOST:PORT"`
+
+	IPFS       bool     `help:"Be an IPFS node as well." name:"ipfs"`
+	IPFSListen []string `help:"Addresses of the IPFS node (default: port 4001, QUIC and TCP)." name:"ipfs-listen" placeholder:"MULTIADDR"`
 }
 
 // Run serves until ctx ends.
@@ -66,6 +69,10 @@ func (c *runCmd) over(f relay.FileConfig) relay.FileConfig {
 	f.Decoy = cmp.Or(c.Decoy, f.Decoy)
 	f.DNSZone = cmp.Or(c.DNS, f.DNSZone)
 	f.DNSListen = cmp.Or(c.DNSListen, f.DNSListen, ":53")
+	f.IPFS = c.IPFS || f.IPFS
+	if len(c.IPFSListen) > 0 {
+		f.IPFSListen = c.IPFSListen
+	}
 	return f
 }
 
@@ -78,8 +85,8 @@ func samePort(addr, port string) bool {
 type service func(ctx context.Context, r *relay.Relay, f relay.FileConfig, e *env) (io.Closer, error)
 
 // services are started in this order after the relay listens. Each returns nil
-// if it is not asked for.
-var services = []service{nameServer}
+// if it is not asked for, or if it ends with the relay anyway.
+var services = []service{nameServer, ipfsNode}
 
 func startServices(ctx context.Context, r *relay.Relay, f relay.FileConfig, e *env) ([]io.Closer, error) {
 	var running []io.Closer

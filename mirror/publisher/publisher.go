@@ -38,6 +38,7 @@ import (
 	"tamizdat/internal/durable"
 	"tamizdat/internal/filelock"
 	"tamizdat/mirror/publisher/source"
+	"tamizdat/transport/file"
 )
 
 var (
@@ -449,19 +450,46 @@ func (p *Publisher) Source(n uint64) (*os.File, int64, error) {
 	return f, info.Size(), nil
 }
 
-// Export writes the newest edition's CAR file to name, whole or not at all.
+// Export writes the newest edition, and of the older ones that its headlines lie
+// in their articles, as one CAR file: whole or not at all.
 func (p *Publisher) Export(_ context.Context, name string) error {
 	if p.Size() == 0 {
 		return errors.New("nothing is packed yet; run mirror-publish pack")
 	}
-	f, _, err := p.Source(p.Size() - 1)
+	return durable.WriteFile(name, 0o644, func(w io.Writer) error {
+		window := p.window()
+		newest, _, err := p.Source(window[len(window)-1])
+		if err != nil {
+			return err
+		}
+		defer newest.Close()
+		if _, err := io.Copy(w, newest); err != nil {
+			return err
+		}
+		// A CARv1 file has no end mark: further blocks just follow.
+		out := car.Continue(w)
+		for _, n := range window[:len(window)-1] {
+			if err := p.exportArticles(out, n); err != nil {
+				return fmt.Errorf("edition %d: %w", n, err)
+			}
+		}
+		return nil
+	})
+}
+
+// exportArticles adds edition n's directory, texts and images.
+func (p *Publisher) exportArticles(out *car.Writer, n uint64) error {
+	src, err := file.Open(p.carName(n))
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	return durable.WriteFile(name, 0o644, func(w io.Writer) error {
-		_, err := io.Copy(w, f)
-		return err
+	vol := &bundle.Volume{Channel: p.Channel(), Edition: n, Root: p.editions[n].leaf.Root, Get: src.Block}
+	return vol.Walk(func(w bundle.Want, data []byte) error {
+		switch w.Layer {
+		case bundle.LayerDirectory, bundle.LayerText, bundle.LayerMedia:
+			return out.Put(w.CID, data)
+		}
+		return nil
 	})
 }
 

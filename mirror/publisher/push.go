@@ -69,19 +69,24 @@ type Pushed struct {
 var ErrAhead = errors.New("it holds a newer edition than this folder; don't pack before this folder is repaired")
 
 const (
-	pushTries = 4
+	pushTries = 3
 	pushPause = time.Second
 )
 
-// Push sends what is missing to every target at once, oldest first. progress
-// (may be nil) hears of each target's current edition. The results are in the
-// order of the targets.
+// Push sends what is missing to every target at once, oldest first, and then,
+// to those that take it, a new IPNS record of the newest edition: pushing again
+// is how a record is kept from expiring. progress (may be nil) hears of each
+// target's current edition. The results are in the order of the targets.
 func (p *Publisher) Push(ctx context.Context, targets []Target, progress func(target string, edition uint64, held, total int64)) []Pushed {
 	out := make([]Pushed, len(targets))
+	record, unsigned := p.recordFor(targets)
 	var wg sync.WaitGroup
 	for i, t := range targets {
 		wg.Go(func() {
-			out[i] = p.pushTo(ctx, t, progress)
+			out[i] = p.pushTo(ctx, t, record, progress)
+			if _, ok := t.Publisher.(transport.Namer); ok {
+				out[i].Err = errors.Join(out[i].Err, unsigned)
+			}
 			if c, ok := t.Publisher.(io.Closer); ok {
 				out[i].Err = errors.Join(out[i].Err, c.Close())
 			}
@@ -91,7 +96,21 @@ func (p *Publisher) Push(ctx context.Context, targets []Target, progress func(ta
 	return out
 }
 
-func (p *Publisher) pushTo(ctx context.Context, t Target, progress func(string, uint64, int64, int64)) (out Pushed) {
+// recordFor signs one record for all targets; nil if none of them takes any.
+func (p *Publisher) recordFor(targets []Target) ([]byte, error) {
+	takes := slices.ContainsFunc(targets, func(t Target) bool { _, ok := t.Publisher.(transport.Namer); return ok })
+	if !takes || p.Size() == 0 {
+		return nil, nil
+	}
+	record, err := p.Record(time.Now())
+	if err != nil {
+		return nil, fmt.Errorf("ipns record: %w", err)
+	}
+	return record, nil
+}
+
+// pushTo pushes to one target; a nil record is not sent.
+func (p *Publisher) pushTo(ctx context.Context, t Target, record []byte, progress func(string, uint64, int64, int64)) (out Pushed) {
 	out.Target = t.Name
 	if p.Size() == 0 {
 		out.Err = errors.New("nothing is packed yet; run mirror-publish pack")
@@ -115,6 +134,11 @@ func (p *Publisher) pushTo(ctx context.Context, t Target, progress func(string, 
 		out.Bytes += sent
 	}
 	out.Newest = p.Size() - 1
+	if n, ok := t.Publisher.(transport.Namer); ok && record != nil {
+		if err := retry(ctx, func() error { return n.PublishRecord(ctx, p.Channel(), record) }); err != nil {
+			out.Err = fmt.Errorf("ipns record: %w", err)
+		}
+	}
 	return out
 }
 

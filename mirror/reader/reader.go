@@ -153,6 +153,9 @@ func (r *Reader) SyncAll(ctx context.Context, each func(channel.ID, *newsync.Res
 // ErrForeign: a file holds nothing of the channels that this reader follows.
 var ErrForeign = errors.New("the file is of a channel that you have no invite for")
 
+// ErrPartly: a file is damaged; what stood before the damage was taken in.
+var ErrPartly = errors.New("only a part could be taken in; ask for the file again")
+
 // Import takes in a CAR file or a folder of them, for every channel followed
 // that it holds news of. It uses no network.
 func (r *Reader) Import(ctx context.Context, name string, each func(channel.ID, *newsync.Result)) error {
@@ -175,15 +178,21 @@ func (r *Reader) Import(ctx context.Context, name string, each func(channel.ID, 
 		}
 		found = true
 		res, err := r.sync(ctx, ch, only)
+		if errors.Is(err, newsync.ErrIncomplete) {
+			err = nil // the file is what it is; Damage says if it should hold more
+		}
 		if err != nil {
-			return err
+			return errors.Join(err, src.Damage())
 		}
 		if each != nil {
 			each(ch, res)
 		}
 	}
 	if !found {
-		return ErrForeign
+		return errors.Join(ErrForeign, src.Damage())
+	}
+	if err := src.Damage(); err != nil {
+		return fmt.Errorf("%w: %w", ErrPartly, err)
 	}
 	return nil
 }
@@ -191,11 +200,12 @@ func (r *Reader) Import(ctx context.Context, name string, each func(channel.ID, 
 // fileOnly is the one path of an import.
 type fileOnly struct{ path transport.Path }
 
-// Export writes what the reader holds of a channel's newest edition as one CAR
-// file, whole or not at all, for somebody with an invite of their own. It says
-// how many blocks were not here (images that were not fetched, say).
+// Export writes what the reader holds of a channel's newest edition, and of the
+// older ones that its headlines lie in, as one CAR file, whole or not at all,
+// for somebody with an invite of their own. It says how many blocks were not
+// here (images that were not fetched, say).
 func (r *Reader) Export(ctx context.Context, ch channel.ID, name string) (missing int, err error) {
-	view, vol, err := r.Shelf().Edition(ctx, ch)
+	view, vols, err := r.Shelf().Editions(ctx, ch)
 	if err != nil {
 		return 0, err
 	}
@@ -205,15 +215,29 @@ func (r *Reader) Export(ctx context.Context, ch channel.ID, name string) (missin
 		if err != nil {
 			return err
 		}
-		err = vol.Walk(func(w bundle.Want, data []byte) error { return out.Put(w.CID, data) })
-		var m *bundle.MissingError
-		if errors.As(err, &m) {
-			missing = len(m.Wants)
-			return nil
+		for i, vol := range vols {
+			err := vol.Walk(func(w bundle.Want, data []byte) error { return out.Put(w.CID, data) })
+			var m *bundle.MissingError
+			if errors.As(err, &m) {
+				missing += countNeeded(m.Wants, i == 0)
+			} else if err != nil {
+				return err
+			}
 		}
-		return err
+		return nil
 	})
 	return missing, err
+}
+
+// countNeeded counts wants that a reader of the file would miss: of an older
+// edition only its articles.
+func countNeeded(wants []bundle.Want, newest bool) (n int) {
+	for _, w := range wants {
+		if newest || w.Layer == bundle.LayerDirectory || w.Layer == bundle.LayerText || w.Layer == bundle.LayerMedia {
+			n++
+		}
+	}
+	return n
 }
 
 // Resolve finds the channel that a person means: the only one, or the one whose

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/ipfs/go-cid"
 
@@ -64,9 +66,9 @@ func (s Shelf) Image(ctx context.Context, ch channel.ID, id string, i int) (*bun
 	return vol.Image(&h.Entry, i)
 }
 
-// Edition returns what a CAR file of the newest edition needs: the head and
-// root notes held, and whether every block of the edition is here.
-func (s Shelf) Edition(ctx context.Context, ch channel.ID) (*channel.View, *bundle.Volume, error) {
+// Editions opens the newest edition held and, after it, the older ones that are
+// known and whose articles may be here, newest first.
+func (s Shelf) Editions(ctx context.Context, ch channel.ID) (*channel.View, []*bundle.Volume, error) {
 	view, err := View(ctx, s.Library, ch)
 	if err != nil {
 		return nil, nil, err
@@ -75,11 +77,24 @@ func (s Shelf) Edition(ctx context.Context, ch channel.ID) (*channel.View, *bund
 	if h == nil {
 		return nil, nil, errors.New("nothing has arrived on this channel yet; run mirror sync")
 	}
-	info := editionInfo{Number: h.Edition, Epoch: h.Epoch, Root: h.Root.String()}
-	vol, err := info.volume(view)
+	known, err := loadEditions(ctx, s.Library, ch)
 	if err != nil {
 		return nil, nil, err
 	}
-	vol.Get = func(c cid.Cid) ([]byte, error) { return getBlock(ctx, s.Library, c) }
-	return view, vol, nil
+	var vols []*bundle.Volume
+	for _, n := range slices.Backward(slices.Sorted(maps.Keys(known))) {
+		vol, err := known[n].volume(view)
+		if err != nil || n > h.Edition {
+			continue
+		}
+		vol.Get = func(c cid.Cid) ([]byte, error) { return getBlock(ctx, s.Library, c) }
+		if _, err := vol.Directory(); err != nil {
+			continue // nothing of it is here
+		}
+		vols = append(vols, vol)
+	}
+	if len(vols) == 0 || vols[0].Edition != h.Edition {
+		return nil, nil, errors.New("the newest edition has not arrived whole; run mirror sync")
+	}
+	return view, vols, nil
 }

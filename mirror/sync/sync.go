@@ -80,7 +80,7 @@ type Engine struct {
 
 // Progress is one step of a sync, for people.
 type Progress struct {
-	// Stage is "head", "headlines", "text" or "images".
+	// Stage is "head", "headlines", "text", "images" or "rest".
 	Stage string
 	// Blocks and Bytes have arrived in this sync, Missing blocks are still wanted.
 	Blocks, Missing int
@@ -209,6 +209,27 @@ func (s *session) run(ctx context.Context) (err error) {
 		// Text is the news. Images come when a wide path is open.
 		s.res.ImagesMissing = true
 		s.log.Info("images are missing", "error", err)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return s.rest(ctx, target)
+}
+
+// rest brings what this reader does not need itself (log, root notes, grants of
+// other batches), so that the edition can be handed on whole. It is a favour to
+// others: no failure of it is one of the sync.
+func (s *session) rest(ctx context.Context, target *channel.Head) error {
+	info := editionInfo{Number: target.Edition, Epoch: target.Epoch, Root: target.Root.String()}
+	vol, err := s.volume(ctx, info)
+	if err != nil {
+		return err
+	}
+	err = s.until(ctx, "rest", info.edition(s.ch), func() error {
+		return vol.Walk(func(bundle.Want, []byte) error { return nil })
+	})
+	if errors.Is(err, ErrIncomplete) {
 		return nil
 	}
 	return err

@@ -38,6 +38,7 @@ const (
 type Source struct {
 	files  []edition
 	blocks map[cid.Cid]place
+	damage error
 }
 
 // edition is one file's beginning.
@@ -78,6 +79,7 @@ func Open(name string) (*Source, error) {
 			failures = append(failures, fmt.Errorf("%s: %w", filepath.Base(n), err))
 		}
 	}
+	s.damage = errors.Join(append(failures, s.damage)...)
 	if len(s.files) == 0 {
 		if len(failures) == 0 {
 			return nil, fmt.Errorf("%s: no .car file in it", filepath.Base(name))
@@ -120,13 +122,21 @@ func (s *Source) add(name string) error {
 	s.files = append(s.files, edition{name, intro})
 	for len(s.blocks) < maxBlocks {
 		b, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
 		if err != nil {
-			break // the end, or the start of the damage
+			s.damage = errors.Join(s.damage, fmt.Errorf("%s: %w", filepath.Base(name), err))
+			break
 		}
 		s.blocks[b.CID] = place{len(s.files) - 1, b.Offset, len(b.Data)}
 	}
 	return nil
 }
+
+// Damage says what was wrong with the files; what stands before it is used all
+// the same. Nil if all are whole.
+func (s *Source) Damage() error { return s.damage }
 
 // Path returns the source as a path under that name.
 func (s *Source) Path(name string) transport.Path {
@@ -207,7 +217,7 @@ func (s *Source) Grant(_ context.Context, ch channel.ID, name string) ([]byte, e
 	if e == nil {
 		return nil, transport.ErrNotFound
 	}
-	vol := &bundle.Volume{Channel: ch, Root: h.Root, Get: s.get}
+	vol := &bundle.Volume{Channel: ch, Root: h.Root, Get: s.Block}
 	b, ok, err := vol.File(bundle.LayerGrants, name)
 	if err == nil && !ok {
 		err = transport.ErrNotFound
@@ -215,8 +225,9 @@ func (s *Source) Grant(_ context.Context, ch channel.ID, name string) ([]byte, e
 	return b, err
 }
 
-// get reads and checks one block.
-func (s *Source) get(c cid.Cid) ([]byte, error) {
+// Block reads and checks one block. The error wraps bundle.ErrMissing if the
+// files don't hold it.
+func (s *Source) Block(c cid.Cid) ([]byte, error) {
 	p, ok := s.blocks[c]
 	if !ok {
 		return nil, fmt.Errorf("%w: %w", bundle.ErrMissing, transport.ErrNotFound)
@@ -241,7 +252,7 @@ func (s *Source) Fetch(ctx context.Context, r transport.Request) iter.Seq2[trans
 				yield(transport.Block{}, err)
 				return
 			}
-			b, err := s.get(w.CID)
+			b, err := s.Block(w.CID)
 			if err != nil {
 				if !yield(transport.Block{}, &transport.WantError{CID: w.CID, Err: err}) {
 					return

@@ -1,0 +1,165 @@
+// Package cmd_test runs the three commands as a person would: as separate
+// processes, by scripts (testdata/script) and by tests that kill them.
+package cmd_test
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// bin holds the built commands.
+var bin string
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		dir, err := os.MkdirTemp("", "mirror-bin-")
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer os.RemoveAll(dir)
+		bin = dir
+		args := []string{"build", "-overlay", "/tmp/overlay.json", "-tags", "nodynamic", "-o", dir + string(filepath.Separator)}
+		if raceEnabled {
+			args = append(args, "-race")
+		}
+		build := exec.Command("go", append(args, "./mirror", "./mirror-relay", "./mirror-publish")...)
+		build.Stderr = os.Stderr
+		if err := build.Run(); err != nil {
+			fmt.Fprintln(os.Stderr, "build the commands:", err)
+			return 1
+		}
+		return m.Run()
+	}())
+}
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: filepath.Join("testdata", "script"),
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("PATH", bin+string(os.PathListSeparator)+e.Getenv("PATH"))
+			e.Setenv("QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING", "true")
+			return nil
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"freeport": freePort, "waitfor": waitFor, "capture": capture, "flip": flip, "truncate": truncate, "readonly": readOnly,
+		},
+		Condition: func(cond string) (bool, error) {
+			if cond == "root" {
+				return os.Geteuid() == 0, nil
+			}
+			return false, fmt.Errorf("unknown condition %q", cond)
+		},
+	})
+}
+
+// freePort VAR sets VAR to a port that is free for TCP and UDP on loopback.
+func freePort(ts *testscript.TestScript, _ bool, args []string) {
+	for range 50 {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		ts.Check(err)
+		addr := ln.Addr().String()
+		pc, err := net.ListenPacket("udp", addr)
+		ts.Check(ln.Close())
+		if err != nil {
+			continue
+		}
+		ts.Check(pc.Close())
+		_, port, err := net.SplitHostPort(addr)
+		ts.Check(err)
+		ts.Setenv(args[0], port)
+		return
+	}
+	ts.Fatalf("no free port")
+}
+
+// waitFor ADDRESS waits until something listens there.
+func waitFor(ts *testscript.TestScript, _ bool, args []string) {
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		c, err := net.DialTimeout("tcp", args[0], time.Second)
+		if err == nil {
+			ts.Check(c.Close())
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("nothing listens on %s", args[0])
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// capture VAR REGEXP sets VAR to the first group found in the last command's
+// standard output.
+func capture(ts *testscript.TestScript, _ bool, args []string) {
+	m := regexp.MustCompile("(?m)" + args[1]).FindStringSubmatch(ts.ReadFile("stdout"))
+	if m == nil {
+		ts.Fatalf("nothing matches %s", args[1])
+	}
+	ts.Setenv(args[0], m[1])
+}
+
+// flip FILE changes one bit in the middle of a file.
+func flip(ts *testscript.TestScript, _ bool, args []string) {
+	name := ts.MkAbs(args[0])
+	b, err := os.ReadFile(name)
+	ts.Check(err)
+	b[len(b)/2] ^= 1
+	ts.Check(os.WriteFile(name, b, 0o600))
+}
+
+// truncate FILE PERCENT cuts a file down to a part of its size.
+func truncate(ts *testscript.TestScript, _ bool, args []string) {
+	name := ts.MkAbs(args[0])
+	info, err := os.Stat(name)
+	ts.Check(err)
+	percent, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	ts.Check(os.Truncate(name, info.Size()*int64(percent)/100))
+}
+
+// readOnly DIR takes a folder's write permission away.
+func readOnly(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(os.Chmod(ts.MkAbs(args[0]), 0o500))
+}
+
+// TestReadmeCommands: every command that README shows is run by readme.txtar.
+func TestReadmeCommands(t *testing.T) {
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	script, err := os.ReadFile("testdata/script/readme.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := regexp.MustCompile(`(?m)^\$ (mirror(?:-relay|-publish)? .*)$`).FindAllStringSubmatch(string(readme), -1)
+	if len(shown) < 10 {
+		t.Fatalf("README shows %d commands: is it still written as \"$ mirror ...\"?", len(shown))
+	}
+	for _, m := range shown {
+		// The script may use other ports and folders, and marks each by this comment.
+		if !strings.Contains(string(script), "# $ "+strings.TrimSpace(m[1])+"\n") {
+			t.Errorf("readme.txtar does not run: %s", m[1])
+		}
+	}
+}
+
+// exe is the path of a built command.
+func exe(name string) string {
+	if runtime.GOOS == "windows" {
+		name += ".exe"
+	}
+	return filepath.Join(bin, name)
+}

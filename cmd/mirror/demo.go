@@ -1,0 +1,135 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"text/tabwriter"
+	"time"
+
+	"tamizdat/bundle"
+	"tamizdat/internal/cli"
+	"tamizdat/mirror/demo"
+	"tamizdat/mirror/demo/articles"
+	"tamizdat/mirror/publisher/source"
+)
+
+type demoCmd struct {
+	Check  bool     `help:"No page: fetch over each path alone, all others blocked, and compare."`
+	Source []string `help:"Publish these instead of the built-in articles: folders, files, feeds (files only)." placeholder:"SOURCE" type:"path"`
+	JSON   bool     `help:"With --check: print JSON." name:"json"`
+	Listen string   `help:"Loopback address of the page." default:"127.0.0.1:0" placeholder:"127.0.0.1:PORT"`
+}
+
+// errCheck is returned when a row failed; the rows have said why.
+var errCheck = errors.New("not every path delivered the news")
+
+// Run runs the demo.
+func (c *demoCmd) Run(e *env) error {
+	if c.JSON && !c.Check {
+		return cli.Usage("--json goes with --check")
+	}
+	// quic-go prints a hint about the system's UDP buffers on each start; a demo
+	// on loopback does not need it.
+	if err := os.Setenv("QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING", "true"); err != nil {
+		return err
+	}
+	list, err := c.articles(e)
+	if err != nil {
+		return err
+	}
+	w, err := demo.NewWorld(e.ctx, e.network, "Radio Example", e.log)
+	if err != nil {
+		return err
+	}
+	if c.Check {
+		err = c.check(e, w, list)
+	} else {
+		err = c.live(e, w, list)
+	}
+	return errors.Join(err, w.Close())
+}
+
+func (c *demoCmd) articles(e *env) ([]bundle.Article, error) {
+	opts := source.Options{Log: e.log}
+	var list []bundle.Article
+	var warnings []source.Warning
+	var err error
+	if len(c.Source) > 0 {
+		list, warnings, err = source.Read(e.ctx, opts, c.Source...)
+	} else {
+		list, err = articles.Read(e.ctx)
+	}
+	for _, w := range warnings {
+		fmt.Fprintf(e.err, "left out: %s\n", w)
+	}
+	if err == nil && len(list) == 0 {
+		err = source.ErrNoArticles
+	}
+	return list, err
+}
+
+func (c *demoCmd) check(e *env, w *demo.World, list []bundle.Article) error {
+	if _, err := w.Publish(e.ctx, list); err != nil {
+		return err
+	}
+	rows, err := w.Check(e.ctx)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		enc := json.NewEncoder(e.out)
+		enc.SetIndent("", "  ")
+		err = enc.Encode(rows)
+	} else {
+		err = printRows(e, rows)
+	}
+	for _, r := range rows {
+		if !r.OK {
+			return errors.Join(errCheck, err)
+		}
+	}
+	return err
+}
+
+func printRows(e *env, rows []demo.Row) error {
+	t := tabwriter.NewWriter(e.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "path alone\t\thead\theadlines\ttext\tbytes\tarticles\timages\t")
+	for _, r := range rows {
+		ok := "ok"
+		if !r.OK {
+			ok = "FAILED"
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\n", r.Path, ok, took(r.ToHead), took(r.ToHeadlines), took(r.ToText),
+			cli.Bytes(r.Bytes), r.Articles, r.Images, r.Error)
+	}
+	return t.Flush()
+}
+
+func took(ms float64) string {
+	if ms == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.0f ms", ms)
+}
+
+// live shows the page.
+func (c *demoCmd) live(e *env, w *demo.World, list []bundle.Article) error {
+	for i := range list { // a front page of today
+		list[i].Date = time.Now().UTC().Add(-time.Duration(i+1) * time.Hour).Truncate(time.Second)
+	}
+	l, err := demo.NewLive(e.ctx, w, list, e.log)
+	if err != nil {
+		return err
+	}
+	ln, err := listenLoopback(e, c.Listen)
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
+	err = l.Serve(e.ctx, ln, func(url string) {
+		fmt.Fprintln(e.out, url)
+		fmt.Fprintln(e.err, "open this address in a browser on this machine; Ctrl-C ends the demo and deletes what it made")
+	})
+	return errors.Join(err, l.Close())
+}

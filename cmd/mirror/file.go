@@ -1,0 +1,53 @@
+package main
+
+import (
+	"fmt"
+
+	"tamizdat/bundle/channel"
+	newsync "tamizdat/mirror/sync"
+)
+
+type exportCmd struct {
+	File    string `arg:"" help:"The CAR file to write." type:"path"`
+	Channel string `help:"The first letters of the channel's ID, if there are several." placeholder:"ID"`
+}
+
+// Run writes the newest edition to a file.
+func (c *exportCmd) Run(e *env) error {
+	r, err := e.open(false)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	ch, err := r.Resolve(e.ctx, c.Channel)
+	if err != nil {
+		return err
+	}
+	missing, err := r.Export(e.ctx, ch, c.File)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(e.out, "written to %s; it is encrypted: whoever gets it needs an invite of their own\n", c.File)
+	if missing > 0 {
+		fmt.Fprintf(e.err, "%d blocks were not here and are not in it\n", missing)
+	}
+	return nil
+}
+
+type importCmd struct {
+	File string `arg:"" help:"A CAR file, or a folder of them." type:"path"`
+}
+
+// Run takes in what a file holds.
+func (c *importCmd) Run(e *env) error {
+	r, err := e.open(false)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	return r.Import(e.ctx, c.File, func(ch channel.ID, res *newsync.Result) {
+		if res.Head != nil {
+			e.report(ch, res)
+		}
+	})
+}

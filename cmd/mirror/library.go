@@ -1,0 +1,129 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/term"
+
+	"tamizdat/internal/cli"
+	"tamizdat/mirror/library"
+	"tamizdat/mirror/reader"
+	newsync "tamizdat/mirror/sync"
+)
+
+// defaultDir is where the library lives unless --dir says otherwise.
+func defaultDir() string {
+	if d, err := os.UserConfigDir(); err == nil {
+		return filepath.Join(d, "mirror")
+	}
+	return "mirror-data"
+}
+
+// open opens the library, making it if create is set.
+func (e *env) open(create bool) (*reader.Reader, error) {
+	fresh := !library.Exists(e.c.Dir)
+	if fresh && !create {
+		return nil, reader.ErrNoChannel
+	}
+	pass, given, err := e.passphrase()
+	if err != nil {
+		return nil, err
+	}
+	if fresh && !given {
+		if pass, err = e.newPassphrase(); err != nil {
+			return nil, err
+		}
+	}
+	r, err := e.openWith(pass)
+	if errors.Is(err, library.ErrPassphrase) && !given {
+		if pass, err = e.ask("Passphrase: "); err != nil {
+			return nil, err
+		}
+		r, err = e.openWith(pass)
+	}
+	if errors.Is(err, library.ErrDamaged) {
+		return nil, fmt.Errorf("%w; mirror wipe, then add your invite again: what is lost can be fetched anew", err)
+	}
+	return r, err
+}
+
+func (e *env) openWith(pass []byte) (*reader.Reader, error) {
+	meter := cli.NewMeter(e.err)
+	return reader.Open(e.ctx, reader.Config{
+		Dir: e.c.Dir, Passphrase: pass, Network: e.network, Resolvers: e.c.Resolver, Hurry: e.c.Hurry,
+		TextOnly: e.c.TextOnly, Log: e.log,
+		Progress: func(p newsync.Progress) {
+			meter.Stage(fmt.Sprintf("%s: %d blocks, %s", p.Stage, p.Blocks, cli.Bytes(p.Bytes)), p.Missing)
+		},
+	})
+}
+
+// maxPassphrase bounds what is read of a passphrase file.
+const maxPassphrase = 4096
+
+// passphrase reads the file that --passphrase-file names.
+func (e *env) passphrase() (pass []byte, given bool, err error) {
+	if e.c.Passphrase == "" {
+		return nil, false, nil
+	}
+	f, err := os.Open(e.c.Passphrase)
+	if err != nil {
+		return nil, true, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxPassphrase))
+	if err != nil {
+		return nil, true, err
+	}
+	line, _, _ := bytes.Cut(b, []byte("\n"))
+	return bytes.TrimSuffix(line, []byte("\r")), true, nil
+}
+
+// newPassphrase asks for the passphrase of a new library. Without a terminal it
+// is empty.
+func (e *env) newPassphrase() ([]byte, error) {
+	if !e.terminal() {
+		return nil, nil
+	}
+	fmt.Fprintln(e.err, "Choose a passphrase for this library. Without one, whoever has this device can read it. Enter leaves it empty.")
+	first, err := e.ask("Passphrase: ")
+	if err != nil || len(first) == 0 {
+		return nil, err
+	}
+	second, err := e.ask("Again: ")
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(first, second) {
+		return nil, errors.New("the two passphrases differ; nothing was written")
+	}
+	return first, nil
+}
+
+func (e *env) terminal() bool {
+	f, ok := e.in.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// ask reads one line without showing it.
+func (e *env) ask(prompt string) ([]byte, error) {
+	if !e.terminal() {
+		return nil, fmt.Errorf("%w; give it with --passphrase-file FILE", library.ErrPassphrase)
+	}
+	fmt.Fprint(e.err, prompt)
+	defer fmt.Fprintln(e.err)
+	return term.ReadPassword(int(e.in.(*os.File).Fd()))
+}
+
+// confirm asks a question on a terminal.
+func (e *env) confirm(question string) bool {
+	fmt.Fprint(e.err, question)
+	line, err := bufio.NewReader(e.in).ReadString('\n')
+	return err == nil && (line == "yes\n" || line == "yes\r\n")
+}

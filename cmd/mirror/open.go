@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"tamizdat/internal/cli"
+	"tamizdat/mirror/library"
+	"tamizdat/mirror/web"
+)
+
+type openCmd struct {
+	Listen string        `help:"Loopback address of the page." default:"127.0.0.1:0" placeholder:"127.0.0.1:PORT"`
+	Every  time.Duration `help:"How often to look for news; 0 only when you ask." default:"30m"`
+}
+
+// Run serves the page until it is interrupted.
+func (c *openCmd) Run(e *env) error {
+	r, err := e.open(false)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	engine := r.Engine(e.ctx)
+	s, err := web.New(web.Options{Library: r.Library(), Engine: engine, Logger: e.log})
+	if err != nil {
+		return err
+	}
+	ln, err := listenLoopback(e, c.Listen)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(e.out, s.URL(ln.Addr()))
+	fmt.Fprintln(e.err, "open this address in a browser on this device; Ctrl-C ends it")
+	go c.keepFresh(e.ctx, engine)
+	return s.Serve(e.ctx, ln)
+}
+
+// keepFresh looks for news at the start and every now and then.
+func (c *openCmd) keepFresh(ctx context.Context, engine web.Engine) {
+	engine.Sync(ctx)
+	if c.Every <= 0 {
+		return
+	}
+	t := time.NewTicker(max(c.Every, time.Minute))
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+			engine.Sync(ctx)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// listenLoopback refuses to show the page to the network.
+func listenLoopback(e *env, addr string) (net.Listener, error) {
+	host, _, err := net.SplitHostPort(addr)
+	ip := net.ParseIP(host)
+	if err != nil || (host != "localhost" && (ip == nil || !ip.IsLoopback())) {
+		return nil, cli.Usage("the page is for this device only: --listen 127.0.0.1:PORT")
+	}
+	ln, err := e.network.Listen(e.ctx, "tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("%w (is the port in use? leave --listen out and any free one is taken)", err)
+	}
+	return ln, nil
+}
+
+// wipe destroys the library, asking first on a terminal.
+func wipe(e *env, yes bool) error {
+	if !library.Exists(e.c.Dir) {
+		return errors.New("there is no library in " + e.c.Dir)
+	}
+	if !yes && !e.confirm("Everything this reader holds is destroyed for good. Type yes: ") {
+		return errors.New("nothing was destroyed; use --yes to destroy without asking")
+	}
+	if err := library.Wipe(e.c.Dir); err != nil {
+		return err
+	}
+	fmt.Fprintln(e.out, "the library is destroyed; files you exported are not")
+	return nil
+}
