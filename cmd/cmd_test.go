@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 		}
 		defer os.RemoveAll(dir)
 		bin = dir
-		args := []string{"build", "-overlay", "/tmp/overlay.json", "-tags", "nodynamic", "-o", dir + string(filepath.Separator)}
+		args := []string{"build", "-tags", "nodynamic", "-o", dir + string(filepath.Separator)}
 		if raceEnabled {
 			args = append(args, "-race")
 		}
@@ -134,19 +134,24 @@ func readOnly(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.Chmod(ts.MkAbs(args[0]), 0o500))
 }
 
-// TestReadmeCommands: every command that README shows is run by readme.txtar.
+// TestReadmeCommands: every command that README and the three guides show is run
+// by readme.txtar.
 func TestReadmeCommands(t *testing.T) {
-	readme, err := os.ReadFile("../README.md")
-	if err != nil {
-		t.Fatal(err)
+	var readme []byte
+	for _, name := range []string{"README.md", "docs/reader.md", "docs/volunteer.md", "docs/publisher.md"} {
+		page, err := os.ReadFile(filepath.Join("..", filepath.FromSlash(name)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		readme = append(readme, page...)
 	}
 	script, err := os.ReadFile("testdata/script/readme.txtar")
 	if err != nil {
 		t.Fatal(err)
 	}
 	shown := regexp.MustCompile(`(?m)^\$ (mirror(?:-relay|-publish)? .*)$`).FindAllStringSubmatch(string(readme), -1)
-	if len(shown) < 10 {
-		t.Fatalf("README shows %d commands: is it still written as \"$ mirror ...\"?", len(shown))
+	if len(shown) < 20 {
+		t.Fatalf("README and docs show %d commands: is it still written as \"$ mirror ...\"?", len(shown))
 	}
 	for _, m := range shown {
 		// The script may use other ports and folders, and marks each by this comment.

@@ -14,9 +14,16 @@ import (
 )
 
 const (
-	// A want that a path took and did not deliver for this long may be taken by
-	// another one as well.
-	stallAfter = 3 * time.Second
+	// A want that a path took, and of which nothing arrived for this long, may be
+	// taken by another one as well.
+	stallAfter = 700 * time.Millisecond
+	// The same for one that trickles.
+	trickleAfter = 20 * time.Second
+	// A batch of which nothing comes for this long is over.
+	silence = time.Minute
+	// A path that has not answered in this sync lets those that have go first.
+	unprovenPatience = 300 * time.Millisecond
+	failedPatience   = 2 * time.Second
 	// A path that has failed this often in a row rests for this sync.
 	maxFailures = 3
 	// What has arrived is stored in batches: a call of the library costs a sync
@@ -25,13 +32,25 @@ const (
 	defaultBatch = 8
 )
 
+// errSilent and errFlood end a batch.
+var (
+	errSilent = errors.New("it took the request and sent nothing")
+	errFlood  = errors.New("it sends more than it was asked for")
+)
+
 // want is one block to fetch and who has tried.
 type want struct {
 	bundle.Want
 	done   bool
-	takers int       // paths at work on it
-	since  time.Time // when the last one took it
+	takers map[string]bool // paths at work on it
+	taken  time.Time       // when the last one took it
+	since  time.Time       // the same, or when something of its batch arrived
 	failed map[string]bool
+}
+
+// stalled reports whether another path should try too.
+func (w *want) stalled() bool {
+	return time.Since(w.since) > stallAfter || time.Since(w.taken) > trickleAfter
 }
 
 // board is the list of wants that all paths work on.
@@ -47,7 +66,7 @@ func newBoard(wants []bundle.Want) *board {
 	b := &board{byCID: map[cid.Cid]*want{}, changed: make(chan struct{})}
 	for _, w := range wants {
 		if b.byCID[w.CID] == nil {
-			n := &want{Want: w, failed: map[string]bool{}}
+			n := &want{Want: w, takers: map[string]bool{}, failed: map[string]bool{}}
 			b.byCID[w.CID] = n
 			b.wants = append(b.wants, n)
 		}
@@ -61,33 +80,37 @@ func (b *board) wake() {
 	b.changed = make(chan struct{})
 }
 
-// take gives a path up to n wants that it has not failed: first those nobody is
-// at work on, then one that stalled elsewhere. When there is nothing to take
+// take gives a path up to n wants that it has not failed: those nobody is at
+// work on, or else those that stalled elsewhere. When there is nothing to take
 // now, over says whether there ever can be, and else the channel says when to
 // ask again.
 func (b *board) take(p transport.Path, n int) (got []*want, over bool, again <-chan struct{}) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	open := false
-	var stalled *want
+	var stalled []*want
 	for _, w := range b.wants {
 		if w.done || w.failed[p.Name] || !suits(p, w.Want) {
 			continue
 		}
 		open = true
 		switch {
-		case w.takers == 0 && len(got) < n:
-			got = append(got, w)
-		case w.takers == 1 && stalled == nil && time.Since(w.since) > stallAfter:
-			stalled = w
+		case len(w.takers) == 0:
+			if len(got) < n {
+				got = append(got, w)
+			}
+		case !w.takers[p.Name] && len(stalled) < n && w.stalled():
+			// Only another path's: one that stalls would stall it twice.
+			stalled = append(stalled, w)
 		}
 	}
-	if len(got) == 0 && stalled != nil {
-		got = append(got, stalled)
+	if len(got) == 0 {
+		got = stalled
 	}
 	for _, w := range got {
-		w.takers++
-		w.since = time.Now()
+		w.takers[p.Name] = true
+		w.taken = time.Now()
+		w.since = w.taken
 	}
 	return got, !open, b.changed
 }
@@ -95,6 +118,16 @@ func (b *board) take(p transport.Path, n int) (got []*want, over bool, again <-c
 // suits reports whether a path can carry a block at all.
 func suits(p transport.Path, w bundle.Want) bool {
 	return (p.Hints.MaxBlock == 0 || w.Size <= p.Hints.MaxBlock) && !(p.Hints.Text && w.Layer == bundle.LayerMedia)
+}
+
+// alive notes that something of a batch has arrived: what else is in it waits
+// its turn.
+func (b *board) alive(ws []*want) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, w := range ws {
+		w.since = time.Now()
+	}
 }
 
 // arrived marks a want as done; false if it was not wanted (any more).
@@ -116,7 +149,7 @@ func (b *board) release(p transport.Path, ws []*want) (failed int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, w := range ws {
-		w.takers--
+		delete(w.takers, p.Name)
 		if !w.done {
 			w.failed[p.Name] = true
 			failed++
@@ -143,6 +176,7 @@ func (s *session) fetch(ctx context.Context, stage string, ed transport.Edition,
 	if left == 0 {
 		return nil
 	}
+	caller := ctx
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	blocks := make(chan arrival)
@@ -151,8 +185,9 @@ func (s *session) fetch(ctx context.Context, stage string, ed transport.Edition,
 		if p.Blocks == nil || s.report(p).State == "lied" {
 			continue
 		}
+		patience := s.patience(p)
 		for range max(1, p.Hints.Parallel) {
-			workers.Go(func() { work(ctx, b, p, ed, blocks) })
+			workers.Go(func() { work(ctx, b, p, patience, ed, blocks) })
 		}
 	}
 	go func() { workers.Wait(); close(blocks) }()
@@ -163,13 +198,29 @@ func (s *session) fetch(ctx context.Context, stage string, ed transport.Edition,
 	if err != nil {
 		return err
 	}
+	if err := caller.Err(); err != nil {
+		return err
+	}
 	if n := b.missing(); n > 0 {
-		if err := context.Cause(ctx); err != nil && !errors.Is(err, context.Canceled) {
-			return err
-		}
 		return s.incomplete(n)
 	}
 	return nil
+}
+
+// patience is how long a path lets others go first: its own, and more if it has
+// not proven itself in this sync. It bounds what a blocked path costs.
+func (s *session) patience(p transport.Path) time.Duration {
+	proven := false
+	for _, r := range s.reports {
+		proven = proven || r.State == "ok"
+	}
+	switch state := s.report(p).State; {
+	case !proven || state == "ok":
+		return p.Hints.Patience
+	case state == "failed":
+		return p.Hints.Patience + failedPatience
+	}
+	return p.Hints.Patience + unprovenPatience
 }
 
 func (s *session) incomplete(n int) error {
@@ -190,8 +241,8 @@ type arrival struct {
 }
 
 // work lets one path take wants until there is nothing more for it.
-func work(ctx context.Context, b *board, p transport.Path, ed transport.Edition, out chan<- arrival) {
-	if !pause(ctx, p.Hints.Patience, nil) {
+func work(ctx context.Context, b *board, p transport.Path, patience time.Duration, ed transport.Edition, out chan<- arrival) {
+	if !pause(ctx, patience, nil) {
 		return
 	}
 	batch := p.Hints.Batch
@@ -253,12 +304,31 @@ func pause(ctx context.Context, d time.Duration, changed <-chan struct{}) bool {
 // as arrived from here on, so that no other path fetches it again; store puts it
 // into the library.
 func fetchBatch(ctx context.Context, b *board, p transport.Path, ed transport.Edition, ws []*want, out chan<- arrival) error {
-	req := transport.Request{Edition: ed}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	quiet := time.AfterFunc(silence, func() { cancel(errSilent) })
+	defer quiet.Stop()
+	alive := func() {
+		quiet.Reset(silence)
+		b.alive(ws)
+	}
+	req := transport.Request{Edition: ed, Got: func(_, n int) {
+		if n > 0 {
+			alive()
+		}
+	}}
 	for _, w := range ws {
 		req.Wants = append(req.Wants, w.Want)
 	}
 	var last error
+	yields := 0
 	for block, err := range p.Blocks.Fetch(ctx, req) {
+		if yields++; yields > 2*len(ws)+1 {
+			return errFlood
+		}
+		if err != nil && errors.Is(context.Cause(ctx), errSilent) {
+			return errSilent
+		}
 		if err != nil {
 			last = err
 			var one *transport.WantError
@@ -273,6 +343,7 @@ func fetchBatch(ctx context.Context, b *board, p transport.Path, ed transport.Ed
 		if !b.arrived(block.CID) {
 			continue
 		}
+		alive()
 		select {
 		case out <- arrival{path: p, Block: block}:
 		case <-ctx.Done():

@@ -17,12 +17,19 @@ import (
 const (
 	// After the first head that verifies, others get as long again as it took,
 	// within these bounds: a higher one may be on its way.
-	minGrace = 250 * time.Millisecond
+	minGrace = 50 * time.Millisecond
 	maxGrace = 2 * time.Second
 	// maxRootNotes bounds how many root notes one path may make us fetch.
 	maxRootNotes = 256
 	// maxStash bounds the blocks kept of one opening answer, in bytes.
 	maxStash = 8 << 20
+	// maxPieces bounds the pieces of one opening answer.
+	maxPieces = 2 * maxRootNotes
+	// openPatience is how long an opening may bring nothing once the head is
+	// here: the rest can be had in other ways.
+	openPatience = 15 * time.Second
+	// maxTargets bounds how many provisional heads one sync tries.
+	maxTargets = 4
 	// headTimeout bounds the whole search.
 	headTimeout = 2 * time.Minute
 )
@@ -40,20 +47,26 @@ type found struct {
 	lied bool
 }
 
-// head asks all paths and returns the head whose front page is to be fetched:
-// the one held, or a provisional one. It returns nil if nothing is held and no
-// path had any; the error then names each path's failure.
-func (s *session) head(ctx context.Context) (*channel.Head, error) {
+// head asks all paths and returns the heads whose front pages are to be tried,
+// best first: provisional ones, then the one held. It returns none if nothing is
+// held and no path had any; the error then names each path's failure.
+func (s *session) head(ctx context.Context) ([]*channel.Head, error) {
+	caller := ctx
 	ctx, cancel := context.WithTimeout(ctx, headTimeout)
 	defer cancel()
 	answers := make(chan found)
-	waiting := 0
+	waiting := map[string]transport.Path{}
 	roots, have := s.view.Roots(), s.view.Size()
+	if h := s.view.Head(); h != nil {
+		if _, ok := s.view.EpochKey(h.Epoch); !ok {
+			have = 0 // "nothing newer" would bring no grant
+		}
+	}
 	for _, p := range s.paths {
 		if p.Heads == nil {
 			continue
 		}
-		waiting++
+		waiting[p.Name] = p
 		ask := transport.Ask{Channel: s.ch, Have: have, Root: roots.Version(), Grant: s.view.Invite().Seed.GrantName(s.ch)}
 		go func() {
 			f := s.ask(ctx, p, roots, ask)
@@ -65,10 +78,10 @@ func (s *session) head(ctx context.Context) (*channel.Head, error) {
 	}
 	var all []found
 	var grace <-chan time.Time
-	for waiting > 0 {
+	for len(waiting) > 0 {
 		select {
 		case f := <-answers:
-			waiting--
+			delete(waiting, f.path.Name)
 			all = append(all, f)
 			if grace == nil && (f.same || f.head != nil && f.head.Size >= have) {
 				grace = time.After(min(max(time.Since(s.start), minGrace), maxGrace))
@@ -76,12 +89,21 @@ func (s *session) head(ctx context.Context) (*channel.Head, error) {
 			continue
 		case <-grace:
 		case <-ctx.Done():
+			for _, p := range waiting {
+				all = append(all, found{path: p, roots: roots, err: errNoAnswer})
+			}
 		}
 		break
 	}
 	cancel()
-	return s.judge(context.WithoutCancel(ctx), all)
+	targets, err := s.judge(context.WithoutCancel(ctx), all)
+	if caller.Err() != nil {
+		return nil, caller.Err()
+	}
+	return targets, err
 }
+
+var errNoAnswer = errors.New("no answer")
 
 // ask gets one path's opening: with Opener in one flight, else step by step.
 // Whatever does not verify makes the path a liar.
@@ -99,7 +121,7 @@ func (s *session) ask(ctx context.Context, p transport.Path, roots *channel.Root
 		raw, err := p.Heads.Head(ctx, ask.Channel, ask.Have)
 		f.take(ctx, raw, err)
 	}
-	if f.head != nil && f.grant == nil && f.err == nil {
+	if f.head != nil && f.grant == nil && !f.lied {
 		// Not having one is no failure of the path: the grant may be held already.
 		f.grant, _ = p.Heads.Grant(ctx, ask.Channel, ask.Grant)
 	}
@@ -107,11 +129,21 @@ func (s *session) ask(ctx context.Context, p transport.Path, roots *channel.Root
 }
 
 func (f *found) open(ctx context.Context, o transport.Opener, ask transport.Ask) {
-	stashed := 0
-	for piece, err := range o.Open(ctx, ask) {
+	opening, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stashed, pieces := 0, 0
+	var stalled *time.Timer
+	for piece, err := range o.Open(opening, ask) {
 		if err != nil {
 			f.fail(err)
 			return
+		}
+		if pieces++; pieces > maxPieces {
+			f.lie(errFlood)
+			return
+		}
+		if stalled != nil {
+			stalled.Reset(openPatience)
 		}
 		switch piece.Kind {
 		case transport.PieceRootNote:
@@ -124,6 +156,10 @@ func (f *found) open(ctx context.Context, o transport.Opener, ask transport.Ask)
 		case transport.PieceHead:
 			if f.take(ctx, piece.Data, nil); f.err != nil {
 				return
+			}
+			if stalled == nil {
+				stalled = time.AfterFunc(openPatience, cancel)
+				defer stalled.Stop()
 			}
 		case transport.PieceGrant:
 			f.grant = piece.Data
@@ -189,7 +225,7 @@ func (f *found) fail(err error) {
 func (f *found) lie(err error) { f.err, f.lied = err, true }
 
 // judge takes what all paths said into the view, the highest head first.
-func (s *session) judge(ctx context.Context, all []found) (*channel.Head, error) {
+func (s *session) judge(ctx context.Context, all []found) ([]*channel.Head, error) {
 	slices.SortStableFunc(all, func(a, b found) int {
 		switch {
 		case a.head == nil || b.head == nil:
@@ -200,7 +236,7 @@ func (s *session) judge(ctx context.Context, all []found) (*channel.Head, error)
 		return b.head.Time.Compare(a.head.Time)
 	})
 	var failures []error
-	var provisional *channel.Head
+	var provisional []*channel.Head
 	changed := false
 	for _, f := range all {
 		r := s.report(f.path)
@@ -246,8 +282,8 @@ func (s *session) judge(ctx context.Context, all []found) (*channel.Head, error)
 			changed = true
 			s.res.New = s.res.New || v == channel.Newer
 		case channel.Provisional:
-			if provisional == nil {
-				provisional = h
+			if len(provisional) < maxTargets && !slices.ContainsFunc(provisional, func(o *channel.Head) bool { return o.Tree == h.Tree }) {
+				provisional = append(provisional, h)
 			}
 		case channel.Fork:
 			changed, s.res.Fork = true, true
@@ -263,21 +299,23 @@ func (s *session) judge(ctx context.Context, all []found) (*channel.Head, error)
 		}
 		s.findPaths()
 	}
-	target := s.view.Head()
-	if provisional != nil {
-		target = provisional
+	// Every provisional head: one that proves to be of a fork must not hide another.
+	targets := provisional
+	if h := s.view.Head(); h != nil {
+		targets = append(targets, h)
 	}
-	if target == nil {
+	if len(targets) == 0 {
 		return nil, joinPaths(ErrNoPath, failures)
 	}
 	if len(failures) == len(all) && len(all) > 0 && !s.res.New {
 		// Nobody answered. What is held may still lack texts, so go on, but say so.
 		s.log.Info("no path answered; going on with what is held")
 	}
-	if _, ok := s.view.EpochKey(target.Epoch); !ok {
+	readable := func(h *channel.Head) bool { _, ok := s.view.EpochKey(h.Epoch); return ok }
+	if !slices.ContainsFunc(targets, readable) {
 		return nil, joinPaths(ErrNoKey, failures)
 	}
-	return target, nil
+	return targets, nil
 }
 
 // joinPaths is one line: a reason and each path's failure.

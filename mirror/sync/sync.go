@@ -186,16 +186,17 @@ func (s *session) run(ctx context.Context) (err error) {
 		return fmt.Errorf("%w: none is known; ask for a new invite", ErrNoPath)
 	}
 	s.tell("head", 0)
-	target, headErr := s.head(ctx)
-	if s.res.Head = s.view.Head(); target == nil {
+	targets, headErr := s.head(ctx)
+	if s.res.Head = s.view.Head(); len(targets) == 0 {
 		return headErr
 	}
 	s.res.ToHead = time.Since(s.start)
 	s.tell("headlines", 0)
-	front, err := s.front(ctx, target)
-	if err != nil {
-		return err
+	front, target, behind := s.newestFront(ctx, targets)
+	if front == nil {
+		return behind
 	}
+	defer func() { err = oneLine(behind, err) }()
 	s.res.ToHeadlines = time.Since(s.start)
 	if err := s.bodies(ctx, "text", front, s.text); err != nil {
 		return err
@@ -221,6 +222,9 @@ func (s *session) run(ctx context.Context) (err error) {
 // other batches), so that the edition can be handed on whole. It is a favour to
 // others: no failure of it is one of the sync.
 func (s *session) rest(ctx context.Context, target *channel.Head) error {
+	if !slices.ContainsFunc(s.paths, func(p transport.Path) bool { return !p.Hints.Text && s.report(p).State == "ok" }) {
+		return nil // not worth waiting for a wide path that may never answer
+	}
 	info := editionInfo{Number: target.Edition, Epoch: target.Epoch, Root: target.Root.String()}
 	vol, err := s.volume(ctx, info)
 	if err != nil {
@@ -303,6 +307,41 @@ func (s *session) until(ctx context.Context, stage string, ed transport.Edition,
 	return fmt.Errorf("%w: blocks vanish as fast as they come", ErrIncomplete)
 }
 
+// newestFront gets the first front page that can be had. What kept it from a
+// better one comes back as an error beside it, but for a fork: that is reported
+// in the result, and its front page is nobody's news.
+func (s *session) newestFront(ctx context.Context, targets []*channel.Head) (*bundle.Front, *channel.Head, error) {
+	var behind error
+	for _, h := range targets {
+		f, err := s.front(ctx, h)
+		switch {
+		case err == nil:
+			return f, h, behind
+		case ctx.Err() != nil:
+			return nil, nil, err
+		case !errors.Is(err, channel.ErrFork):
+			behind = oneLine(behind, err)
+		}
+	}
+	if behind == nil {
+		behind = channel.ErrFork
+	}
+	return nil, nil, behind
+}
+
+// oneLine joins errors as errors.Join does, for people.
+func oneLine(errs ...error) (joined error) {
+	for _, err := range errs {
+		switch {
+		case joined == nil:
+			joined = err
+		case err != nil:
+			joined = fmt.Errorf("%w; %w", joined, err)
+		}
+	}
+	return joined
+}
+
 // front fetches and stores the front page of target, after which target is held
 // for good even if it was provisional.
 func (s *session) front(ctx context.Context, target *channel.Head) (*bundle.Front, error) {
@@ -353,7 +392,7 @@ func (s *session) fold(ctx context.Context, target *channel.Head, f *bundle.Fron
 	if err == nil {
 		s.res.New, s.res.Head = true, target
 	}
-	return errors.Join(err, s.saveState(ctx))
+	return oneLine(err, s.saveState(ctx))
 }
 
 // bodies brings texts or images of all headlines of the front page, edition by
@@ -392,7 +431,7 @@ func (s *session) bodies(ctx context.Context, stage string, f *bundle.Front, one
 			failed = append(failed, fmt.Errorf("edition %d: %w", n, err))
 		}
 	}
-	return errors.Join(failed...)
+	return oneLine(failed...)
 }
 
 // text opens each article's text and puts it into the search index.

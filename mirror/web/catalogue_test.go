@@ -57,11 +57,19 @@ func TestWords(t *testing.T) {
 		d    time.Duration
 		want string
 	}{
-		{english, 30 * time.Second, "just now"}, {english, time.Minute, "1 minute ago"}, {english, 3 * time.Hour, "3 hours ago"},
-		{english, 47 * time.Hour, "1 day ago"}, {english, 400 * 24 * time.Hour, "1 year ago"}, {english, -time.Hour, "just now"},
-		{russian, time.Hour, "1 час назад"}, {russian, 2 * time.Hour, "2 часа назад"}, {russian, 5 * time.Hour, "5 часов назад"},
-		{russian, 21 * time.Minute, "21 минуту назад"}, {russian, 11 * 24 * time.Hour, "11 дней назад"},
-		{persian, 3 * time.Hour, "۳ ساعت پیش"}, {chinese, 25 * time.Minute, "25 分钟前"},
+		{english, 30 * time.Second, "just now"},
+		{english, time.Minute, "1 minute ago"},
+		{english, 3 * time.Hour, "3 hours ago"},
+		{english, 47 * time.Hour, "1 day ago"},
+		{english, 400 * 24 * time.Hour, "1 year ago"},
+		{english, -time.Hour, "just now"},
+		{russian, time.Hour, "1 час назад"},
+		{russian, 2 * time.Hour, "2 часа назад"},
+		{russian, 5 * time.Hour, "5 часов назад"},
+		{russian, 21 * time.Minute, "21 минуту назад"},
+		{russian, 11 * 24 * time.Hour, "11 дней назад"},
+		{persian, 3 * time.Hour, "۳ ساعت پیش"},
+		{chinese, 25 * time.Minute, "25 分钟前"},
 	} {
 		if got := c.ui.ago(c.d); got != c.want {
 			t.Errorf("%s %v: %q, want %q", c.ui.tag, c.d, got, c.want)
@@ -84,9 +92,19 @@ func TestWords(t *testing.T) {
 // the leap days before it.
 func TestSolarHijri(t *testing.T) {
 	for _, c := range []struct{ y, m, d, sy, sm, sd int }{
-		{1979, 2, 11, 1357, 11, 22}, {2000, 3, 20, 1379, 1, 1}, {2017, 3, 20, 1395, 12, 30}, {2017, 3, 21, 1396, 1, 1},
-		{2020, 3, 20, 1399, 1, 1}, {2021, 3, 20, 1399, 12, 30}, {2021, 3, 21, 1400, 1, 1}, {2024, 3, 20, 1403, 1, 1},
-		{2025, 3, 20, 1403, 12, 30}, {2025, 3, 21, 1404, 1, 1}, {2026, 3, 21, 1405, 1, 1}, {2026, 9, 22, 1405, 6, 31}, {2026, 9, 23, 1405, 7, 1},
+		{1979, 2, 11, 1357, 11, 22},
+		{2000, 3, 20, 1379, 1, 1},
+		{2017, 3, 20, 1395, 12, 30},
+		{2017, 3, 21, 1396, 1, 1},
+		{2020, 3, 20, 1399, 1, 1},
+		{2021, 3, 20, 1399, 12, 30},
+		{2021, 3, 21, 1400, 1, 1},
+		{2024, 3, 20, 1403, 1, 1},
+		{2025, 3, 20, 1403, 12, 30},
+		{2025, 3, 21, 1404, 1, 1},
+		{2026, 3, 21, 1405, 1, 1},
+		{2026, 9, 22, 1405, 6, 31},
+		{2026, 9, 23, 1405, 7, 1},
 		{1970, 1, 1, 1348, 10, 11},
 	} {
 		y, m, d := solarHijri(time.Date(c.y, time.Month(c.m), c.d, 15, 0, 0, 0, time.UTC))

@@ -108,6 +108,7 @@ func (f *fake) FetchImages(_ context.Context, _ channel.ID, id string) { f.note(
 func (f *fake) View(context.Context) PanelView {
 	return PanelView{Title: "Demo", Switches: []Switch{{Name: "DNS", Action: "block dns", Label: "Block", State: "open", On: true}}, Buttons: []Button{{"publish", "Publish a new article"}}}
 }
+
 func (f *fake) Do(_ context.Context, action string) error {
 	if action != "block dns" {
 		return errors.New("no such action")
@@ -660,9 +661,19 @@ func TestServe(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	if ln, err := net.Listen("tcp", "0.0.0.0:0"); err == nil {
-		if b.s.Serve(t.Context(), ln) == nil {
-			t.Error("served on an address that others reach")
-		}
+	ln, err = net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b.s.Serve(t.Context(), everywhere{ln}) == nil {
+		t.Error("served on an address that others reach")
+	}
+	if _, err := ln.Accept(); err == nil {
+		t.Error("a refused listener stays open")
 	}
 }
+
+// everywhere says that it listens on all of the machine's addresses.
+type everywhere struct{ net.Listener }
+
+func (everywhere) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4zero, Port: 80} }

@@ -74,9 +74,15 @@ func (c *Client) ask(ctx context.Context, q query) ([]byte, error) {
 	}()
 	turn := int(c.turn.Add(1))
 	spoiled := false
+	// One resolver's "no" (a censor's lie, a zone it can't reach, a blocked
+	// address) counts only when no other resolver is left to ask.
+	refused := map[*resolver]error{}
 	for try := range q.tries {
-		r := c.pick(q.class, turn+try)
+		r := c.pick(q.class, turn+try, refused)
 		if r == nil {
+			for _, err := range refused {
+				return nil, err
+			}
 			return nil, errSpoiled
 		}
 		if try >= strangerTries && !r.known() {
@@ -87,8 +93,11 @@ func (c *Client) ask(ctx context.Context, q query) ([]byte, error) {
 		}
 		rec, err := a.try(ctx, r, try)
 		r.release()
-		if err == nil || !errors.Is(err, errSilent) {
+		switch {
+		case err == nil || ctx.Err() != nil:
 			return rec, err
+		case !errors.Is(err, errSilent):
+			refused[r] = err
 		}
 		spoiled = spoiled || a.spoiled
 	}
@@ -101,11 +110,15 @@ func (c *Client) ask(ctx context.Context, q query) ([]byte, error) {
 	return nil, errSilent
 }
 
-// pick returns the resolver whose turn it is among those that carry the class.
-func (c *Client) pick(class record.Class, turn int) *resolver {
-	for i := range c.resolvers {
-		if r := c.resolvers[(turn+i)%len(c.resolvers)]; r.carries(class) {
-			return r
+// pick returns the resolver whose turn it is among those that carry the class
+// and have not refused: one that has answered before, if there is any.
+func (c *Client) pick(class record.Class, turn int, refused map[*resolver]error) *resolver {
+	for _, proven := range []bool{true, false} {
+		for i := range c.resolvers {
+			r := c.resolvers[(turn+i)%len(c.resolvers)]
+			if _, no := refused[r]; !no && r.carries(class) && (r.known() || !proven) {
+				return r
+			}
 		}
 	}
 	return nil

@@ -151,7 +151,7 @@ func otherClass(err error) bool { return errors.Is(err, errSpoiled) || errors.Is
 // bothClasses runs f for Large records, then for Small ones if those don't come
 // through.
 func (c *Client) bothClasses(f func(class record.Class) error) error {
-	large := c.pick(record.Large, 0) != nil
+	large := c.pick(record.Large, 0, nil) != nil
 	if large {
 		err := f(record.Large)
 		if err == nil || !otherClass(err) {
