@@ -62,7 +62,7 @@ func NewWorld(ctx context.Context, network transport.Network, name string, log *
 			err = errors.Join(err, w.Close())
 		}
 	}()
-	if w.pub, err = publisher.Init(filepath.Join(dir, "publisher"), name, []string{"en", "ru", "fa", "zh"}); err != nil {
+	if w.pub, err = publisher.Init(filepath.Join(dir, "publisher"), name, []string{"en", "ru", "fa", "zh", "be"}); err != nil {
 		return nil, err
 	}
 	w.closers = append(w.closers, w.pub)
@@ -81,7 +81,7 @@ func NewWorld(ctx context.Context, network transport.Network, name string, log *
 		return nil, err
 	}
 	return w, w.pub.Configure(publisher.Config{
-		Name: name, Langs: []string{"en", "ru", "fa", "zh"},
+		Name: name, Langs: []string{"en", "ru", "fa", "zh", "be"},
 		Targets: []publisher.TargetConfig{{Name: "relay", Relay: line.String()}, {Name: "stick", Folder: w.Stick()}},
 		Zones:   []string{zone}, Peers: peers,
 	})

@@ -56,7 +56,7 @@ func (s *session) head(ctx context.Context) ([]*channel.Head, error) {
 	defer cancel()
 	answers := make(chan found)
 	waiting := map[string]transport.Path{}
-	roots, have := s.view.Roots(), s.view.Size()
+	roots, have, keyed := s.view.Roots(), s.view.Size(), s.keyed()
 	if h := s.view.Head(); h != nil {
 		if _, ok := s.view.EpochKey(h.Epoch); !ok {
 			have = 0 // "nothing newer" would bring no grant
@@ -69,7 +69,7 @@ func (s *session) head(ctx context.Context) ([]*channel.Head, error) {
 		waiting[p.Name] = p
 		ask := transport.Ask{Channel: s.ch, Have: have, Root: roots.Version(), Grant: s.view.Invite().Seed.GrantName(s.ch)}
 		go func() {
-			f := s.ask(ctx, p, roots, ask)
+			f := s.ask(ctx, p, roots, ask, keyed)
 			select {
 			case answers <- f:
 			case <-ctx.Done():
@@ -105,9 +105,19 @@ func (s *session) head(ctx context.Context) ([]*channel.Head, error) {
 
 var errNoAnswer = errors.New("no answer")
 
+// keyed reports whether the edition held can be opened.
+func (s *session) keyed() bool {
+	h := s.view.Head()
+	if h == nil {
+		return false
+	}
+	_, ok := s.view.EpochKey(h.Epoch)
+	return ok
+}
+
 // ask gets one path's opening: with Opener in one flight, else step by step.
 // Whatever does not verify makes the path a liar.
-func (s *session) ask(ctx context.Context, p transport.Path, roots *channel.Roots, ask transport.Ask) found {
+func (s *session) ask(ctx context.Context, p transport.Path, roots *channel.Roots, ask transport.Ask, keyed bool) found {
 	f := found{path: p, roots: roots, stash: map[cid.Cid][]byte{}}
 	select {
 	case <-time.After(p.Hints.Patience):
