@@ -294,8 +294,12 @@ func TestPackRefuses(t *testing.T) {
 		"bad direction": func(a *Article) { a.Dir = "up" },
 		"bad language":  func(a *Article) { a.Lang = "ru\"" },
 		"script URL":    func(a *Article) { a.Source = "javascript:alert(1)" },
-		"huge image":    func(a *Article) { a.Images = []Image{{Type: "image/webp", Width: 1, Height: 1, Data: make([]byte, maxImage+1)}} },
-		"SVG":           func(a *Article) { a.Images = []Image{{Type: "image/svg+xml", Width: 1, Height: 1, Data: []byte("<svg/>")}} },
+		"huge image": func(a *Article) {
+			a.Images = []Image{{Type: "image/webp", Width: 1, Height: 1, Data: make([]byte, maxImage+1)}}
+		},
+		"SVG": func(a *Article) {
+			a.Images = []Image{{Type: "image/svg+xml", Width: 1, Height: 1, Data: []byte("<svg/>")}}
+		},
 	} {
 		a := article(1)
 		change(&a)
