@@ -217,6 +217,21 @@ type Publisher interface {
 	Current(ctx context.Context, ch channel.ID) ([]byte, error)
 }
 
+// MaxRecord is the largest IPNS record in bytes, as its specification has it
+// (https://specs.ipfs.tech/ipns/ipns-record/).
+const MaxRecord = 10 << 10
+
+// Namer is an optional interface of Publisher: a target that hands out the
+// channel's signed IPNS record, of at most MaxRecord bytes, whose value is the
+// edition's root and which holds the compact head. PublishRecord returns nil
+// when the record, or a newer one, is durable there; it is idempotent, and a
+// record older than the stored one is ignored. The target takes a record only
+// of an edition that it holds, so editions come first. The caller retries
+// unless the error wraps ErrRefused. It may be called at once with Publish.
+type Namer interface {
+	PublishRecord(ctx context.Context, ch channel.ID, record []byte) error
+}
+
 // Source is one packed edition as its CAR (see bundle/car): root notes, head,
 // directory, layers, log, grants. Reading it may happen from several goroutines
 // at once.

@@ -386,7 +386,11 @@ func TestGrant(t *testing.T) {
 func TestPrefix(t *testing.T) {
 	ch := ID{1}
 	mint := NewMintKey([]byte("a relay's secret of thirty-two b"), ch)
-	p := mint.Mint(Seed{1}.TagFor([]byte("spki")))
+	tag := Seed{1}.TagFor(Pin{2})
+	if tag == (Seed{1}).TagFor(Pin{3}) || tag == (Seed{2}).TagFor(Pin{2}) {
+		t.Error("one tag for two relays or two batches")
+	}
+	p := mint.Mint(tag)
 	if got, ok := ParsePrefix(p.Path()); !ok || got != p || !mint.Check(got) {
 		t.Error("a minted prefix does not pass")
 	}

@@ -89,11 +89,12 @@ func (k MintKey) Check(p Prefix) bool {
 	return hmac.Equal(want[:], p[:])
 }
 
-// TagFor derives the tag by which a batch is known at the relay whose key has
-// the SubjectPublicKeyInfo spki (DER), so that one batch has unlinkable tags at
-// different relays.
-func (s Seed) TagFor(spki []byte) [8]byte {
-	b, err := hkdf.Key(sha256.New, s[:], nil, "tamizdat/v1/tag\n"+string(spki), 8)
+// TagFor derives the tag by which a batch is known at the relay with that pin,
+// so that one batch has unlinkable tags at different relays. The pin stands for
+// the relay's key: a publisher, who is handed the pin, can mint without ever
+// having connected.
+func (s Seed) TagFor(pin Pin) [8]byte {
+	b, err := hkdf.Key(sha256.New, s[:], nil, "tamizdat/v1/tag\n"+string(pin[:]), 8)
 	if err != nil {
 		panic(err) // only for lengths out of range
 	}

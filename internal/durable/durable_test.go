@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	"tamizdat/internal/durable"
@@ -39,5 +40,26 @@ func TestFailureLeavesTheOldFile(t *testing.T) {
 	}
 	if got, _ := os.ReadFile(name); string(got) != "new" {
 		t.Errorf("%q", got)
+	}
+}
+
+func TestMkdirAll(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a", "b", "c")
+	for range 2 { // once made, there is nothing to do
+		if err := durable.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if info, err := os.Stat(dir); err != nil || !info.IsDir() || runtime.GOOS != "windows" && info.Mode().Perm() != 0o700 {
+		t.Errorf("%v, %v", info, err)
+	}
+	file := filepath.Join(dir, "file")
+	if err := durable.Write(file, 0o600, nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{file, filepath.Join(file, "below")} {
+		if err := durable.MkdirAll(name, 0o700); err == nil {
+			t.Errorf("a folder where a file is: %s", filepath.Base(name))
+		}
 	}
 }
