@@ -19,6 +19,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	common "tamizdat/internal/cli"
 	"tamizdat/internal/netreal"
 	"tamizdat/internal/redact"
 	"tamizdat/transport"
@@ -78,11 +79,11 @@ func run(ctx context.Context, args []string, network transport.Network, stdout, 
 	case err == nil:
 		return 0
 	case errors.Is(err, errUsage):
-		fmt.Fprintf(stderr, "mirror-relay: %v\n", err)
-		return 2
+		fmt.Fprintf(stderr, "mirror-relay: %s\n", common.OneLine(err))
+		return common.Wrong
 	default:
-		fmt.Fprintf(stderr, "mirror-relay: %v\n", err)
-		return 1
+		fmt.Fprintf(stderr, "mirror-relay: %s%s\n", common.OneLine(err), common.Hint(err))
+		return common.Failed
 	}
 }
 

@@ -41,7 +41,10 @@ func (c *runCmd) Run(ctx context.Context, e *env) error {
 		if errors.Is(err, relay.ErrRunning) {
 			return fmt.Errorf("%w; stop it first, or give another --dir", err)
 		}
-		return fmt.Errorf("%w (is the port in use? try --listen :8444)", err)
+		if errors.As(err, new(*net.OpError)) {
+			return fmt.Errorf("%w (is the port in use? try --listen :8444)", err)
+		}
+		return err
 	}
 	extras, err := startServices(ctx, r, file, e)
 	if err != nil {

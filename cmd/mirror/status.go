@@ -89,6 +89,9 @@ func (st channelStatus) print(e *env) {
 	} else {
 		fmt.Fprintf(e.out, "  edition %d, packed %s; %d headlines, %d unread\n", *st.Edition, ago(*st.Packed), st.Headlines, st.Unread)
 	}
+	if st.Signed != nil {
+		st.clock(e)
+	}
 	if st.Edition != nil && st.FirstTime {
 		fmt.Fprintln(e.out, "  only one edition was seen so far: its history is not checked yet")
 	}
@@ -104,6 +107,24 @@ func (st channelStatus) print(e *env) {
 			line += ": " + p.Error
 		}
 		fmt.Fprintln(e.out, plain(strings.ReplaceAll(line, "\n", "; ")))
+	}
+}
+
+const (
+	// clockSlack is how far behind signed time a device's clock may be.
+	clockSlack = 10 * time.Minute
+	// staleAfter is when silence is more than a publisher's holiday.
+	staleAfter = 30 * 24 * time.Hour
+)
+
+// clock warns of news that does not fit this device's clock. Which of the two
+// is wrong can't be known here: the news is shown either way.
+func (st channelStatus) clock(e *env) {
+	switch age := time.Since(*st.Signed); {
+	case age < -clockSlack:
+		fmt.Fprintln(e.out, "  WARNING: this was signed in the future by this device's clock: look at its date and time")
+	case age > staleAfter:
+		fmt.Fprintf(e.out, "  WARNING: nothing newer for %d days: every way in may be blocked, or this device's clock is ahead\n", int(age.Hours()/24))
 	}
 }
 

@@ -79,7 +79,7 @@ func Run(a App, env func() any) int {
 		return Wrong
 	}
 	if err := k.Run(env()); err != nil {
-		fmt.Fprintf(a.Err, "%s: %s\n", a.Name, OneLine(err))
+		fmt.Fprintf(a.Err, "%s: %s%s\n", a.Name, OneLine(err), Hint(err))
 		if errors.Is(err, ErrUsage) {
 			return Wrong
 		}

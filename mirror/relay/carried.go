@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"tamizdat/bundle/channel"
+	"tamizdat/internal/durable"
 )
 
 // carriedFile lists the channels a relay carries, one channel ID a line.
@@ -122,7 +123,7 @@ func (c *carried) add(ch channel.ID) error {
 	if !bytes.HasSuffix(text, []byte{'\n'}) {
 		text = append(text, '\n')
 	}
-	if err := writeFile(c.path, append(text, ch.String()+"\n"...), 0o600); err != nil {
+	if err := durable.Write(c.path, 0o600, append(text, ch.String()+"\n"...)); err != nil {
 		return err
 	}
 	return c.reload()

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 
 	"github.com/BurntSushi/toml"
+
+	"tamizdat/internal/durable"
 )
 
 // FileConfig is relay.toml; every field has a default, so that an empty file
@@ -29,8 +31,11 @@ type FileConfig struct {
 	DNSZone string `toml:"dns_zone"`
 	// DNSListen is where that name server listens.
 	DNSListen string `toml:"dns_listen"`
-	// IPFS makes the relay an IPFS node as well.
-	IPFS bool `toml:"ipfs"`
+	// IPFS makes the relay an IPFS node as well; IPFSListen and IPFSDHT are
+	// IPFSConfig's Listen and DHT.
+	IPFS       bool     `toml:"ipfs"`
+	IPFSListen []string `toml:"ipfs_listen"`
+	IPFSDHT    []string `toml:"ipfs_dht"`
 }
 
 // ConfigFile is the name of the configuration in the data folder.
@@ -49,7 +54,7 @@ func LoadConfig(dir string) (FileConfig, error) {
 	path := filepath.Join(dir, ConfigFile)
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		text, err = defaultConfig, writeFile(path, defaultConfig, 0o600)
+		text, err = defaultConfig, durable.Write(path, 0o600, defaultConfig)
 	}
 	if err != nil {
 		return c, err

@@ -64,7 +64,8 @@ func probes(tg, foreign wire.Target, p *press) []string {
 		"/" + strings.Repeat("A", 32) + "/ipfs/x", "/" + valid[:31] + "/ipfs/x", "/" + valid + "A/ipfs/x",
 		"//" + valid + "/head/" + p.ch.String(), "/./" + valid + "/head/" + p.ch.String(), "/x/../" + valid + "/ipfs/x",
 		"/%" + fmt.Sprintf("%02x", valid[0]) + valid[1:] + "/head/" + p.ch.String(), "/" + valid + "%2fhead/" + p.ch.String(),
-		"/" + intake[:31] + "~/intake/x", "/ipfs/bafkqaaa?format=raw", "/head/" + p.ch.String(), "/intake/x/y", "/%zz", "/\u0430",
+		"/" + intake[:31] + "~/intake/x", "/ipfs/bafkqaaa?format=raw", "/ipns/k51x?format=ipns-record", "/" + flip(20) + "/ipns/k51x?format=ipns-record",
+		"/ipns/" + p.ch.String(), "/" + intake[:31] + "~/ipns/" + p.ch.String(), "/head/" + p.ch.String(), "/intake/x/y", "/%zz", "/\u0430",
 	}
 }
 
@@ -96,7 +97,7 @@ func TestStrangersSeeAWebsite(t *testing.T) {
 			}
 			defer plain.Close()
 			for _, path := range probes(tg, foreign, p) {
-				for _, method := range []string{"GET", "HEAD", "POST", "PATCH", "OPTIONS", "BREW"} {
+				for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "OPTIONS", "BREW"} {
 					request := method + " " + path + " HTTP/1.1\r\nHost: relay.example.org\r\nConnection: close\r\n" +
 						"Upload-Offset: 0\r\nUpload-Length: 10\r\nRange: bytes=0-3\r\nAccept: application/vnd.ipld.car\r\nContent-Length: 3\r\n\r\nabc"
 					if a, b := exchange(t, r.Addr().String(), request), exchange(t, plain.Addr().String(), request); a != b {

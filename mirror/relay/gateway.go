@@ -77,8 +77,8 @@ func wanted(r *http.Request) string {
 	default:
 		return ""
 	}
-	for _, a := range strings.Split(strings.Join(r.Header.Values("Accept"), ","), ",") {
-		switch t, _, _ := strings.Cut(strings.TrimSpace(a), ";"); t {
+	for _, t := range accepted(r) {
+		switch t {
 		case typeRaw:
 			return "raw"
 		case typeCAR:
@@ -86,6 +86,16 @@ func wanted(r *http.Request) string {
 		}
 	}
 	return ""
+}
+
+// accepted lists the media types of the Accept header, without parameters.
+func accepted(r *http.Request) []string {
+	var types []string
+	for _, a := range strings.Split(strings.Join(r.Header.Values("Accept"), ","), ",") {
+		t, _, _ := strings.Cut(a, ";")
+		types = append(types, strings.TrimSpace(t))
+	}
+	return types
 }
 
 type gotBlock struct {

@@ -79,7 +79,7 @@ func TestRawBlocks(t *testing.T) {
 	}
 	for path, code := range map[string]int{
 		url: 406, url + "?format=tar": 406, "/ipfs/xyz?format=raw": 400, "/ipfs/" + bundle.RawCID([]byte("x")).String() + "?format=raw": 404,
-		url + "/deeper?format=raw": 404, "/other": 404, "/ipns/k51?format=ipns-record": 404, "/head/" + newPress(t, "x").ch.String(): 404,
+		url + "/deeper?format=raw": 404, "/other": 404, "/ipns/k51?format=ipns-record": 404, "/ipns/k51": 406, "/ipns/k51?format=car": 406, "/head/" + newPress(t, "x").ch.String(): 404,
 		"/head/" + p.ch.String() + "?root=-1": 400, "/head/" + p.ch.String() + "?have=many": 400,
 	} {
 		if resp := ask(t, r, p, "GET", path); resp.StatusCode != code {

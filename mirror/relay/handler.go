@@ -3,7 +3,6 @@ package relay
 import (
 	"log/slog"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
@@ -32,9 +31,6 @@ type Hooks struct {
 	// Denied reports whether the batch with this tag was shut out of the
 	// channel; it then sees the website.
 	Denied func(ch channel.ID, tag [8]byte) bool
-	// Record returns the signed IPNS record of that name if it belongs to the
-	// channel, nil if the relay holds none.
-	Record func(ch channel.ID, name string) []byte
 }
 
 var _ http.Handler = (*Handler)(nil)
@@ -81,20 +77,6 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request, ch channel.ID, re
 	default:
 		http.Error(w, "not found", http.StatusNotFound)
 	}
-}
-
-func (h *Handler) ipns(w http.ResponseWriter, r *http.Request, ch channel.ID, name string) {
-	var record []byte
-	if name, err := url.PathUnescape(name); err == nil && h.hooks.Record != nil {
-		record = h.hooks.Record(ch, name)
-	}
-	if record == nil {
-		http.Error(w, "not found", http.StatusNotFound)
-		return
-	}
-	w.Header().Set("Content-Type", "application/vnd.ipfs.ipns-record")
-	w.Header().Set("Cache-Control", "public, max-age=60")
-	h.send(w, r, record)
 }
 
 // send writes a short answer in one go.

@@ -21,6 +21,7 @@ import (
 type press struct {
 	log   ed25519.PrivateKey
 	root  ed25519.PrivateKey
+	ipns  ed25519.PrivateKey
 	notes [][]byte
 	ch    channel.ID
 	roots *channel.Roots
@@ -39,10 +40,10 @@ func public(k ed25519.PrivateKey) ed25519.PublicKey { return k.Public().(ed25519
 
 func newPress(t *testing.T, name string) *press {
 	t.Helper()
-	p := &press{log: keyFrom(name + " log"), root: keyFrom(name + " root"), tree: channel.NewLog(nil), batch: sha256.Sum256([]byte(name + " batch"))}
+	p := &press{log: keyFrom(name + " log"), root: keyFrom(name + " root"), ipns: keyFrom(name + " ipns"), tree: channel.NewLog(nil), batch: sha256.Sum256([]byte(name + " batch"))}
 	n := &channel.RootNote{
 		Version: 1, Threshold: 1, RootKeys: []ed25519.PublicKey{public(p.root)},
-		Log: channel.LogKey{Key: public(p.log)}, IPNS: public(keyFrom(name + " ipns")),
+		Log: channel.LogKey{Key: public(p.log)}, IPNS: public(p.ipns),
 	}
 	note, err := n.Sign(p.root)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"tamizdat/bundle/channel"
@@ -13,8 +14,9 @@ import (
 )
 
 // intake takes a publisher's upload: HEAD asks how far it has come, PATCH
-// appends. Every answer carries Upload-Offset, by which the publisher knows
-// that it speaks to an intake and not to the website.
+// appends; and, by PUT, the channel's IPNS record. Every answer carries
+// Upload-Offset, by which the publisher knows that it speaks to an intake and
+// not to the website.
 func (h *Handler) intake(w http.ResponseWriter, r *http.Request, ch channel.ID, rest string) {
 	answer := func(code int, held int64, complete bool, reason string) {
 		w.Header().Set(wire.HeaderOffset, strconv.FormatInt(held, 10))
@@ -29,13 +31,19 @@ func (h *Handler) intake(w http.ResponseWriter, r *http.Request, ch channel.ID, 
 		http.Error(w, reason, code)
 	}
 	kind, rest, _ := strings.Cut(rest, "/")
+	if kind == "ipns" && rest == ch.String() {
+		code, held, reason := h.takeIPNS(w, r, ch)
+		answer(code, int64(held), code == http.StatusNoContent, reason)
+		return
+	}
 	id, name, _ := strings.Cut(rest, "/")
 	headCID, ok := parseCID(name)
 	if kind != "intake" || id != ch.String() || !ok {
 		answer(http.StatusNotFound, 0, false, "no such upload")
 		return
 	}
-	u, err := h.store.open(ch, headCID)
+	body := &patient{w: w, r: r.Body}
+	u, err := h.store.open(r.Context(), ch, headCID, body.stop)
 	if err != nil {
 		answer(http.StatusServiceUnavailable, 0, false, err.Error())
 		return
@@ -57,7 +65,7 @@ func (h *Handler) intake(w http.ResponseWriter, r *http.Request, ch channel.ID, 
 			answer(http.StatusBadRequest, 0, false, "malformed upload headers")
 			return
 		}
-		held, complete, err := u.append(off, total, &patient{w: w, r: r.Body})
+		held, complete, err := u.append(off, total, body)
 		_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
 		switch {
 		case errors.Is(err, errTooBig):
@@ -79,13 +87,32 @@ func (h *Handler) intake(w http.ResponseWriter, r *http.Request, ch channel.ID, 
 	}
 }
 
-// patient reads a body that may be slow but not silent.
+// patient reads a body that may be slow but not silent, until it is stopped.
 type patient struct {
 	w http.ResponseWriter
 	r io.Reader
+
+	mu      sync.Mutex
+	stopped bool
 }
 
+var errStopped = errors.New("stopped for a newer request")
+
 func (p *patient) Read(b []byte) (int, error) {
+	p.mu.Lock()
+	if p.stopped {
+		p.mu.Unlock()
+		return 0, errStopped
+	}
 	_ = http.NewResponseController(p.w).SetReadDeadline(time.Now().Add(sendTimeout))
+	p.mu.Unlock()
 	return p.r.Read(b)
+}
+
+// stop ends Read at once, and for good. It must not be called after the request.
+func (p *patient) stop() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stopped = true
+	_ = http.NewResponseController(p.w).SetReadDeadline(time.Unix(1, 0))
 }

@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -15,6 +18,7 @@ import (
 	"tamizdat/bundle"
 	"tamizdat/internal/netreal"
 	"tamizdat/transport"
+	wire "tamizdat/transport/relay"
 )
 
 // cutting closes every connection after so many bytes were written in all.
@@ -213,16 +217,18 @@ func TestUnfinishedUploadsAreBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
 	for range 5 {
 		sh := p.edition(t, 1000)
-		u, err := s.open(p.ch, bundle.RawCID(sh.head.Text()))
+		u, err := s.open(t.Context(), p.ch, bundle.RawCID(sh.head.Text()), func() {})
 		if err != nil {
 			t.Fatal(err)
 		}
 		if held, done, err := u.append(0, int64(len(sh.car)), bytes.NewReader(sh.car[:4000])); err != nil || done || held != 4000 {
 			t.Fatal(held, done, err)
 		}
-		if _, err := s.open(p.ch, bundle.RawCID(sh.head.Text())); !errors.Is(err, errBusy) {
+		if _, err := s.open(over, p.ch, bundle.RawCID(sh.head.Text()), func() {}); !errors.Is(err, errBusy) {
 			t.Errorf("two requests write one channel's uploads: %v", err)
 		}
 		u.unlock()
@@ -256,5 +262,66 @@ func TestStrangersCannotPush(t *testing.T) {
 		if _, err := path.Heads.Head(t.Context(), p.ch, 0); err == nil {
 			t.Errorf("%s: wrong pin accepted", path.Name)
 		}
+	}
+}
+
+// A publisher that was killed leaves a request behind whose body never ends,
+// and on QUIC not even a closed connection. It does not keep the next one out.
+func TestNewerPushTakesOver(t *testing.T) {
+	for name, way := range map[string]*only{"quic": {udp: true}, "tcp": {tcp: true}} {
+		t.Run(name, func(t *testing.T) {
+			p := newPress(t, "killed")
+			s := p.edition(t, 600_000)
+			r := start(t, Config{})
+			tg := target(t, r, p.ch)
+			head := bundle.RawCID(s.head.Text()).String()
+			body, silent := io.Pipe()
+			defer silent.Close()
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPatch,
+				"https://"+tg.Address()+"/"+tg.Intake.Mint([8]byte{}).Path()+"/intake/"+p.ch.String()+"/"+head, body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set(wire.HeaderOffset, "0")
+			req.Header.Set(wire.HeaderLength, strconv.Itoa(len(s.car)))
+			req.ContentLength = int64(len(s.car))
+			dead := pusher(t, way, tg)
+			if _, err := dead.Current(t.Context(), p.ch); !errors.Is(err, transport.ErrNotFound) { // finds out what connects
+				t.Fatal(err)
+			}
+			go func() {
+				if resp, err := dead.RoundTrip(req); err == nil {
+					resp.Body.Close()
+				}
+			}()
+			if _, err := silent.Write(s.car[:100_000]); err != nil {
+				t.Fatal(err)
+			}
+			part := filepath.Join(r.cfg.Dir, "incoming", p.ch.String(), head+".part")
+			for size := int64(0); size < 50_000; { // until the relay is at it
+				if info, err := os.Stat(part); err == nil {
+					size = info.Size()
+				}
+				time.Sleep(time.Millisecond)
+			}
+			// Less than sendTimeout, by which the dead request would end itself.
+			ctx, cancel := context.WithTimeout(t.Context(), sendTimeout*5/6)
+			defer cancel()
+			first := int64(-1)
+			err = pusher(t, way, tg).Publish(ctx, s.source(), func(held, _ int64) {
+				if first < 0 {
+					first = held
+				}
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if first < 50_000 {
+				t.Errorf("went on at byte %d", first)
+			}
+			if h, _ := r.store.Head(p.ch); h == nil {
+				t.Error("not stored")
+			}
+		})
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"tamizdat/bundle/channel"
+	"tamizdat/internal/durable"
 )
 
 // The relay's secrets, each in a file of its own (mode 0600).
@@ -57,7 +58,7 @@ func loadSecret(path string) ([]byte, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		secret := make([]byte, 32)
 		rand.Read(secret) // never fails
-		return secret, writeFile(path, []byte(hex.EncodeToString(secret)+"\n"), 0o600)
+		return secret, durable.Write(path, 0o600, []byte(hex.EncodeToString(secret)+"\n"))
 	}
 	if err != nil {
 		return nil, err
@@ -78,7 +79,7 @@ func loadCertificate(certPath, keyPath string) (tls.Certificate, error) {
 			return tls.Certificate{}, fmt.Errorf("%s is gone; put it back, or remove %s for a new key (all invites then need a new pin)", keyPath, certPath)
 		}
 		if keyPEM, err = newKey(); err == nil {
-			err = writeFile(keyPath, keyPEM, 0o600)
+			err = durable.Write(keyPath, 0o600, keyPEM)
 		}
 	}
 	if err != nil {
@@ -87,7 +88,7 @@ func loadCertificate(certPath, keyPath string) (tls.Certificate, error) {
 	certPEM, err := os.ReadFile(certPath)
 	if errors.Is(err, fs.ErrNotExist) {
 		if certPEM, err = selfSign(keyPEM); err == nil {
-			err = writeFile(certPath, certPEM, 0o644)
+			err = durable.Write(certPath, 0o644, certPEM)
 		}
 	}
 	if err != nil {

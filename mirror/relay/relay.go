@@ -9,6 +9,7 @@
 //     who gets the website of [Site].
 //   - [Store] keeps editions, one CARv1 file each, and takes uploads in.
 //   - [Relay] is all of it with a listener; mirror-relay run and the demo start one.
+//   - [Relay.Records] and [Relay.ServeIPFS] offer the same editions over DNS and IPFS.
 //
 // No address of a reader is ever written down: the handler logs none, and the
 // command wraps its log with internal/redact besides.
@@ -20,7 +21,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -31,7 +31,10 @@ import (
 	"time"
 
 	"tamizdat/bundle/channel"
+	"tamizdat/internal/durable"
+	"tamizdat/internal/filelock"
 	"tamizdat/transport"
+	"tamizdat/transport/ipfs"
 	wire "tamizdat/transport/relay"
 )
 
@@ -64,7 +67,8 @@ type Relay struct {
 	store   *Store
 	handler *Handler
 	server  *wire.Server
-	lock    io.Closer
+	node    *ipfs.Node // nil unless ServeIPFS was called
+	lock    *filelock.Lock
 }
 
 // addressFile remembers where the relay listened last, for "mirror-relay
@@ -110,7 +114,10 @@ func New(cfg Config) (*Relay, error) {
 // error if none of the addresses can be opened, and ErrRunning if another
 // process serves the folder. A Relay starts once.
 func (r *Relay) Start(ctx context.Context) (err error) {
-	if r.lock, err = lockFile(filepath.Join(r.cfg.Dir, lockName)); err != nil {
+	if r.lock, err = filelock.Acquire(filepath.Join(r.cfg.Dir, lockName)); err != nil {
+		if errors.Is(err, filelock.ErrHeld) {
+			return ErrRunning
+		}
 		return err
 	}
 	defer func() {
@@ -118,6 +125,9 @@ func (r *Relay) Start(ctx context.Context) (err error) {
 			err = errors.Join(err, r.Close())
 		}
 	}()
+	if err := os.Remove(filepath.Join(r.cfg.Dir, ipfsAddressFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err // it would speak of an earlier run
+	}
 	if r.store, err = OpenStore(r.cfg.Dir, r.cfg.Limits, r.cfg.Log); err != nil {
 		return err
 	}
@@ -129,7 +139,7 @@ func (r *Relay) Start(ctx context.Context) (err error) {
 	cfg := &tls.Config{Certificates: []tls.Certificate{r.keys.cert}}
 	for _, addr := range r.cfg.Listen {
 		if r.server, err = wire.Listen(ctx, r.cfg.Network, addr, cfg, r.handler, r.cfg.Log); err == nil {
-			return writeFile(filepath.Join(r.cfg.Dir, addressFile), []byte(r.server.Addr().String()+"\n"), 0o600)
+			return durable.Write(filepath.Join(r.cfg.Dir, addressFile), 0o600, []byte(r.server.Addr().String()+"\n"))
 		}
 		r.cfg.Log.Info("address not available, trying the next", "listen", addr, "err", err)
 	}
@@ -160,9 +170,9 @@ func (r *Relay) Wait() error { return r.server.Wait() }
 
 // Shutdown lets running requests end until ctx does, then closes.
 func (r *Relay) Shutdown(ctx context.Context) error {
-	var err error
+	err := r.closeNode()
 	if r.server != nil {
-		err = r.server.Shutdown(ctx)
+		err = errors.Join(err, r.server.Shutdown(ctx))
 	}
 	return errors.Join(err, r.unlock())
 }
@@ -170,18 +180,26 @@ func (r *Relay) Shutdown(ctx context.Context) error {
 // Close ends the listener and all connections at once. What was acknowledged
 // is on disk already.
 func (r *Relay) Close() error {
-	var err error
+	err := r.closeNode()
 	if r.server != nil {
-		err = r.server.Close()
+		err = errors.Join(err, r.server.Close())
 	}
 	return errors.Join(err, r.unlock())
+}
+
+func (r *Relay) closeNode() error {
+	if r.node == nil {
+		return nil
+	}
+	r.store.onIPNS(nil)
+	return r.node.Close()
 }
 
 func (r *Relay) unlock() error {
 	if r.lock == nil {
 		return nil
 	}
-	err := r.lock.Close()
+	err := r.lock.Release()
 	r.lock = nil
 	return err
 }

@@ -17,6 +17,7 @@ import (
 
 	"tamizdat/bundle/car"
 	"tamizdat/bundle/channel"
+	"tamizdat/internal/durable"
 )
 
 // Limits bound what a relay stores; a zero field means its default.
@@ -42,6 +43,7 @@ func (l Limits) withDefaults() Limits {
 //
 //	editions/CHANNEL/EDITION-TIME.car   root notes, head, blocks
 //	editions/CHANNEL/EDITION-TIME.idx   where each block lies; rebuilt if torn
+//	editions/CHANNEL/ipns.record        the signed IPNS record of the newest edition
 //	incoming/CHANNEL/HEADCID.part       an upload as far as it has come
 //
 // An edition is visible once its CAR was checked as a whole, renamed into
@@ -55,13 +57,16 @@ type Store struct {
 	mu      sync.RWMutex
 	shelves map[channel.ID]*shelf
 
-	uploads sync.Map // path of a part → *sync.Mutex
+	uploads sync.Map   // channel.ID → *turn
+	naming  sync.Mutex // held by the one who stores an IPNS record
+	named   func(*ipnsRecord)
 }
 
 // shelf holds one channel's editions, oldest first.
 type shelf struct {
 	editions []*edition
 	wake     chan struct{} // closed when a new head arrives
+	ipns     *ipnsRecord   // nil if none is held
 }
 
 // OpenStore opens or makes the store in dir and loads what it holds. An
@@ -124,6 +129,7 @@ func (s *Store) loadChannel(ch channel.ID) error {
 				sh.editions = slices.Delete(sh.editions, i, i+1)
 			}
 		}
+		return s.loadIPNS(ch, sh)
 	}
 	return nil
 }
@@ -155,7 +161,7 @@ func loadEdition(path string, ch channel.ID) (*edition, error) {
 	if err := readRest(r, e); err != nil {
 		return nil, err
 	}
-	return e, writeFile(indexPath(path), e.marshalIndex(), 0o600)
+	return e, durable.Write(indexPath(path), 0o600, e.marshalIndex())
 }
 
 func (s *Store) channelDir(ch channel.ID) string {
@@ -209,13 +215,33 @@ func (s *Store) snapshot(ch channel.ID) []*edition {
 // Block returns a block of any edition that the channel has here; its hash is
 // checked. The error wraps os.ErrNotExist if there is none.
 func (s *Store) Block(ch channel.ID, c cid.Cid) ([]byte, error) {
+	missing := os.ErrNotExist
 	for _, e := range s.snapshot(ch) {
 		data, err := e.block(c)
-		if err == nil || !errors.Is(err, os.ErrNotExist) {
-			return data, err
+		if err == nil {
+			return data, nil
+		}
+		if !errors.Is(err, os.ErrNotExist) {
+			missing = err // rotten here; another edition may hold it as well
 		}
 	}
-	return nil, os.ErrNotExist
+	return nil, missing
+}
+
+// size returns a block's length in bytes, from the indexes alone.
+func (s *Store) size(ch channel.ID, c cid.Cid) (int, bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	sh, ok := s.shelves[ch]
+	if !ok {
+		return 0, false
+	}
+	for _, e := range slices.Backward(sh.editions) {
+		if at, ok := e.index[c.KeyString()]; ok {
+			return at.len, true
+		}
+	}
+	return 0, false
 }
 
 // Head returns the channel's newest verified head and root notes, nil if the
@@ -266,7 +292,7 @@ func (s *Store) acceptable(ch channel.ID, e *edition) error {
 // admit makes a checked upload visible: part is its file, synced already.
 func (s *Store) admit(ch channel.ID, e *edition, part string) error {
 	dir := s.channelDir(ch)
-	if err := mkdirSynced(dir); err != nil {
+	if err := durable.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
 	s.mu.Lock()
@@ -275,11 +301,11 @@ func (s *Store) admit(ch channel.ID, e *edition, part string) error {
 	if err := os.Rename(part, e.path); err != nil {
 		return err
 	}
-	if err := syncDir(dir); err != nil {
+	if err := durable.SyncDir(dir); err != nil {
 		return err
 	}
 	// The edition is durable from here. A lost index is rebuilt at the start.
-	if err := writeFile(indexPath(e.path), e.marshalIndex(), 0o600); err != nil {
+	if err := durable.Write(indexPath(e.path), 0o600, e.marshalIndex()); err != nil {
 		s.log.Warn("index not written", "err", err)
 	}
 	sh := s.shelf(ch)

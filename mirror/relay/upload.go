@@ -2,6 +2,7 @@ package relay
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +17,7 @@ import (
 
 	"tamizdat/bundle/car"
 	"tamizdat/bundle/channel"
+	"tamizdat/internal/durable"
 )
 
 // maxParts is how many unfinished uploads a channel may leave behind; the
@@ -27,7 +29,7 @@ const maxParts = 2
 const minFront = 256
 
 var (
-	errBusy   = errors.New("this upload is being written by another request")
+	errBusy   = errors.New("another upload of the channel is still being checked")
 	errOffset = errors.New("upload stands elsewhere")
 	errTooBig = errors.New("larger than this relay takes")
 )
@@ -41,15 +43,54 @@ type upload struct {
 	unlock  func()
 }
 
-// open locks the upload of the edition whose head is headCID.
-func (s *Store) open(ch channel.ID, headCID cid.Cid) (*upload, error) {
+// open locks the upload of the edition whose head is headCID. Whoever holds it
+// is told to make way, and errBusy returned if he has not by the end of ctx;
+// makeWay is how this request will be told. A publisher that comes again has
+// lost the request before: killed, or on a path that died, it would hold the
+// upload until a timeout that nobody wants to wait for.
+func (s *Store) open(ctx context.Context, ch channel.ID, headCID cid.Cid, makeWay func()) (*upload, error) {
 	path := filepath.Join(s.dir, "incoming", ch.String(), headCID.String()+".part")
-	m, _ := s.uploads.LoadOrStore(ch, &sync.Mutex{})
-	mu := m.(*sync.Mutex)
-	if !mu.TryLock() {
+	m, _ := s.uploads.LoadOrStore(ch, &turn{})
+	t := m.(*turn)
+	if !t.take(ctx, makeWay) {
 		return nil, errBusy
 	}
-	return &upload{s: s, ch: ch, headCID: headCID, path: path, unlock: mu.Unlock}, nil
+	return &upload{s: s, ch: ch, headCID: headCID, path: path, unlock: t.release}, nil
+}
+
+// turn is a lock whose holder can be asked to make way.
+type turn struct {
+	mu      sync.Mutex
+	makeWay func()        // the holder's; nil if there is none
+	free    chan struct{} // closed when the holder lets go
+}
+
+// take waits for the turn; false if ctx ends first. makeWay may be called more
+// than once, and only while the turn is held.
+func (t *turn) take(ctx context.Context, makeWay func()) bool {
+	for {
+		t.mu.Lock()
+		if t.makeWay == nil {
+			t.makeWay, t.free = makeWay, make(chan struct{})
+			t.mu.Unlock()
+			return true
+		}
+		t.makeWay()
+		free := t.free
+		t.mu.Unlock()
+		select {
+		case <-free:
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+func (t *turn) release() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.makeWay = nil
+	close(t.free)
 }
 
 // state says how many bytes are held, and whether the edition is stored.
@@ -84,10 +125,10 @@ func (u *upload) append(off, total int64, body io.Reader) (held int64, complete 
 	case off != held:
 		return held, false, errOffset
 	case off > total:
-		os.Remove(u.path)
+		u.discard()
 		return 0, false, bad("it is shorter than what came before")
 	}
-	if err := mkdirSynced(filepath.Dir(u.path)); err != nil {
+	if err := durable.MkdirAll(filepath.Dir(u.path), 0o700); err != nil {
 		return held, false, err
 	}
 	if held == 0 {
@@ -109,7 +150,7 @@ func (u *upload) append(off, total int64, body io.Reader) (held int64, complete 
 	if err := u.check(f, held, total); err != nil {
 		if errors.Is(err, errBad) {
 			f.Close()
-			os.Remove(u.path)
+			u.discard()
 			return 0, false, err
 		}
 		return held, false, err
@@ -168,6 +209,14 @@ func (u *upload) tidy() {
 	}
 	slices.SortFunc(parts, func(a, b part) int { return cmp.Compare(b.at, a.at) })
 	for i := maxParts - 1; i < len(parts); i++ {
-		os.Remove(filepath.Join(filepath.Dir(u.path), parts[i].name))
+		_ = os.Remove(filepath.Join(filepath.Dir(u.path), parts[i].name)) // the next one tries again
+	}
+}
+
+// discard removes the upload. If that fails, the publisher finds it again, and
+// it is refused again.
+func (u *upload) discard() {
+	if err := os.Remove(u.path); err != nil {
+		u.s.log.Warn("refused upload not removed", "err", err)
 	}
 }

@@ -79,7 +79,7 @@ func (p *Publisher) Publish(ctx context.Context, s transport.Source, progress fu
 	if err != nil {
 		return fmt.Errorf("%w: %w", transport.ErrRefused, err)
 	}
-	path := "/" + p.target.intakePrefix().Path() + "/intake/" + s.Channel.String() + "/" + sort.head.String()
+	path := p.intakePath("intake", s.Channel) + "/" + sort.head.String()
 	st, err := p.ask(ctx, http.MethodHead, path, nil, 0, s.Size)
 	if err != nil {
 		return err
@@ -125,24 +125,39 @@ type uploadState struct {
 	complete bool
 }
 
+// intakePath is a path of the channel's intake, each time under another prefix.
+func (p *Publisher) intakePath(kind string, ch channel.ID) string {
+	return "/" + p.target.intakePrefix().Path() + "/" + kind + "/" + ch.String()
+}
+
 // ask sends one request of an upload.
 func (p *Publisher) ask(ctx context.Context, method, path string, part *io.SectionReader, offset, total int64) (uploadState, error) {
+	h := http.Header{}
+	if part != nil {
+		h.Set("Content-Type", "application/partial-upload")
+		h.Set(HeaderOffset, strconv.FormatInt(offset, 10))
+		h.Set(HeaderLength, strconv.FormatInt(total, 10))
+	}
+	return p.send(ctx, method, path, part, h)
+}
+
+// send sends one request to the intake and reads its answer. Only an intake
+// says HeaderOffset: whatever else answers is the website.
+func (p *Publisher) send(ctx context.Context, method, path string, body *io.SectionReader, h http.Header) (uploadState, error) {
 	ctx, cancel := context.WithTimeout(ctx, pushTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, "https://"+p.target.Address()+path, nil)
 	if err != nil {
 		return uploadState{}, errors.New("relay: malformed request")
 	}
+	req.Header = h
 	req.Header.Set("User-Agent", "")
-	if part != nil {
+	if body != nil {
 		req.GetBody = func() (io.ReadCloser, error) {
-			return io.NopCloser(io.NewSectionReader(part, 0, part.Size())), nil
+			return io.NopCloser(io.NewSectionReader(body, 0, body.Size())), nil
 		}
 		req.Body, _ = req.GetBody()
-		req.ContentLength = part.Size()
-		req.Header.Set("Content-Type", "application/partial-upload")
-		req.Header.Set(HeaderOffset, strconv.FormatInt(offset, 10))
-		req.Header.Set(HeaderLength, strconv.FormatInt(total, 10))
+		req.ContentLength = body.Size()
 	}
 	resp, err := p.RoundTrip(req)
 	if err != nil {

@@ -88,7 +88,7 @@ func ParseTarget(s string) (Target, error) {
 // batch's tag is derived from the pin, the hash of the relay's public key: a
 // publisher can make invites without ever having connected.
 func (t Target) Relay(batch channel.Seed) channel.Relay {
-	return channel.Relay{Host: t.Host, Port: t.Port, Pin: t.Pin, Prefix: t.Mint.Mint(batch.TagFor(t.Pin[:]))}
+	return channel.Relay{Host: t.Host, Port: t.Port, Pin: t.Pin, Prefix: t.Mint.Mint(batch.TagFor(t.Pin))}
 }
 
 // intakePrefix mints a fresh prefix for one push, so that even the publisher's
