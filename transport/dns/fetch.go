@@ -140,10 +140,8 @@ func (c *Client) fetch(ctx context.Context, e transport.Edition, want transport.
 				break
 			}
 		}
-		// The tree's names come from signed bytes: another block in this place
-		// means that the edition has no such block.
 		if !isBlock(want, data) {
-			return fmt.Errorf("no such block there: %w", transport.ErrNotFound)
+			return fmt.Errorf("another block lies there: %w", transport.ErrNotFound)
 		}
 		return nil
 	})

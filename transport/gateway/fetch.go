@@ -56,6 +56,10 @@ func (c *Client) Fetch(ctx context.Context, r transport.Request) iter.Seq2[trans
 		for {
 			select {
 			case res := <-results:
+				if err := ctx.Err(); err != nil {
+					yield(transport.Block{}, err)
+					return
+				}
 				if !yield(res.block, res.err) {
 					return
 				}

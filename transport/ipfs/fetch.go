@@ -118,6 +118,9 @@ func (x *exchange) fetch(
 			patience.Reset(x.patience)
 		}
 		for _, b := range ready {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
 			if !yield(b) {
 				return nil
 			}

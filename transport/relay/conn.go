@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -113,6 +114,25 @@ type quicConn struct {
 	network transport.Network
 	life    context.Context // ends with Close
 	end     context.CancelFunc
+	dials   atomic.Int64
+}
+
+// dialError is a dial that failed.
+type dialError struct{ err error }
+
+func (e *dialError) Error() string { return e.err.Error() }
+func (e *dialError) Unwrap() error { return e.err }
+
+// RoundTrip asks again if all it got is the failure of an earlier dial: http3
+// keeps that for the next request when the one that dialled has gone.
+func (q *quicConn) RoundTrip(req *http.Request) (*http.Response, error) {
+	before := q.dials.Load()
+	resp, err := q.Transport.RoundTrip(req)
+	var stale *dialError
+	if errors.As(err, &stale) && q.dials.Load() == before && req.Context().Err() == nil {
+		return q.Transport.RoundTrip(req)
+	}
+	return resp, err
 }
 
 func (q *quicConn) Close() error {
@@ -125,6 +145,15 @@ func (q *quicConn) Close() error {
 // does not end with the request that happened to come first, since others wait
 // for the same connection.
 func (q *quicConn) dial(ctx context.Context, addr string, tlsCfg *tls.Config, cfg *quic.Config) (*quic.Conn, error) {
+	q.dials.Add(1)
+	c, err := q.dialHost(ctx, addr, tlsCfg, cfg)
+	if err != nil {
+		return nil, &dialError{err}
+	}
+	return c, nil
+}
+
+func (q *quicConn) dialHost(ctx context.Context, addr string, tlsCfg *tls.Config, cfg *quic.Config) (*quic.Conn, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*handshakeTimeout)
 	defer cancel()
 	defer context.AfterFunc(q.life, cancel)()
