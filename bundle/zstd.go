@@ -3,21 +3,25 @@ package bundle
 import (
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/klauspost/compress/zstd"
 )
 
-// compress makes one zstd frame (RFC 8878). No checksum: age authenticates.
-func compress(b []byte) []byte {
+// encoder is made once: it clears tens of megabytes for itself, which for small
+// frames costs more than compressing them. EncodeAll may be called at once.
+var encoder = sync.OnceValue(func() *zstd.Encoder {
 	// One goroutine: frames are small and Pack compresses one after another.
 	w, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedBestCompression),
 		zstd.WithEncoderCRC(false), zstd.WithEncoderConcurrency(1), zstd.WithSingleSegment(true))
 	if err != nil {
 		panic(err) // only for options that contradict each other
 	}
-	defer w.Close()
-	return w.EncodeAll(b, nil)
-}
+	return w
+})
+
+// compress makes one zstd frame (RFC 8878). No checksum: age authenticates.
+func compress(b []byte) []byte { return encoder().EncodeAll(b, nil) }
 
 // decompress opens exactly one zstd frame of at most limit bytes of content.
 func decompress(frame []byte, limit int) ([]byte, error) {
