@@ -166,11 +166,11 @@ func parseGrant(text []byte) (*Grant, error) {
 	g, l := &Grant{}, &lines{rest: string(text)}
 	l.exact("tamizdat/v1/grant")
 	g.Channel = l.id(l.next())
-	g.Recipient = [32]byte(l.bytes(l.fields("recipient", 1)[0], 32))
+	g.Recipient = [32]byte(l.bytes32(l.fields("recipient", 1)[0]))
 	g.Serial = l.uint(l.fields("serial", 1)[0])
 	for l.peek("epoch") && len(g.Epochs) < maxEpochs {
 		f := l.fields("epoch", 2)
-		g.Epochs = append(g.Epochs, Epoch{l.uint(f[0]), EpochKey(l.bytes(f[1], 32))})
+		g.Epochs = append(g.Epochs, Epoch{l.uint(f[0]), EpochKey(l.bytes32(f[1]))})
 	}
 	g.Places = l.places()
 	if l.err != nil {

@@ -16,7 +16,7 @@ import (
 
 // Errors of ParseInvite, for a hint that fits.
 var (
-	ErrNotInvite     = errors.New("not an invite: it begins with TAMIZDAT:")
+	ErrNotInvite     = errors.New("not an invite, which begins with TAMIZDAT")
 	ErrInviteTyped   = errors.New("invite mistyped or cut off: its checksum does not match")
 	ErrInviteVersion = errors.New("invite of a newer version: update the program")
 )

@@ -60,7 +60,7 @@ func parseLeaf(text []byte) (*Leaf, error) {
 	leaf.Root = l.rootCID(l.next())
 	names := l.fields("front", 2)
 	leaf.Front.Large, leaf.Front.Small = l.name(names[0]), l.name(names[1])
-	leaf.Content = Hash(l.bytes(l.fields("content", 1)[0], len(Hash{})))
+	leaf.Content = Hash(l.bytes32(l.fields("content", 1)[0]))
 	leaf.Date = l.time(l.fields("date", 1)[0])
 	switch {
 	case l.err != nil:

@@ -176,15 +176,15 @@ func (l *lines) time(s string) time.Time {
 	return time.Unix(int64(v), 0).UTC()
 }
 
-func (l *lines) bytes(s string, n int) []byte {
-	b := make([]byte, n)
+// bytes32 reads base64 of 32 bytes: a hash or a key.
+func (l *lines) bytes32(s string) []byte {
 	if l.err != nil {
-		return b
+		return make([]byte, 32)
 	}
 	raw, err := base64.StdEncoding.Strict().DecodeString(s)
-	if err != nil || len(raw) != n || b64(raw) != s {
-		l.fail("not base64 of %d bytes", n)
-		return b
+	if err != nil || len(raw) != 32 || b64(raw) != s {
+		l.fail("not base64 of 32 bytes")
+		return make([]byte, 32)
 	}
 	return raw
 }

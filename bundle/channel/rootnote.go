@@ -303,7 +303,7 @@ func (l *lines) hashOrDash(s string) [32]byte {
 	if s == "-" {
 		return [32]byte{}
 	}
-	return [32]byte(l.bytes(s, 32))
+	return [32]byte(l.bytes32(s))
 }
 
 // key reads "ed25519 BASE64".
@@ -311,5 +311,5 @@ func (l *lines) key(f []string) ed25519.PublicKey {
 	if l.err == nil && strings.TrimSpace(f[0]) != "ed25519" {
 		l.fail("unknown key algorithm")
 	}
-	return ed25519.PublicKey(l.bytes(f[1], ed25519.PublicKeySize))
+	return ed25519.PublicKey(l.bytes32(f[1]))
 }

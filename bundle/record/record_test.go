@@ -82,6 +82,7 @@ func (s store) read(t *testing.T, name Name, count int) [][]byte {
 			out = append(out, all)
 		}
 		return out
+	default:
 	}
 	t.Fatal("unexpected kind")
 	return nil
@@ -320,6 +321,7 @@ func FuzzParse(f *testing.F) {
 					t.Fatalf("piece %d", i)
 				}
 			}
+		default:
 		}
 	})
 }

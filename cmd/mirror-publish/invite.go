@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 
+	"tamizdat/internal/cli"
+
 	"github.com/skip2/go-qrcode"
 
 	"tamizdat/internal/durable"
@@ -18,12 +20,12 @@ type inviteCmd struct {
 const qrSize = 768
 
 // Run prints an invite.
-func (c *inviteCmd) Run(e *env) error {
+func (c *inviteCmd) Run(e *env) (err error) {
 	p, err := e.open()
 	if err != nil {
 		return err
 	}
-	defer p.Close()
+	defer cli.Close(p, &err)
 	inv, err := p.Invite(c.Batch)
 	if err != nil {
 		return err

@@ -18,12 +18,12 @@ type packCmd struct {
 }
 
 // Run makes one new edition of what is new.
-func (c *packCmd) Run(e *env) error {
+func (c *packCmd) Run(e *env) (err error) {
 	p, err := e.open()
 	if err != nil {
 		return err
 	}
-	defer p.Close()
+	defer cli.Close(p, &err)
 	sources := c.Sources
 	if len(sources) == 0 {
 		sources = p.Config().Sources

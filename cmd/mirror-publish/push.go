@@ -16,12 +16,12 @@ type pushCmd struct {
 var errPush = errors.New("not every target has the newest edition; run push again, it goes on where it stopped")
 
 // Run pushes to all targets at once.
-func (c *pushCmd) Run(e *env) error {
+func (c *pushCmd) Run(e *env) (err error) {
 	p, err := e.open()
 	if err != nil {
 		return err
 	}
-	defer p.Close()
+	defer cli.Close(p, &err)
 	targets, err := p.Targets(e.network, c.Targets...)
 	if err != nil {
 		return err
@@ -55,12 +55,12 @@ type targetCmd struct {
 
 // Run reads the relay's line from standard input: a secret has no place among
 // a process's arguments.
-func (c *targetCmd) Run(e *env) error {
+func (c *targetCmd) Run(e *env) (err error) {
 	p, err := e.open()
 	if err != nil {
 		return err
 	}
-	defer p.Close()
+	defer cli.Close(p, &err)
 	var line strings.Builder
 	buf := make([]byte, 4096)
 	for line.Len() < 4096 && !strings.Contains(line.String(), "\n") {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -19,12 +18,12 @@ type statusCmd struct {
 }
 
 // Run shows what is packed and what arrived.
-func (c *statusCmd) Run(e *env) error {
+func (c *statusCmd) Run(e *env) (err error) {
 	p, err := e.open()
 	if err != nil {
 		return err
 	}
-	defer p.Close()
+	defer cli.Close(p, &err)
 	fmt.Fprintf(e.out, "channel %s\nname    %s\n", p.Channel(), p.Config().Name)
 	if p.Size() == 0 {
 		fmt.Fprintln(e.out, "no edition yet; run mirror-publish pack SOURCE")
@@ -71,7 +70,7 @@ func (c *statusCmd) targets(e *env, p *publisher.Publisher) error {
 				rows[i] = fmt.Sprintf("holds edition %d, the newest", size-1)
 			}
 			if c, ok := t.Publisher.(io.Closer); ok {
-				err = errors.Join(err, c.Close())
+				_ = c.Close() // it only read
 			}
 		})
 	}

@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"time"
+
+	"tamizdat/internal/cli"
 )
 
 type zoneCmd struct {
@@ -10,12 +12,12 @@ type zoneCmd struct {
 }
 
 // Run prints the zone file.
-func (c *zoneCmd) Run(e *env) error {
+func (c *zoneCmd) Run(e *env) (err error) {
 	p, err := e.open()
 	if err != nil {
 		return err
 	}
-	defer p.Close()
+	defer cli.Close(p, &err)
 	return p.Zone(e.out, c.Zone, time.Now())
 }
 
@@ -24,12 +26,12 @@ type exportCmd struct {
 }
 
 // Run writes the newest edition.
-func (c *exportCmd) Run(e *env) error {
+func (c *exportCmd) Run(e *env) (err error) {
 	p, err := e.open()
 	if err != nil {
 		return err
 	}
-	defer p.Close()
+	defer cli.Close(p, &err)
 	if err := p.Export(e.ctx, c.File); err != nil {
 		return err
 	}

@@ -19,7 +19,7 @@ type addCmd struct {
 const maxInviteFile = 16 << 10
 
 // Run makes the library follow the invite's channel.
-func (c *addCmd) Run(e *env) error {
+func (c *addCmd) Run(e *env) (err error) {
 	text, err := c.text(e)
 	if err != nil {
 		return err
@@ -31,7 +31,7 @@ func (c *addCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	defer r.Close()
+	defer cli.Close(r, &err)
 	ch, err := r.Add(e.ctx, text)
 	if err != nil {
 		return err

@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 
+	"tamizdat/internal/cli"
+
 	"tamizdat/bundle/channel"
 	newsync "tamizdat/mirror/sync"
 )
@@ -13,12 +15,12 @@ type exportCmd struct {
 }
 
 // Run writes the newest edition to a file.
-func (c *exportCmd) Run(e *env) error {
+func (c *exportCmd) Run(e *env) (err error) {
 	r, err := e.open(false)
 	if err != nil {
 		return err
 	}
-	defer r.Close()
+	defer cli.Close(r, &err)
 	ch, err := r.Resolve(e.ctx, c.Channel)
 	if err != nil {
 		return err
@@ -39,12 +41,12 @@ type importCmd struct {
 }
 
 // Run takes in what a file holds.
-func (c *importCmd) Run(e *env) error {
+func (c *importCmd) Run(e *env) (err error) {
 	r, err := e.open(false)
 	if err != nil {
 		return err
 	}
-	defer r.Close()
+	defer cli.Close(r, &err)
 	return r.Import(e.ctx, c.File, func(ch channel.ID, res *newsync.Result) {
 		if res.Head != nil {
 			e.report(ch, res)

@@ -21,12 +21,12 @@ type listCmd struct {
 }
 
 // Run prints headlines, newest first: ID, date, language, title.
-func (c *listCmd) Run(e *env) error {
+func (c *listCmd) Run(e *env) (err error) {
 	r, err := e.open(false)
 	if err != nil {
 		return err
 	}
-	defer r.Close()
+	defer cli.Close(r, &err)
 	n := 0
 	for h, err := range r.Library().Headlines(e.ctx, library.Query{Lang: c.Lang, Search: c.Search, Unread: c.Unread, Limit: c.N}) {
 		if err != nil {
@@ -46,12 +46,12 @@ type readCmd struct {
 }
 
 // Run prints one article as plain text.
-func (c *readCmd) Run(e *env) error {
+func (c *readCmd) Run(e *env) (err error) {
 	r, err := e.open(false)
 	if err != nil {
 		return err
 	}
-	defer r.Close()
+	defer cli.Close(r, &err)
 	h, err := find(e, r, strings.ToLower(c.ID))
 	if err != nil {
 		return err

@@ -18,12 +18,12 @@ type openCmd struct {
 }
 
 // Run serves the page until it is interrupted.
-func (c *openCmd) Run(e *env) error {
+func (c *openCmd) Run(e *env) (err error) {
 	r, err := e.open(false)
 	if err != nil {
 		return err
 	}
-	defer r.Close()
+	defer cli.Close(r, &err)
 	engine := r.Engine(e.ctx)
 	s, err := web.New(web.Options{Library: r.Library(), Engine: engine, Logger: e.log})
 	if err != nil {

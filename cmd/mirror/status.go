@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 
+	"tamizdat/internal/cli"
+
 	"tamizdat/bundle/channel"
 	"tamizdat/mirror/reader"
 	newsync "tamizdat/mirror/sync"
@@ -30,12 +32,12 @@ type channelStatus struct {
 }
 
 // Run shows how things stand, without asking anybody.
-func (c *statusCmd) Run(e *env) error {
+func (c *statusCmd) Run(e *env) (err error) {
 	r, err := e.open(false)
 	if err != nil {
 		return err
 	}
-	defer r.Close()
+	defer cli.Close(r, &err)
 	ids, err := r.Library().Channels(e.ctx)
 	if err != nil {
 		return err
@@ -155,4 +157,4 @@ type wipeCmd struct {
 }
 
 // Run destroys the library.
-func (c *wipeCmd) Run(e *env) error { return wipe(e, c.Yes) }
+func (c *wipeCmd) Run(e *env) (err error) { return wipe(e, c.Yes) }

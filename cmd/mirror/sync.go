@@ -11,12 +11,12 @@ import (
 type syncCmd struct{}
 
 // Run fetches what is new on all channels.
-func (c *syncCmd) Run(e *env) error {
+func (c *syncCmd) Run(e *env) (err error) {
 	r, err := e.open(false)
 	if err != nil {
 		return err
 	}
-	defer r.Close()
+	defer cli.Close(r, &err)
 	return r.SyncAll(e.ctx, func(ch channel.ID, res *newsync.Result, err error) {
 		if res.Head != nil {
 			e.report(ch, res)

@@ -88,6 +88,14 @@ func Run(a App, env func() any) int {
 	return OK
 }
 
+// Close closes c and keeps its error if there was none before: for a deferred
+// call in a function with a named error.
+func Close(c io.Closer, err *error) {
+	if e := c.Close(); *err == nil {
+		*err = e
+	}
+}
+
 // OneLine is an error's message on one line.
 func OneLine(err error) string {
 	return strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' || r == '\r' }), "; ")

@@ -129,9 +129,9 @@ func Init(dir, name string, langs []string) (*Publisher, error) {
 // channel's once that is there.
 func (p *Publisher) found(name string, langs []string) error {
 	// A crash of an earlier Init may have left keys: they were never used.
-	p.keys = keyring{Root: random(32), Log: random(32), IPNS: random(32), Epochs: []channel.EpochKey{channel.EpochKey(random(32))}}
+	p.keys = keyring{Root: random(), Log: random(), IPNS: random(), Epochs: []channel.EpochKey{channel.EpochKey(random())}}
 	for range batches {
-		p.keys.Batches = append(p.keys.Batches, batch{Seed: channel.Seed(random(32))})
+		p.keys.Batches = append(p.keys.Batches, batch{Seed: channel.Seed(random())})
 	}
 	if err := p.saveKeys(); err != nil {
 		return err
@@ -156,8 +156,8 @@ func (p *Publisher) found(name string, langs []string) error {
 	return writeConfig(p.dir, p.cfg)
 }
 
-func random(n int) []byte {
-	b := make([]byte, n)
+func random() []byte {
+	b := make([]byte, 32)
 	rand.Read(b) // never fails
 	return b
 }

@@ -56,11 +56,9 @@ func (s *session) head(ctx context.Context) ([]*channel.Head, error) {
 	defer cancel()
 	answers := make(chan found)
 	waiting := map[string]transport.Path{}
-	roots, have, keyed := s.view.Roots(), s.view.Size(), s.keyed()
-	if h := s.view.Head(); h != nil {
-		if _, ok := s.view.EpochKey(h.Epoch); !ok {
-			have = 0 // "nothing newer" would bring no grant
-		}
+	roots, have := s.view.Roots(), s.view.Size()
+	if !s.keyed() {
+		have = 0 // "nothing newer" would bring no grant
 	}
 	for _, p := range s.paths {
 		if p.Heads == nil {
@@ -69,7 +67,7 @@ func (s *session) head(ctx context.Context) ([]*channel.Head, error) {
 		waiting[p.Name] = p
 		ask := transport.Ask{Channel: s.ch, Have: have, Root: roots.Version(), Grant: s.view.Invite().Seed.GrantName(s.ch)}
 		go func() {
-			f := s.ask(ctx, p, roots, ask, keyed)
+			f := s.ask(ctx, p, roots, ask)
 			select {
 			case answers <- f:
 			case <-ctx.Done():
@@ -117,7 +115,7 @@ func (s *session) keyed() bool {
 
 // ask gets one path's opening: with Opener in one flight, else step by step.
 // Whatever does not verify makes the path a liar.
-func (s *session) ask(ctx context.Context, p transport.Path, roots *channel.Roots, ask transport.Ask, keyed bool) found {
+func (s *session) ask(ctx context.Context, p transport.Path, roots *channel.Roots, ask transport.Ask) found {
 	f := found{path: p, roots: roots, stash: map[cid.Cid][]byte{}}
 	select {
 	case <-time.After(p.Hints.Patience):
@@ -131,7 +129,7 @@ func (s *session) ask(ctx context.Context, p transport.Path, roots *channel.Root
 		raw, err := p.Heads.Head(ctx, ask.Channel, ask.Have)
 		f.take(ctx, raw, err)
 	}
-	if f.head != nil && f.grant == nil && !f.lied {
+	if f.head != nil && f.head.Size > ask.Have && f.grant == nil && !f.lied {
 		// Not having one is no failure of the path: the grant may be held already.
 		f.grant, _ = p.Heads.Grant(ctx, ask.Channel, ask.Grant)
 	}

@@ -279,7 +279,7 @@ func (w *reply) fill(ctx context.Context, z *zone, depth int) (dnsmessage.RCode,
 		}
 		return dnsmessage.RCodeSuccess, nil
 	}
-	if exists := w.host(z, depth); exists {
+	if exists := w.host(z); exists {
 		return dnsmessage.RCodeSuccess, nil
 	}
 	label := w.q.labels[depth-1]
@@ -307,7 +307,7 @@ func (w *reply) fill(ctx context.Context, z *zone, depth int) (dnsmessage.RCode,
 
 // host answers for the name servers that lie in the zone, and for the empty
 // names above them.
-func (w *reply) host(z *zone, depth int) (exists bool) {
+func (w *reply) host(z *zone) (exists bool) {
 	name := strings.Join(w.q.labels, ".")
 	for _, ns := range z.ns {
 		if ns.Host != name {

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -229,7 +228,7 @@ func TestBreakAndCancelEndAtOnce(t *testing.T) {
 }
 
 // names knows one channel.
-type names struct{ mu sync.Mutex }
+type names struct{}
 
 func (*names) Name(ch channel.ID) (string, bool) { return "k51name", ch == channel.ID{1} }
 

@@ -192,7 +192,7 @@ func (q *quicConn) dialAddr(ctx context.Context, to netip.AddrPort, tlsCfg *tls.
 		return nil, err
 	}
 	tr := &quic.Transport{Conn: pc}
-	shut := func() { tr.Close(); pc.Close() }
+	shut := func() { _, _ = tr.Close(), pc.Close() }
 	c, err := tr.DialEarly(ctx, net.UDPAddrFromAddrPort(to), tlsCfg, cfg)
 	if err != nil {
 		shut()

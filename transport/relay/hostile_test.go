@@ -320,7 +320,7 @@ func TestPublisherReadsAnswers(t *testing.T) {
 		"terminal tricks": {func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set(HeaderOffset, "0")
 			if r.Method == http.MethodPatch {
-				http.Error(w, "no\x1b[2J way\nsecond line", 422)
+				http.Error(w, "no\x1b[2J way\nsecond line", http.StatusUnprocessableEntity)
 			}
 		}, true, "no[2J way"},
 	} {

@@ -5,8 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
-	stdlog "log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -52,7 +50,7 @@ func Listen(ctx context.Context, network transport.Network, addr string, cfg *tl
 	cfg.NextProtos = []string{"h2", "http/1.1"}
 	// The standard library writes the peer's address into its complaints: they go nowhere.
 	s.h1 = &http.Server{
-		Handler: handler, TLSConfig: cfg, ErrorLog: stdlog.New(io.Discard, "", 0),
+		Handler: handler, TLSConfig: cfg, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
 		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: maxHeaderBytes,
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: 128, WriteByteTimeout: 30 * time.Second,

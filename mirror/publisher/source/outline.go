@@ -118,6 +118,7 @@ func bodyEnd(ls []textLine, start int) int {
 				if closing(ls, i) {
 					end = i
 				}
+			default: // goes on
 			}
 			if end < len(ls) {
 				break
