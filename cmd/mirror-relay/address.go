@@ -6,6 +6,7 @@ import (
 	"net"
 
 	"tamizdat/bundle/channel"
+	"tamizdat/internal/cli"
 	"tamizdat/internal/netreal"
 	"tamizdat/mirror/relay"
 )
@@ -21,7 +22,7 @@ func (c *addressCmd) Run(e *env) error {
 	if c.Channel != "" {
 		var err error
 		if ch, err = channel.ParseID(c.Channel); err != nil {
-			return fmt.Errorf("%w: %w (the publisher finds it with mirror-publish status)", errUsage, err)
+			return fmt.Errorf("%w: %w (the publisher finds it with mirror-publish status)", cli.ErrUsage, err)
 		}
 	}
 	file, err := relay.LoadConfig(e.dir)

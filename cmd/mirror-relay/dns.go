@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"sync"
 
+	"tamizdat/internal/cli"
 	"tamizdat/mirror/relay"
 	"tamizdat/transport/dns"
 )
@@ -27,7 +28,7 @@ func nameServer(ctx context.Context, r *relay.Relay, f relay.FileConfig, e *env)
 	}
 	server, err := dns.NewServer(dns.ServerConfig{Zones: []dns.Zone{zone}, Store: records, Logger: e.log})
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("%w: %w", errUsage, err), records.Close())
+		return nil, errors.Join(fmt.Errorf("%w: %w", cli.ErrUsage, err), records.Close())
 	}
 	pc, ln, err := dns.Listen(ctx, e.network, f.DNSListen)
 	if err != nil {

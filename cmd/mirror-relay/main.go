@@ -9,17 +9,11 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
-	"os/signal"
-	"syscall"
 
-	"github.com/alecthomas/kong"
-
-	common "tamizdat/internal/cli"
+	"tamizdat/internal/cli"
 	"tamizdat/internal/netreal"
 	"tamizdat/internal/redact"
 	"tamizdat/transport"
@@ -31,7 +25,7 @@ To everyone else it is an ordinary website. It carries what publishers push, and
 
 Exit codes: 0 all is well, 1 it failed, 2 it was called wrongly.`
 
-type cli struct {
+type commands struct {
 	Dir     string     `help:"Data folder: settings, secrets, editions." default:"${dir}" env:"MIRROR_RELAY_DIR" placeholder:"DIR"`
 	Run     runCmd     `cmd:"" help:"Serve until stopped. On first start it writes its settings, keys and certificate."`
 	Address addressCmd `cmd:"" help:"Carry a channel, and print the line that its publisher needs."`
@@ -39,6 +33,7 @@ type cli struct {
 
 // env is what commands get from main.
 type env struct {
+	ctx     context.Context
 	dir     string
 	network transport.Network
 	out     io.Writer
@@ -47,45 +42,21 @@ type env struct {
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	os.Exit(run(ctx, os.Args[1:], &netreal.Network{}, os.Stdout, os.Stderr))
+	os.Exit(cli.Main(func(ctx context.Context) int {
+		return run(ctx, os.Args[1:], &netreal.Network{}, os.Stdout, os.Stderr)
+	}))
 }
 
 // run is main without the process around it.
-func run(ctx context.Context, args []string, network transport.Network, stdout, stderr io.Writer) int {
-	var c cli
-	code := -1
-	parser, err := kong.New(&c, kong.Name("mirror-relay"), kong.Description(description), kong.Vars{"dir": defaultDir()},
-		kong.Writers(stdout, stderr), kong.Exit(func(n int) { code = n }), kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
-		kong.BindTo(ctx, (*context.Context)(nil)))
-	if err != nil {
-		fmt.Fprintf(stderr, "mirror-relay: %v\n", err)
-		return 1
-	}
-	if len(args) == 0 {
-		args = []string{"--help"}
-	}
-	k, err := parser.Parse(args)
-	if code >= 0 { // --help has printed what it was asked for
-		return code
-	}
-	if err != nil {
-		fmt.Fprintf(stderr, "mirror-relay: %v (see mirror-relay --help)\n", err)
-		return 2
-	}
-	e := &env{dir: c.Dir, network: network, out: stdout, err: stderr, log: slog.New(redact.Handler(slog.NewTextHandler(stderr, nil)))}
-	switch err := k.Run(e); {
-	case err == nil:
-		return 0
-	case errors.Is(err, errUsage):
-		fmt.Fprintf(stderr, "mirror-relay: %s\n", common.OneLine(err))
-		return common.Wrong
-	default:
-		fmt.Fprintf(stderr, "mirror-relay: %s%s\n", common.OneLine(err), common.Hint(err))
-		return common.Failed
-	}
+func run(ctx context.Context, args []string, network transport.Network, out, errOut io.Writer) int {
+	var c commands
+	return cli.Run(cli.App{
+		Name: "mirror-relay", Description: description, Commands: &c, Args: args, Out: out, Err: errOut,
+		Vars: map[string]string{"dir": defaultDir()},
+	}, func() any {
+		return &env{
+			ctx: ctx, dir: c.Dir, network: network, out: out, err: errOut,
+			log: slog.New(redact.Handler(slog.NewTextHandler(errOut, nil))),
+		}
+	})
 }
-
-// errUsage is wrapped by errors that a better command line would avoid.
-var errUsage = errors.New("wrong usage")

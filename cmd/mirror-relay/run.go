@@ -24,7 +24,8 @@ type runCmd struct {
 }
 
 // Run serves until ctx ends.
-func (c *runCmd) Run(ctx context.Context, e *env) error {
+func (c *runCmd) Run(e *env) error {
+	ctx := e.ctx
 	file, err := relay.LoadConfig(e.dir)
 	if err != nil {
 		return err

@@ -1,0 +1,109 @@
+package bundle_test
+
+import (
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/ipfs/go-cid"
+
+	"tamizdat/bundle"
+	"tamizdat/bundle/channel"
+	"tamizdat/bundle/record"
+)
+
+// invalid is one entry of invalid.json: a file that must be refused.
+type invalid struct {
+	File string `json:"file"`
+	// As is what it is taken for: head, root-note, grant, invite, car, front,
+	// block, folder, directory, file, record.
+	As string `json:"as"`
+	// After are root notes that come before it in the chain (root-note only).
+	After []string `json:"after,omitempty"`
+	// CID is the one the bytes come under (block, folder, directory, file).
+	CID string `json:"cid,omitempty"`
+	// Edition is the one that a front page is opened as.
+	Edition uint64 `json:"edition,omitempty"`
+	// Check says in words which check of FORMAT.md refuses it.
+	Check string `json:"check"`
+	// Error is what this implementation's error says, in part.
+	Error string `json:"error"`
+}
+
+// refuse parses one invalid file and returns the refusal, nil if there is none.
+func refuse(t testing.TB, v *vectors, roots *channel.Roots, id channel.ID, c invalid) error {
+	t.Helper()
+	b := readVector(t, c.File)
+	var name cid.Cid
+	if c.CID != "" {
+		var err error
+		if name, err = cid.Decode(c.CID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var err error
+	switch c.As {
+	case "head":
+		_, err = roots.Head(b)
+	case "root-note":
+		var notes [][]byte
+		for _, f := range c.After {
+			notes = append(notes, readVector(t, f))
+		}
+		_, err = channel.ParseRoots(id, append(notes, b))
+	case "grant":
+		_, err = roots.OpenGrant(b, channel.Seed(hex32(v.Invite.Seed)))
+	case "invite":
+		_, err = channel.ParseInvite(string(b))
+	case "car":
+		_, _, _, err = readCAR(b)
+	case "front":
+		_, err = bundle.OpenFront(channel.EpochKey(hex32(v.Grant.Epochs[0])), id, c.Edition, b)
+	case "block":
+		err = bundle.CheckBlock(name, b)
+	case "folder":
+		_, err = bundle.ParseFolder(name, b)
+	case "directory":
+		_, err = bundle.ParseDirectory(name, b)
+	case "file":
+		_, err = bundle.ParseFile(name, b, 0)
+	case "record":
+		_, err = record.Parse(b)
+	default:
+		t.Fatalf("unknown kind %q", c.As)
+	}
+	return err
+}
+
+func TestVectorsRefused(t *testing.T) {
+	v, roots, id := loadVectors(t)
+	var cases []invalid
+	readJSON(t, "invalid.json", &cases)
+	if len(cases) < 25 {
+		t.Fatalf("%d invalid vectors", len(cases))
+	}
+	listed := map[string]bool{}
+	for _, c := range cases {
+		listed[c.File] = true
+		t.Run(strings.TrimSuffix(path.Base(c.File), path.Ext(c.File)), func(t *testing.T) {
+			err := refuse(t, v, roots, id, c)
+			if err == nil {
+				t.Fatalf("accepted; %s", c.Check)
+			}
+			if !strings.Contains(err.Error(), c.Error) {
+				t.Errorf("refused by another check: %v\nexpected %q (%s)", err, c.Error, c.Check)
+			}
+		})
+	}
+	entries, err := os.ReadDir(filepath.Join(vectorDir, "invalid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if !listed["invalid/"+e.Name()] {
+			t.Errorf("invalid/%s is not in invalid.json", e.Name())
+		}
+	}
+}

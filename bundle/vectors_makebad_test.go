@@ -1,0 +1,240 @@
+package bundle_test
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"fmt"
+	"strings"
+
+	"filippo.io/age"
+
+	"tamizdat/bundle"
+	"tamizdat/bundle/channel"
+)
+
+// refused adds an invalid vector; ext is the file's.
+func (m *maker) refused(name, ext, as, check, errText string, b []byte) *invalid {
+	m.bad = append(m.bad, invalid{
+		File: m.write("invalid/"+name+ext, b), As: as, Check: check, Error: errText,
+	})
+	return &m.bad[len(m.bad)-1]
+}
+
+// signNote signs a text as c2sp.org/signed-note has it, written apart from the
+// package's own code.
+func signNote(text, name string, keys ...ed25519.PrivateKey) []byte {
+	out := text + "\n"
+	for _, k := range keys {
+		h := sha256.Sum256(append([]byte(name+"\n\x01"), public(k)...))
+		raw := binary.BigEndian.AppendUint32(nil, binary.BigEndian.Uint32(h[:4]))
+		raw = append(raw, ed25519.Sign(k, []byte(text))...)
+		out += "— " + name + " " + base64.StdEncoding.EncodeToString(raw) + "\n"
+	}
+	return []byte(out)
+}
+
+// proofText writes a head by hand.
+func (m *maker) proofText(leaf string, index, size uint64, path []channel.Hash, tree channel.Hash, key ed25519.PrivateKey) []byte {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "c2sp.org/tlog-proof@v1\nextra %s\nindex %d\n", base64.StdEncoding.EncodeToString([]byte(leaf)), index)
+	for _, h := range path {
+		fmt.Fprintf(&b, "%s\n", base64.StdEncoding.EncodeToString(h[:]))
+	}
+	origin := channel.Origin(m.id, 0)
+	text := fmt.Sprintf("%s\n%d\n%s\ntime 1790086490\n", origin, size, base64.StdEncoding.EncodeToString(tree[:]))
+	b.WriteByte('\n')
+	b.Write(signNote(text, origin, key))
+	return b.Bytes()
+}
+
+func (m *maker) invalidHeads() error {
+	h := m.heads[1]
+	text, compact := h.Text(), h.Compact()
+	leaf := string(h.Leaf.Text())
+	if !bytes.Equal(m.proofText(leaf, 1, 2, h.Path, h.Tree, m.log), text) {
+		return fmt.Errorf("a head written by hand differs from the package's")
+	}
+	replace := func(old, with string) []byte {
+		out := bytes.Replace(text, []byte(old), []byte(with), 1)
+		if bytes.Equal(out, text) {
+			m.err = fmt.Errorf("vector: %q is not in the head", old)
+		}
+		return out
+	}
+	canonical := "not in canonical form"
+	m.refused("head-index-leading-zero", ".txt", "head", "numbers have no leading zeros", canonical, replace("\nindex 1\n", "\nindex 01\n"))
+	m.refused("head-size-leading-zero", ".txt", "head", "numbers have no leading zeros", canonical, replace("\n2\n", "\n02\n"))
+	m.refused("head-crlf", ".txt", "head", "lines end in LF alone", canonical, replace("\nindex 1\n", "\nindex 1\r\n"))
+	m.refused("head-blank-line", ".txt", "head", "nothing stands behind the signature lines", "", append(bytes.Clone(text), '\n'))
+	m.refused("head-text-behind", ".txt", "head", "nothing stands behind the signature lines", "", append(bytes.Clone(text), "x\n"...))
+	m.refused("head-cut", ".txt", "head", "the last line ends in LF", canonical, text[:len(text)-1])
+	m.refused("head-oversized", ".txt", "head", "at most 4,096 bytes", "larger than 4096", append(bytes.Clone(text), bytes.Repeat([]byte("— x AAAAAAA=\n"), 400)...))
+	m.refused("head-empty", ".txt", "head", "a head is a tlog-proof or begins with byte 1", "", nil)
+	m.refused("head-signed-by-another-key", ".txt", "head", "the log key of the highest root note signed it", "bad signature", m.proofText(leaf, 1, 2, h.Path, h.Tree, m.root))
+	m.refused("head-not-the-last-leaf", ".txt", "head", "edition = index = size-1", "not the last", m.proofText(leaf, 1, 3, h.Path, h.Tree, m.log))
+	m.refused("head-wrong-path", ".txt", "head", "the leaf and its path give the tree hash", "not in the tree", m.proofText(leaf, 1, 2, []channel.Hash{{1}}, h.Tree, m.log))
+	m.refused("head-path-too-long", ".txt", "head", "as many hashes as the edition number has one bits", "audit path", m.proofText(leaf, 1, 2, append(h.Path, channel.Hash{1}), h.Tree, m.log))
+	m.refused("head-index-of-another", ".txt", "head", "edition = index", "audit path", m.proofText(leaf, 0, 2, h.Path, h.Tree, m.log))
+	m.refused("head-leaf-with-more", ".txt", "head", "a leaf has exactly nine lines", canonical, m.proofText(leaf+"more 1\n", 1, 2, h.Path, h.Tree, m.log))
+	m.refused("head-raw-root", ".txt", "head", "the root is a dag-pb CID", "not the CID of a directory",
+		m.proofText(strings.Replace(leaf, h.Root.String(), bundle.RawCID([]byte("x")).String(), 1), 1, 2, h.Path, h.Tree, m.log))
+	later := h.Leaf
+	later.RootVersion = 2
+	signed, err := channel.SignHead(later, h.Path, 0, h.Time, m.log)
+	if err != nil {
+		return err
+	}
+	m.refused("head-needs-root-note-2", ".txt", "head", "the root notes up to the leaf's version are known", "newer root note", signed.Text())
+	later.RootVersion = 0
+	if signed, err = channel.SignHead(later, h.Path, 0, h.Time, m.log); err != nil {
+		return err
+	}
+	m.refused("head-root-note-0", ".txt", "head", "root notes count from 1", "root note 0", signed.Text())
+	later = h.Leaf
+	later.Channel = channel.ID(secret32("another channel"))
+	if signed, err = channel.SignHead(later, h.Path, 0, h.Time, m.log); err != nil {
+		return err
+	}
+	m.refused("head-of-another-channel", ".txt", "head", "the channel is the reader's", "another channel", signed.Text())
+	m.refused("compact-varint-not-minimal", ".bin", "head", "varints are minimal", canonical, append([]byte{1, 0x81, 0x00}, compact[2:]...))
+	m.refused("compact-cut", ".bin", "head", "its length follows from the edition number", "cut short", compact[:len(compact)-1])
+	m.refused("compact-byte-more", ".bin", "head", "its length follows from the edition number", "cut short", append(bytes.Clone(compact), 0))
+	m.refused("compact-of-version-2", ".bin", "head", "the first byte is 1", "", append([]byte{2}, compact[1:]...))
+	flipped := bytes.Clone(compact)
+	flipped[len(flipped)-1] ^= 1
+	m.refused("compact-signature-flipped", ".bin", "head", "the log key signed the derived checkpoint", "bad signature", flipped)
+	flipped = bytes.Clone(compact)
+	flipped[40] ^= 1
+	m.refused("compact-root-flipped", ".bin", "head", "the log key signed the derived checkpoint", "bad signature", flipped)
+	return nil
+}
+
+func (m *maker) invalidNotes() error {
+	text := string(m.note.Text())
+	const name = "tamizdat/v1/root"
+	if !bytes.Equal(signNote(text, name, m.root), m.signed) {
+		return fmt.Errorf("a root note written by hand differs from the package's")
+	}
+	sub := func(old, with string) []byte { return signNote(strings.Replace(text, old, with, 1), name, m.root) }
+	ipns := base64.StdEncoding.EncodeToString(public(m.ipns))
+	m.refused("root-threshold-0", ".note", "root-note", "the threshold is 1 to the number of root keys", "threshold", sub("threshold 1", "threshold 0"))
+	m.refused("root-threshold-2-of-1", ".note", "root-note", "the threshold is 1 to the number of root keys", "threshold", sub("threshold 1", "threshold 2"))
+	m.refused("root-one-key-in-two-roles", ".note", "root-note", "one role a key", "one key in two places", sub(ipns, base64.StdEncoding.EncodeToString(public(m.log))))
+	m.refused("root-number-not-canonical", ".note", "root-note", "numbers have no leading zeros", "canonical", sub("version 1", "version 01"))
+	m.refused("root-another-channel", ".note", "root-note", "the text of note 1 hashes to the channel ID", "founds another channel", sub(ipns, base64.StdEncoding.EncodeToString(public(signer("other")))))
+	m.refused("root-signed-by-a-stranger", ".note", "root-note", "the note's own threshold signed it", "own threshold", signNote(text, name, signer("other")))
+	m.refused("root-unsigned", ".note", "root-note", "a note has signature lines", "", []byte(text+"\n"))
+	m.refused("root-oversized", ".note", "root-note", "at most 8,192 bytes", "larger than 8192", append(bytes.Clone(m.signed), bytes.Repeat([]byte("— x AAAAAAA=\n"), 800)...))
+	m.refused("root-33-signatures", ".note", "root-note", "at most 32 signature lines", "bad signature lines", append(bytes.Clone(m.signed), bytes.Repeat([]byte("— x AAAAAAA=\n"), 32)...))
+	m.refused("root-unknown-line", ".note", "root-note", "the lines are exactly these, in this order", "", sub("moved -\n", "moved -\nmore 1\n"))
+	m.refused("root-key-algorithm", ".note", "root-note", "keys are ed25519", "unknown key algorithm", sub("root ed25519", "root ed448"))
+	next := m.note
+	next.Version, next.Channel, next.Previous = 2, m.id, sha256.Sum256([]byte(text))
+	next.RootKeys = []ed25519.PublicKey{public(signer("root key 2"))}
+	second := string(next.Text())
+	after := []string{"root-1.note"}
+	m.refused("root-2-signed-by-the-new-key-alone", ".note", "root-note", "the previous threshold signed it too", "previous threshold", signNote(second, name, signer("root key 2"))).After = after
+	m.refused("root-2-signed-by-the-old-key-alone", ".note", "root-note", "the note's own threshold signed it", "own threshold", signNote(second, name, m.root)).After = after
+	m.refused("root-2-first", ".note", "root-note", "the chain begins with version 1", "founds another channel", signNote(second, name, m.root, signer("root key 2")))
+	next.Previous = secret32("another text")
+	m.refused("root-2-follows-another", ".note", "root-note", "previous is the hash of the previous text", "follows another note", signNote(string(next.Text()), name, m.root, signer("root key 2"))).After = after
+	return nil
+}
+
+func (m *maker) invalidAccess() error {
+	other := channel.Seed(secret32("another batch"))
+	g := channel.Grant{Channel: m.id, Serial: 7}
+	file, err := channel.SealGrant(g, other, 0, m.log)
+	if err != nil {
+		return err
+	}
+	m.refused("grant-of-another-batch", ".age", "grant", "the batch's identity opens it", "not for this invite", file)
+	if file, err = channel.SealGrant(g, m.seed, 0, signer("other")); err != nil {
+		return err
+	}
+	m.refused("grant-signed-by-a-stranger", ".age", "grant", "the log key signed it", "bad signature", file)
+	m.refused("grant-one-byte-short", ".age", "grant", "exactly 4,096 or 8,192 bytes", "4095 bytes", m.grant[:len(m.grant)-1])
+	flipped := bytes.Clone(m.grant)
+	flipped[3000] ^= 1
+	m.refused("grant-flipped", ".age", "grant", "age authenticates it", "", flipped)
+	x, err := age.GenerateX25519Identity()
+	if err != nil {
+		return err
+	}
+	var b bytes.Buffer
+	w, err := age.Encrypt(&b, x.Recipient())
+	if err != nil {
+		return err
+	}
+	_, _ = w.Write(make([]byte, 4096-200-32))
+	_ = w.Close()
+	plain := append(b.Bytes(), make([]byte, 4096)...)[:4096]
+	m.refused("grant-x25519", ".age", "grant", "the header is one mlkem768x25519 stanza of 1,627 bytes", "post-quantum", plain)
+	identity, err := m.seed.Identity()
+	if err != nil {
+		return err
+	}
+	otherIdentity, err := other.Identity()
+	if err != nil {
+		return err
+	}
+	if file, err = channel.SealGrant(g, other, 0, m.log); err != nil {
+		return err
+	}
+	note, err := openGrantText(file, otherIdentity)
+	if err != nil {
+		return err
+	}
+	if file, err = sealGrantText(note, identity.Recipient()); err != nil {
+		return err
+	}
+	m.refused("grant-handed-on", ".age", "grant", "recipient is the hash of the batch's own", "another channel or batch", file)
+	text, _, _ := strings.Cut(string(note), "\n\n")
+	if file, err = sealGrantText(signNote(strings.Replace(text+"\n", "serial 7", "serial 07", 1), channel.Origin(m.id, 0), m.log), identity.Recipient()); err != nil {
+		return err
+	}
+	m.refused("grant-not-canonical", ".age", "grant", "numbers have no leading zeros", "canonical", file)
+
+	raw := inviteBytes(m.invite.String())
+	s := m.invite.String()
+	m.refused("invite-mistyped", ".txt", "invite", "the checksum matches", "mistyped", []byte(s[:60]+"QQQ"+s[63:]))
+	m.refused("invite-cut", ".txt", "invite", "the checksum matches", "mistyped", []byte(s[:len(s)-8]))
+	m.refused("invite-no-scheme", ".txt", "invite", "it begins with TAMIZDAT:", "not an invite", []byte(s[9:]))
+	m.refused("invite-of-version-2", ".txt", "invite", "the version is 1", "newer version", inviteText(append([]byte{2}, raw[1:len(raw)-4]...)))
+	m.refused("invite-place-cut", ".txt", "invite", "every place is as long as it says", "mistyped", inviteText(append(bytes.Clone(raw[:97]), 2, 9, 'n')))
+	m.refused("invite-relay-port-0", ".txt", "invite", "ports are 1 to 65535", "malformed relay", inviteText(append(append(bytes.Clone(raw[:97]), 1, 45), append(make([]byte, 42), "a.b"...)...)))
+	m.refused("invite-zone-upper-case", ".txt", "invite", "zones are lower case", "malformed zone", inviteText(append(bytes.Clone(raw[:97]), "\x02\x09N.EXAMPLE"...)))
+	m.refused("invite-http-gateway", ".txt", "invite", "gateways are https, unless loopback", "malformed gateway", inviteText(append(bytes.Clone(raw[:97]), "\x04\x10http://g.example"...)))
+	m.refused("invite-authority-by-name", ".txt", "invite", "an authority is an address and a port", "malformed zone authority", inviteText(append(bytes.Clone(raw[:97]), "\x02\x0fn.example@a.b:5"...)))
+	return m.err
+}
+
+func sealGrantText(note []byte, to age.Recipient) ([]byte, error) {
+	var b bytes.Buffer
+	w, err := age.Encrypt(&b, to)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := w.Write(append(note, make([]byte, 4096-1627-32-len(note))...)); err != nil {
+		return nil, err
+	}
+	err = w.Close()
+	return b.Bytes(), err
+}
+
+// inviteBytes and inviteText are an invite's raw bytes, and back with a fresh checksum.
+func inviteBytes(s string) []byte {
+	b, err := upper32.DecodeString(strings.TrimPrefix(s, "TAMIZDAT:"))
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+func inviteText(body []byte) []byte {
+	sum := sha256.Sum256(body)
+	return []byte("TAMIZDAT:" + upper32.EncodeToString(append(body, sum[:4]...)))
+}
