@@ -5,8 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"slices"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/ipfs/go-cid"
@@ -28,6 +31,10 @@ const (
 	maxURL       = 2000
 	maxImages    = 100
 	maxImage     = 2 << 20
+	maxLangs     = 64
+	// maxSpan bounds one frame: what decompress would take, and some for frames
+	// that do not compress.
+	maxSpan = maxLine + 64<<10
 	// maxLine bounds one line of the text layer: a body as JSON and its fields.
 	maxLine = 4 << 20
 	// FrontLeaves is how many of the log's last leaf hashes a front page holds.
@@ -127,7 +134,7 @@ type Span struct {
 }
 
 func (s Span) check() error {
-	if s.Offset < 0 || s.Size <= 0 || s.Offset > MaxLayer || s.Size > MaxLayer {
+	if s.Offset < 0 || s.Size <= 0 || s.Offset > MaxLayer || s.Size > maxSpan {
 		return fmt.Errorf("%w: span out of range", ErrFront)
 	}
 	return nil
@@ -164,6 +171,26 @@ func (f *Front) check() error {
 		return bad("too many entries")
 	case len(f.Leaves) > FrontLeaves*len(channel.Hash{}):
 		return bad("too many leaves")
+	case len(f.Langs) > maxLangs || slices.ContainsFunc(f.Langs, func(l string) bool { return !languageTag(l) }):
+		return bad("malformed languages")
+	case slices.ContainsFunc(f.Gone, func(id string) bool { return !articleID(id) }):
+		return bad("malformed article ID")
+	}
+	for id, old := range f.Replaces {
+		if !articleID(id) || !articleID(old) {
+			return bad("malformed article ID")
+		}
+	}
+	names := []*Names{f.Log}
+	for _, p := range f.Past {
+		names = append(names, p.Text)
+	}
+	for _, n := range names {
+		if n != nil {
+			if _, err := n.Record(); err != nil {
+				return bad("malformed names")
+			}
+		}
 	}
 	if _, _, err := f.Hashes(); err != nil {
 		return err
@@ -232,7 +259,7 @@ func checkMeta(id, title, lead, lang, dir, source string) error {
 		return bad("language tag")
 	case dir != "ltr" && dir != "rtl":
 		return bad("direction")
-	case len(source) > maxURL || source != "" && !strings.HasPrefix(source, "http://") && !strings.HasPrefix(source, "https://"):
+	case !line(source, 0, maxURL) || source != "" && !strings.HasPrefix(source, "http://") && !strings.HasPrefix(source, "https://"):
 		return bad("source URL")
 	}
 	return nil
@@ -246,7 +273,7 @@ func articleID(s string) bool {
 // of low to high bytes.
 func line(s string, low, high int) bool {
 	return len(s) >= low && len(s) <= high && utf8.ValidString(s) &&
-		!strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\u2028' || r == '\u2029' })
+		!strings.ContainsFunc(s, func(r rune) bool { return unicode.IsControl(r) || r == '\u2028' || r == '\u2029' })
 }
 
 func languageTag(s string) bool {
@@ -298,14 +325,66 @@ func OpenFront(key channel.EpochKey, ch channel.ID, edition uint64, file []byte)
 // unmarshal reads one JSON value. Unknown keys are ignored, so that a later
 // version can add some.
 func unmarshal(b []byte, to any) error {
-	d := json.NewDecoder(bytes.NewReader(b))
-	if err := d.Decode(to); err != nil {
+	if err := distinctKeys(b); err != nil {
 		return err
 	}
-	if d.More() {
-		return errors.New("more than one value")
+	return json.Unmarshal(b, to) // which refuses bytes behind the value
+}
+
+// maxList bounds every array and object of a front page or a text line, before
+// anything is made of its elements: 4 MiB of "{}," would become a gigabyte.
+const maxList = 2000
+
+// distinctKeys refuses what two readers could take for two things: a key twice
+// in one object, letter case aside, or bytes that are not UTF-8.
+func distinctKeys(b []byte) error {
+	if !utf8.Valid(b) {
+		return errors.New("not UTF-8")
 	}
-	return nil
+	d := json.NewDecoder(bytes.NewReader(b))
+	type level struct {
+		keys map[string]bool // nil in an array
+		n    int
+		key  bool // the next token is a key
+	}
+	var stack []level
+	for {
+		tok, err := d.Token()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if delim, ok := tok.(json.Delim); ok && (delim == '}' || delim == ']') {
+			stack = stack[:len(stack)-1]
+			continue
+		}
+		if n := len(stack); n > 0 {
+			top := &stack[n-1]
+			if top.key {
+				k := strings.ToLower(strings.ToUpper(tok.(string))) // folds as encoding/json does
+				if top.keys[k] {
+					return errors.New("a key stands twice")
+				}
+				top.keys[k], top.key = true, false
+				continue
+			}
+			if top.n++; top.n > maxList {
+				return errors.New("too many elements")
+			}
+			top.key = top.keys != nil
+		}
+		switch tok {
+		case json.Delim('{'):
+			stack = append(stack, level{keys: map[string]bool{}, key: true})
+		case json.Delim('['):
+			stack = append(stack, level{})
+		}
+		if len(stack) > 8 {
+			return errors.New("nested too deep")
+		}
+	}
 }
 
 // marshal writes compact JSON without escaping <, > and &.

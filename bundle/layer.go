@@ -145,8 +145,11 @@ func (u *unsealer) chunk(i int64, sealed []byte) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: chunk %d does not decrypt", ErrLayer, i)
 	}
-	if i != u.last && len(plain) != chunkSize {
-		return nil, fmt.Errorf("%w: short chunk", ErrLayer)
+	switch {
+	case i != u.last && len(plain) != chunkSize, len(plain) > chunkSize:
+		return nil, fmt.Errorf("%w: chunk of another size", ErrLayer)
+	case len(plain) == 0 && i > 0: // age-encryption.org/v1: only an empty file ends so
+		return nil, fmt.Errorf("%w: empty last chunk", ErrLayer)
 	}
 	return plain, nil
 }

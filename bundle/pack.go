@@ -363,30 +363,25 @@ func (p *packer) directory() (*Packed, error) {
 		entries = append(entries, folderEntry{name, f.root, f.tsize})
 		rest = append(rest, f)
 	}
-	for _, layer := range []string{LayerFront, LayerText, LayerMedia, LayerLog} {
-		if f := p.layers[layer]; f != nil {
-			add(fileName(layer), f)
-			out.Sizes[layer] = f.size
-		}
-	}
 	notes := map[string][]byte{}
 	for i, n := range p.in.RootNotes {
 		notes[strconv.Itoa(i+1)] = n
 	}
-	for _, folder := range []struct {
-		name  string
-		files map[string][]byte
-	}{{LayerRoot, notes}, {LayerGrants, p.in.Grants}} {
-		if len(folder.files) == 0 {
-			continue
+	folders := map[string]map[string][]byte{LayerRoot: notes, LayerGrants: p.in.Grants}
+	for _, layer := range layers {
+		if f := p.layers[layer]; f != nil {
+			add(fileName(layer), f)
+			out.Sizes[layer] = f.size
 		}
-		f, err := folderOf(folder.files)
-		if err != nil {
-			return nil, err
-		}
-		add(folder.name, f)
-		for _, b := range folder.files {
-			out.Sizes[folder.name] += int64(len(b))
+		if files := folders[layer]; len(files) > 0 {
+			f, err := folderOf(files)
+			if err != nil {
+				return nil, err
+			}
+			add(layer, f)
+			for _, b := range files {
+				out.Sizes[layer] += int64(len(b))
+			}
 		}
 	}
 	dir, err := buildFolder(entries)

@@ -240,7 +240,15 @@ func parseNode(c cid.Cid, block []byte) (*merkledag.ProtoNode, *unixfs.FSNode, e
 			return nil, nil, err
 		}
 	}
-	return n, fs, nil
+	// RawData of a decoded node is what was decoded; only force encodes anew.
+	inner, err := fs.GetBytes()
+	if err == nil && bytes.Equal(inner, n.Data()) {
+		var outer []byte
+		if outer, err = n.EncodeProtobuf(true); err == nil && bytes.Equal(outer, block) {
+			return n, fs, nil
+		}
+	}
+	return nil, nil, fmt.Errorf("%w: not in canonical form", ErrBlock)
 }
 
 // ParseFolder reads a UnixFS folder's block, which c names.
@@ -344,9 +352,6 @@ func Children(b Block) ([]cid.Cid, error) {
 	n, _, err := parseNode(b.CID, b.Data)
 	if err != nil {
 		return nil, err
-	}
-	if !bytes.Equal(n.RawData(), b.Data) {
-		return nil, fmt.Errorf("%w: not in canonical form", ErrBlock)
 	}
 	cids := make([]cid.Cid, 0, len(n.Links()))
 	for _, l := range n.Links() {

@@ -73,19 +73,31 @@ func (v *Volume) Layer(layer string) (leaves []Want, ok bool, err error) {
 	if !ok {
 		return nil, false, nil
 	}
-	leaves, err = v.leaves(Want{CID: root, Layer: layer}, nil)
+	leaves, err = v.descend(Want{CID: root, Layer: layer}, nil, 0)
 	return leaves, true, err
 }
 
 // maxDepth bounds nodes below nodes: 174² blocks of 64 KiB are over MaxLayer.
-const maxDepth = 3
+const maxDepth = 2
 
-func (v *Volume) leaves(w Want, to []Want) ([]Want, error) {
-	return v.descend(w, to, 0)
+// blockOffset is where block i of a layer's file starts. Holding every file to
+// it keeps chunk i in block i, and a few small nodes from unfolding into
+// millions of links.
+func blockOffset(layer string, i int) int64 {
+	switch {
+	case layer == LayerLog:
+		return int64(i) * logChunk
+	case i == 0:
+		return 0
+	}
+	return firstBlock + int64(i-1)*sealedChunk
 }
 
 func (v *Volume) descend(w Want, to []Want, depth int) ([]Want, error) {
 	if w.CID.Prefix().Codec == cid.Raw {
+		if w.Offset != blockOffset(w.Layer, len(to)) {
+			return nil, fmt.Errorf("%w: blocks not along chunks", ErrLayer)
+		}
 		return append(to, w), nil
 	}
 	if depth == maxDepth {
@@ -98,6 +110,9 @@ func (v *Volume) descend(w Want, to []Want, depth int) ([]Want, error) {
 	links, err := ParseFile(w.CID, b, w.Offset)
 	if err != nil {
 		return nil, err
+	}
+	if n := len(links); depth > 0 && (n == 0 || links[n-1].Offset+links[n-1].Size != w.Offset+int64(w.Size)) {
+		return nil, fmt.Errorf("%w: sizes don't add up", ErrBlock)
 	}
 	for _, l := range links {
 		next := Want{CID: l.CID, Layer: w.Layer, Offset: l.Offset, Size: int(l.Size)}
@@ -174,6 +189,9 @@ func (v *Volume) Hashes(first uint64) ([]channel.Hash, error) {
 	if !ok {
 		return nil, nil
 	}
+	if first > MaxLayer/uint64(len(channel.Hash{})) {
+		return nil, nil // past any log there can be; times 32 it would overflow
+	}
 	from := int64(first) * int64(len(channel.Hash{}))
 	var keep []Want
 	for _, w := range leaves {
@@ -230,6 +248,9 @@ func (v *Volume) read(layer string, s Span) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
+		if size := leaves[i].Size; b != nil && size != 0 && size != len(b) {
+			return nil, fmt.Errorf("%w: a block of another size than its link says", ErrBlock)
+		}
 		if i == 0 && b != nil {
 			if len(b) < PrologueSize {
 				return nil, fmt.Errorf("%w: cut off", ErrLayer)
@@ -275,12 +296,6 @@ func (v *Volume) fileSize(leaves []Want) (int64, error) {
 		return int64(len(b)), err
 	}
 	last := leaves[len(leaves)-1]
-	for i, w := range leaves {
-		// Blocks must lie along age's chunks, or chunk i is not in block i.
-		if i > 0 && w.Offset != firstBlock+int64(i-1)*sealedChunk {
-			return 0, fmt.Errorf("%w: blocks not along chunks", ErrLayer)
-		}
-	}
 	return last.Offset + int64(last.Size), nil
 }
 
@@ -423,8 +438,9 @@ func (v *Volume) links(w Want, block []byte) ([]Want, error) {
 	return out, nil
 }
 
-// layers in the order in which an edition's file holds them.
-var layers = []string{LayerFront, LayerText, LayerMedia, LayerDict, LayerLog, LayerRoot, LayerGrants}
+// layers in the order in which an edition's file holds them: what a reader needs
+// first comes first, so that a torn file is still worth something.
+var layers = []string{LayerFront, LayerRoot, LayerGrants, LayerLog, LayerDict, LayerText, LayerMedia}
 
 func layerOrder(layer string) int { return slices.Index(layers, layer) }
 

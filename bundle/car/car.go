@@ -67,13 +67,21 @@ type Reader struct {
 // counter knows how many bytes were consumed past its buffer.
 type counter struct {
 	*bufio.Reader
-	n int64
+	n   int64
+	err error // of the reader below, io.EOF aside
+}
+
+func (c *counter) keep(err error) error {
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		c.err = err
+	}
+	return err
 }
 
 func (c *counter) Read(p []byte) (int, error) {
 	n, err := c.Reader.Read(p)
 	c.n += int64(n)
-	return n, err
+	return n, c.keep(err)
 }
 
 func (c *counter) ReadByte() (byte, error) {
@@ -81,7 +89,7 @@ func (c *counter) ReadByte() (byte, error) {
 	if err == nil {
 		c.n++
 	}
-	return b, err
+	return b, c.keep(err)
 }
 
 // pragma begins a CARv2 file: a form that we neither write nor read, and whose
@@ -108,6 +116,9 @@ func NewReader(r io.Reader) (*Reader, error) {
 	// Trusted: bundle.CheckBlock checks hashes, and of the one kind we allow.
 	br, err := carv2.NewBlockReader(in, carv2.WithTrustedCAR(true),
 		carv2.MaxAllowedHeaderSize(maxHeader), carv2.MaxAllowedSectionSize(maxSection))
+	if err != nil && in.err != nil {
+		return nil, in.err
+	}
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		return nil, ErrTorn
 	}
@@ -131,6 +142,8 @@ func (r *Reader) Roots() []cid.Cid { return r.r.Roots }
 func (r *Reader) Next() (Block, error) {
 	b, err := r.r.Next()
 	switch {
+	case err != nil && r.in.err != nil: // a bad disk or connection, not a bad file
+		return Block{}, r.in.err
 	case errors.Is(err, io.EOF) && r.in.n == r.end:
 		return Block{}, io.EOF
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):

@@ -92,6 +92,9 @@ func SealGrant(g Grant, seed Seed, generation uint64, key ed25519.PrivateKey) ([
 	}
 	g.Recipient = recipientHash(id)
 	text := g.text()
+	if _, err := parseGrant(text); err != nil { // no reader would take it either
+		return nil, fmt.Errorf("%w: %w", ErrGrant, err)
+	}
 	note := formatNote(text, signLine(text, Origin(g.Channel, generation), key))
 	for _, size := range []int{GrantSmall, GrantLarge} {
 		room := size - grantHeader - ageNonce - ageTag
@@ -122,6 +125,9 @@ func SealGrant(g Grant, seed Seed, generation uint64, key ed25519.PrivateKey) ([
 // whose grant it is; the header is checked first. Errors wrap ErrGrant.
 func (r *Roots) OpenGrant(file []byte, seed Seed) (*Grant, error) {
 	refuse := func(err error) (*Grant, error) { return nil, fmt.Errorf("%w: %w", ErrGrant, err) }
+	if r.last == nil {
+		return nil, ErrNewerRoots
+	}
 	if len(file) != GrantSmall && len(file) != GrantLarge {
 		return refuse(fmt.Errorf("%d bytes", len(file)))
 	}
@@ -170,7 +176,11 @@ func parseGrant(text []byte) (*Grant, error) {
 	g.Serial = l.uint(l.fields("serial", 1)[0])
 	for l.peek("epoch") && len(g.Epochs) < maxEpochs {
 		f := l.fields("epoch", 2)
-		g.Epochs = append(g.Epochs, Epoch{l.uint(f[0]), EpochKey(l.bytes32(f[1]))})
+		e := Epoch{l.uint(f[0]), EpochKey(l.bytes32(f[1]))}
+		if n := len(g.Epochs); n > 0 && g.Epochs[n-1].Number >= e.Number {
+			l.fail("epochs not in order")
+		}
+		g.Epochs = append(g.Epochs, e)
 	}
 	g.Places = l.places()
 	if l.err != nil {

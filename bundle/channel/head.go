@@ -17,6 +17,10 @@ import (
 	"github.com/transparency-dev/merkle/rfc6962"
 )
 
+// maxNumber bounds what a head counts, the same in both forms. A log file of
+// this many editions takes 128 GiB: far past the largest layer.
+const maxNumber = 1<<32 - 1
+
 // MaxHead is the largest head in text form, in bytes.
 const MaxHead = 4096
 
@@ -121,6 +125,9 @@ func (r *Roots) Head(raw []byte) (*Head, error) {
 	if len(raw) > MaxHead {
 		return refuse(fmt.Errorf("larger than %d bytes", MaxHead))
 	}
+	if r.last == nil {
+		return nil, ErrNewerRoots
+	}
 	var h *Head
 	var err error
 	if len(raw) > 0 && raw[0] == compactVersion {
@@ -132,6 +139,8 @@ func (r *Roots) Head(raw []byte) (*Head, error) {
 		return refuse(err)
 	}
 	switch {
+	case max(h.Edition, h.Epoch, h.RootVersion, h.Generation) > maxNumber:
+		return refuse(errors.New("number out of range"))
 	case h.Channel != r.ch:
 		return refuse(errors.New("it belongs to another channel"))
 	case h.Generation > r.last.Log.Generation || h.RootVersion > r.Version():

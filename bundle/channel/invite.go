@@ -1,6 +1,7 @@
 package channel
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -59,8 +60,16 @@ func (v *Invite) Validate() error {
 	if err := v.Places.check(); err != nil {
 		return err
 	}
-	if n := len(v.raw()); n > maxInvite {
+	if len(v.IPNS) != ed25519.PublicKeySize {
+		return errors.New("invite without an IPNS key")
+	}
+	// Reading it back also finds a place of over 255 bytes, whose length byte wrapped.
+	raw := v.raw()
+	if n := len(raw); n > maxInvite {
 		return fmt.Errorf("invite too long: %d bytes instead of at most %d; name fewer places", n, maxInvite)
+	}
+	if again, err := ParseInvite(v.String()); err != nil || !bytes.Equal(again.raw(), raw) {
+		return errors.New("invite does not read back: a place is too long")
 	}
 	return nil
 }
@@ -108,7 +117,8 @@ func ParseInvite(s string) (*Invite, error) {
 		return nil, ErrNotInvite
 	}
 	clean := strings.Map(func(r rune) rune {
-		if unicode.IsSpace(r) || strings.ContainsRune("\"'`<>«»“”„>|*\u200b\u200e\u200f\ufeff", r) {
+		// Messengers and mail wrap, quote, and add characters that nobody sees.
+		if unicode.IsSpace(r) || unicode.Is(unicode.Cf, r) || strings.ContainsRune("\"'`<>«»“”„|*", r) {
 			return -1
 		}
 		return unicode.ToUpper(r)

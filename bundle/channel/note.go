@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -91,7 +92,7 @@ func parseNote(msg []byte) (text []byte, sigs []sigLine, err error) {
 		}
 		rest = more
 		fields := strings.Split(line, " ")
-		if len(fields) != 3 || fields[0] != "—" || fields[1] == "" {
+		if len(fields) != 3 || fields[0] != "—" || fields[1] == "" || strings.ContainsFunc(fields[1], unicode.IsControl) {
 			return nil, nil, errors.New("not a note: malformed signature line")
 		}
 		raw, err := base64.StdEncoding.Strict().DecodeString(fields[2])

@@ -41,21 +41,28 @@ func (p *Places) check() error {
 	}
 	for _, a := range p.Peers {
 		m, err := multiaddr.NewMultiaddr(a)
-		if err != nil || m.String() != a {
+		if err != nil || m.String() != a || len(a) > maxPlaceLen || !printable(a) {
 			return errors.New("malformed peer (a multiaddress)")
 		}
-		if _, err := m.ValueForProtocol(multiaddr.P_P2P); err != nil {
+		// Names in multiaddresses may hold anything; these end up in a grant's
+		// lines and on terminals.
+		if n := len(m); m[n-1].Code() != multiaddr.P_P2P {
 			return errors.New("malformed peer (no /p2p/ID at its end)")
 		}
 	}
 	for _, g := range p.Gateways {
 		u, err := url.Parse(g)
-		if err != nil || len(g) > maxPlaceLen || u.Host == "" || u.User != nil || u.RawQuery != "" ||
+		if err != nil || len(g) > maxPlaceLen || !printable(g) || u.String() != g || u.Hostname() == "" || u.Host == "" || u.User != nil || u.RawQuery != "" ||
 			u.Fragment != "" || strings.ContainsAny(g, " \n\t") || (u.Scheme != "https" && !(u.Scheme == "http" && isLoopback(u.Hostname()))) {
 			return errors.New("malformed gateway (an https URL)")
 		}
 	}
 	return nil
+}
+
+// printable reports whether s is visible ASCII alone.
+func printable(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r >= 0x7f })
 }
 
 func validHost(s string) bool {

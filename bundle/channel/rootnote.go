@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -163,6 +164,8 @@ func parseRootNote(msg []byte) (*RootNote, []sigLine, error) {
 		return refuse(errors.New("threshold out of range"))
 	case n.Quorum > len(n.Witnesses):
 		return refuse(errors.New("quorum out of range"))
+	case slices.ContainsFunc(n.Witnesses, func(w Witness) bool { return !printable(w.Name) || w.Name == "" || strings.Contains(w.Name, "+") }):
+		return refuse(errors.New("malformed witness name"))
 	}
 	// One role a key: a key in two places would let one theft do two things,
 	// and a witness listed twice would count twice.

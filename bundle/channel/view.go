@@ -266,7 +266,11 @@ func rootOf(r *compact.Range) Hash {
 }
 
 func (v *View) accuse(h *Head) {
-	e := Evidence{Ours: v.head.Text(), Theirs: h.Text()}
+	// Without cosignatures: anybody can add lines that look like some, and fill
+	// the list with copies of one fork.
+	bare := *h
+	bare.cosig = nil
+	e := Evidence{Ours: v.head.Text(), Theirs: bare.Text()}
 	for _, old := range v.evidence {
 		if string(old.Theirs) == string(e.Theirs) {
 			return
@@ -370,7 +374,7 @@ func ParseView(b []byte) (*View, error) {
 		}
 	}
 	if len(j.Head) > 0 {
-		h, err := parseHead(j.Head)
+		h, err := v.Check(j.Head)
 		if err != nil {
 			return nil, fmt.Errorf("stored view: %w", err)
 		}

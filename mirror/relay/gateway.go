@@ -207,6 +207,8 @@ type dagSender struct {
 	out  *car.Writer
 	ch   channel.ID
 	sent map[string]bool
+	// steps counts the links that entity followed.
+	steps int
 }
 
 func (s *dagSender) put(b gotBlock) error {
@@ -266,7 +268,9 @@ func (s *dagSender) entity(b gotBlock, base int64, rng byteRange, depth int) err
 	}
 	for i, l := range node.Links() {
 		size := int64(fs.BlockSize(i))
-		if size < 0 {
+		// A few nodes that link to each other many times over would keep this
+		// walk going for ever, without a byte being written that could fail.
+		if s.steps++; size < 0 || s.steps > maxBlocks {
 			return errors.New("malformed file node")
 		}
 		if rng.touches(base, base+size) {

@@ -147,11 +147,12 @@ func opening(e *edition, root uint64, grant, only string) ([]byte, error) {
 		blocks = append(blocks, e.head.Root)
 		if front, ok := child(gotBlock{e.head.Root, dir}, "front.age"); ok {
 			with, err := appendFile(e, blocks, front, maxDepth)
-			if err != nil {
+			switch {
+			case errors.Is(err, errLarge): // the reader fetches it block by block
+			case err != nil:
 				return nil, err
-			}
-			if e.sizeOf(with) <= maxOpening {
-				blocks = with // else the reader fetches it block by block
+			default:
+				blocks = with
 			}
 		}
 	case "roots":
@@ -184,6 +185,9 @@ func opening(e *edition, root uint64, grant, only string) ([]byte, error) {
 // maxOpening bounds what one opening answer holds in memory, in bytes.
 const maxOpening = 1 << 20
 
+// maxOpeningBlocks bounds their number: 1 MiB takes 17 blocks of 64 KiB.
+const maxOpeningBlocks = 1024
+
 func (e *edition) sizeOf(blocks []cid.Cid) (n int) {
 	for _, c := range blocks {
 		n += e.index[c.KeyString()].len
@@ -209,9 +213,16 @@ func grantCID(e *edition, dir []byte, name string) (cid.Cid, error) {
 	return g, nil
 }
 
-// appendFile appends a file's blocks in depth-first order.
+// errLarge: an opening would hold more than maxOpening.
+var errLarge = errors.New("too large for an opening answer")
+
+// appendFile appends a file's blocks in depth-first order. It stops as soon as
+// they are too large, however often a node links to the same thing.
 func appendFile(e *edition, blocks []cid.Cid, c cid.Cid, depth int) ([]cid.Cid, error) {
 	blocks = append(blocks, c)
+	if len(blocks) > maxOpeningBlocks || e.sizeOf(blocks) > maxOpening {
+		return nil, errLarge
+	}
 	if c.Prefix().Codec != cid.DagProtobuf || depth == 0 {
 		return blocks, nil
 	}
