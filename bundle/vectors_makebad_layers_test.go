@@ -126,7 +126,7 @@ func (m *maker) invalidBlocks() error {
 	}
 	m.refused("car-head-before-root-note", ".car", "car", "the first blocks are those that the header names, in order", "don't come first", b.Bytes())
 	b.Reset()
-	if w, err = car.NewWriter(&b, []cid.Cid{m.heads[0].Root}); err != nil {
+	if _, err := car.NewWriter(&b, []cid.Cid{m.heads[0].Root}); err != nil {
 		return err
 	}
 	m.refused("car-without-head", ".car", "car", "the header names a head and a directory", "no head", b.Bytes())
