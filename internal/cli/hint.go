@@ -4,9 +4,10 @@ import (
 	"errors"
 	"io/fs"
 	"net"
-	"runtime"
 	"strings"
 	"syscall"
+
+	"tamizdat/internal/durable"
 )
 
 // Hint is what to do about an error of the system, in brackets and after a
@@ -14,7 +15,7 @@ import (
 func Hint(err error) string {
 	said := err.Error()
 	switch {
-	case diskFull(err):
+	case durable.Full(err):
 		if strings.Contains(said, "disk is full") {
 			return " (make room and run it again)"
 		}
@@ -24,14 +25,4 @@ func Hint(err error) string {
 		return " (may this user write there?)"
 	}
 	return ""
-}
-
-// diskFull also knows Windows' two numbers for it, ERROR_HANDLE_DISK_FULL and
-// ERROR_DISK_FULL.
-func diskFull(err error) bool {
-	var n syscall.Errno
-	if runtime.GOOS == "windows" && errors.As(err, &n) && (n == 39 || n == 112) {
-		return true
-	}
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 )
 
 // WriteFile writes what fill writes under name: into a temporary file in the
@@ -16,7 +17,7 @@ import (
 // an error name is as it was.
 func WriteFile(name string, mode os.FileMode, fill func(io.Writer) error) (err error) {
 	dir := filepath.Dir(name)
-	f, err := os.CreateTemp(dir, ".tmp-*")
+	f, err := os.CreateTemp(dir, tmpPrefix+"*")
 	if err != nil {
 		return err
 	}
@@ -43,6 +44,26 @@ func WriteFile(name string, mode os.FileMode, fill func(io.Writer) error) (err e
 	}
 	return SyncDir(dir)
 }
+
+// Sweep removes what WriteFile had not renamed when an earlier process was
+// killed. Only who holds the folders' lock may call it. A failure costs room
+// and nothing else.
+func Sweep(dirs ...string) {
+	for _, d := range dirs {
+		entries, err := os.ReadDir(d)
+		if err != nil {
+			continue
+		}
+		for _, e := range entries {
+			if strings.HasPrefix(e.Name(), tmpPrefix) && e.Type().IsRegular() {
+				_ = os.Remove(filepath.Join(d, e.Name()))
+			}
+		}
+	}
+}
+
+// tmpPrefix begins the names of files that are not whole yet.
+const tmpPrefix = ".tmp-"
 
 // Write is WriteFile for bytes at hand.
 func Write(name string, mode os.FileMode, data []byte) error {

@@ -16,6 +16,8 @@ import (
 	"github.com/ncruces/go-sqlite3/driver"
 	"github.com/ncruces/go-sqlite3/ext/fts5"
 	_ "github.com/ncruces/go-sqlite3/vfs/adiantum" // registers the VFS "adiantum"
+
+	"tamizdat/internal/durable"
 )
 
 // schemaVersion is kept in the database's user_version.
@@ -196,7 +198,7 @@ func osReason(err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case isFull(err):
+	case durable.Full(err):
 		return fmt.Errorf("%w: %w", ErrFull, err)
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
 		return fmt.Errorf("%w: %w", ErrReadOnly, err)

@@ -43,6 +43,7 @@ import (
 	"golang.org/x/crypto/chacha20poly1305"
 
 	"tamizdat/internal/durable"
+	"tamizdat/internal/filelock"
 )
 
 // Sentinels for decisions.
@@ -85,7 +86,7 @@ type Library struct {
 	dir  string
 	key  []byte      // the data key, 32 bytes
 	seal cipher.AEAD // for trust state, under a key derived from key
-	lock *os.File
+	lock *filelock.Lock
 	log  *slog.Logger
 	cost kdfCost
 }
@@ -115,9 +116,13 @@ func Open(ctx context.Context, dir string, o Options) (_ *Library, err error) {
 	if err := durable.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open library: %w", osReason(err))
 	}
-	if l.lock, err = lockFile(filepath.Join(dir, lockName)); err != nil {
+	if l.lock, err = filelock.Acquire(filepath.Join(dir, lockName)); err != nil {
+		if errors.Is(err, filelock.ErrHeld) {
+			err = ErrInUse
+		}
 		return nil, fmt.Errorf("open library: %w", osReason(err))
 	}
+	durable.Sweep(dir)
 	defer func() {
 		if err != nil {
 			_ = l.Close()
@@ -197,7 +202,7 @@ func (l *Library) Close() error {
 	}
 	clear(l.key)
 	if l.lock != nil {
-		errs = append(errs, l.lock.Close())
+		errs = append(errs, l.lock.Release())
 	}
 	return errors.Join(errs...)
 }

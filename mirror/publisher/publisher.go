@@ -175,28 +175,13 @@ func Open(dir string) (*Publisher, error) {
 	if err := p.acquire(); err != nil {
 		return nil, err
 	}
-	p.sweep()
+	for _, d := range []string{".", "keys", "root", "grants", "editions"} {
+		durable.Sweep(filepath.Join(dir, d))
+	}
 	if err := p.load(); err != nil {
 		return nil, errors.Join(err, p.Close())
 	}
 	return p, nil
-}
-
-// sweep removes what package durable had not renamed when an earlier process
-// was killed: half an edition each time. Only the holder of the lock writes
-// here. A failure costs room and nothing else.
-func (p *Publisher) sweep() {
-	for _, d := range []string{".", "keys", "root", "grants", "editions"} {
-		entries, err := os.ReadDir(filepath.Join(p.dir, d))
-		if err != nil {
-			continue
-		}
-		for _, e := range entries {
-			if strings.HasPrefix(e.Name(), ".tmp-") && e.Type().IsRegular() {
-				_ = os.Remove(filepath.Join(p.dir, d, e.Name()))
-			}
-		}
-	}
 }
 
 func (p *Publisher) acquire() (err error) {

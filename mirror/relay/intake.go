@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"tamizdat/bundle/channel"
+	"tamizdat/internal/durable"
 	wire "tamizdat/transport/relay"
 )
 
@@ -77,7 +78,11 @@ func (h *Handler) intake(w http.ResponseWriter, r *http.Request, ch channel.ID, 
 			answer(http.StatusConflict, held, complete, err.Error())
 		case err != nil:
 			h.log.Warn("upload interrupted", "err", err)
-			answer(http.StatusInternalServerError, held, false, "the upload was not stored")
+			if durable.Full(err) {
+				answer(http.StatusInsufficientStorage, held, false, "the relay's disk is full")
+			} else {
+				answer(http.StatusInternalServerError, held, false, "the upload was not stored")
+			}
 		default:
 			answer(http.StatusNoContent, held, complete, "")
 		}

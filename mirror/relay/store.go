@@ -90,6 +90,7 @@ func OpenStore(dir string, limits Limits, log *slog.Logger) (*Store, error) {
 		if err != nil || !n.IsDir() {
 			continue
 		}
+		durable.Sweep(s.channelDir(ch))
 		if err := s.loadChannel(ch); err != nil {
 			return nil, fmt.Errorf("store: %w", err)
 		}
