@@ -32,6 +32,10 @@ type Live struct {
 	mu        sync.Mutex
 	lines     []string
 	bulletins int // published by the button
+	// last is the article published last, and the edition that brings it; told is
+	// the edition whose arrival the panel has told.
+	last          string
+	edition, told uint64
 }
 
 // pollEvery is how often the demo's reader looks for news; a real one's
@@ -41,9 +45,11 @@ const pollEvery = 3 * time.Second
 // NewLive publishes the first articles and opens a reader with an invite.
 func NewLive(ctx context.Context, w *World, first []bundle.Article, log *slog.Logger) (*Live, error) {
 	l := &Live{world: w, censor: w.Switches(), log: log, wake: make(chan struct{}, 1)}
-	if _, err := w.Publish(ctx, first); err != nil {
+	made, err := w.Publish(ctx, first)
+	if err != nil {
 		return nil, err
 	}
+	l.last, l.edition = first[len(first)-1].ID, made.Edition
 	invite, err := w.Invite()
 	if err != nil {
 		return nil, err
@@ -84,12 +90,30 @@ func (l *Live) Serve(ctx context.Context, ln net.Listener, ready func(url string
 // Close closes the reader.
 func (l *Live) Close() error { return l.reader.Close() }
 
-// poll looks for news every few seconds, and at once when something happened.
+// poll looks for news every few seconds, and anew when something happened: a
+// sync that waits on a path just blocked would notice after a minute only.
 func (l *Live) poll(ctx context.Context) {
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	for ctx.Err() == nil {
-		if err := l.reader.SyncAll(ctx, nil); err != nil && ctx.Err() == nil {
+		one, cancel := context.WithCancel(ctx)
+		done := make(chan error, 1)
+		go func() { done <- l.reader.SyncAll(one, nil) }()
+		var err error
+		woken := false
+		select {
+		case err = <-done:
+		case <-l.wake:
+			woken = true
+			cancel()
+			err = <-done // what has arrived is kept
+		}
+		cancel()
+		l.tellArrival(ctx)
+		if woken {
+			continue
+		}
+		if err != nil && ctx.Err() == nil {
 			l.log.Info("sync failed", "error", err)
 		}
 		select {
@@ -97,6 +121,30 @@ func (l *Live) poll(ctx context.Context) {
 		case <-l.wake:
 		case <-ctx.Done():
 		}
+	}
+}
+
+// waiting reports whether the article published last has not arrived yet, and
+// which edition brings it.
+func (l *Live) waiting(ctx context.Context) (edition uint64, yes bool) {
+	l.mu.Lock()
+	id, edition := l.last, l.edition
+	l.mu.Unlock()
+	h, err := l.reader.Library().Headline(ctx, l.world.pub.Channel(), id)
+	return edition, err != nil || !h.Text
+}
+
+// tellArrival tells once that the newest edition is here.
+func (l *Live) tellArrival(ctx context.Context) {
+	edition, waiting := l.waiting(ctx)
+	l.mu.Lock()
+	tell := !waiting && edition > l.told
+	if tell {
+		l.told = edition
+	}
+	l.mu.Unlock()
+	if tell {
+		l.say("edition %d has arrived", edition)
 	}
 }
 
@@ -123,7 +171,7 @@ type panel struct{ *Live }
 var _ web.Panel = panel{}
 
 // View implements web.Panel.
-func (p panel) View(context.Context) web.PanelView {
+func (p panel) View(ctx context.Context) web.PanelView {
 	v := web.PanelView{
 		Title:   "The censor's desk",
 		Intro:   "Block what you like, then publish: the new article still arrives while any one way is open.",
@@ -136,6 +184,7 @@ func (p panel) View(context.Context) web.PanelView {
 		}
 		v.Switches = append(v.Switches, sw)
 	}
+	_, v.Busy = p.waiting(ctx)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	v.Lines = append(v.Lines, p.lines...)
@@ -168,10 +217,14 @@ func (p panel) publish(ctx context.Context) error {
 	p.bulletins++
 	n := p.bulletins
 	p.mu.Unlock()
-	made, err := p.world.Publish(ctx, []bundle.Article{bulletin(n, time.Now())})
+	b := bulletin(n, time.Now())
+	made, err := p.world.Publish(ctx, []bundle.Article{b})
 	if err != nil {
 		return err
 	}
+	p.mu.Lock()
+	p.last, p.edition = b.ID, made.Edition
+	p.mu.Unlock()
 	p.say("edition %d published, with bulletin %d", made.Edition, n)
 	p.nudge()
 	return nil

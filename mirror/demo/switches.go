@@ -89,8 +89,12 @@ func (s *Switches) Dial(ctx context.Context, network, address string) (net.Conn,
 	}
 	c := &switchedConn{Conn: conn, s: s, kind: kind}
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.blocked[kind] { // thrown meanwhile: Block has not seen this one
+		_ = conn.Close()
+		return nil, fmt.Errorf("dial: %w", transport.ErrBlocked)
+	}
 	s.conns[c] = struct{}{}
-	s.mu.Unlock()
 	return c, nil
 }
 

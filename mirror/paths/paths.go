@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -46,6 +47,7 @@ type Set struct {
 	known   map[string][]transport.Path // by place
 	closers []io.Closer
 	node    *ipfs.Node
+	labels  map[string]int // how many IPFS paths have this label
 }
 
 // New makes an empty set; nothing is opened yet.
@@ -53,7 +55,7 @@ func New(cfg Config) *Set {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Set{cfg: cfg, known: map[string][]transport.Path{}}
+	return &Set{cfg: cfg, known: map[string][]transport.Path{}, labels: map[string]int{}}
 }
 
 // Paths returns the paths to one channel: the same ones for the same places. A
@@ -129,8 +131,22 @@ func (s *Set) peers(key ed25519.PublicKey, peers []string) ([]transport.Path, er
 		s.node = n
 		s.closers = append(s.closers, n)
 	}
-	p, err := s.node.Path("peers", key, peers)
-	return []transport.Path{p}, err
+	label := peerLabel(peers[0])
+	if s.labels[label]++; s.labels[label] > 1 {
+		label += " " + strconv.Itoa(s.labels[label])
+	}
+	p, err := s.node.Path(label, key, peers)
+	if err != nil {
+		return nil, err
+	}
+	return []transport.Path{p}, nil
+}
+
+// peerLabel is the end of the peer ID that a multiaddr ends in: enough to tell
+// peers apart, as IPFS tools show them too.
+func peerLabel(addr string) string {
+	id := addr[strings.LastIndexByte(addr, '/')+1:]
+	return "peer " + id[max(0, len(id)-6):]
 }
 
 func (s *Set) zone(z channel.Zone) ([]transport.Path, error) {
@@ -161,7 +177,7 @@ func (s *Set) Close() error {
 	for _, c := range s.closers {
 		errs = append(errs, c.Close())
 	}
-	s.closers, s.known, s.node = nil, map[string][]transport.Path{}, nil
+	s.closers, s.known, s.labels, s.node = nil, map[string][]transport.Path{}, map[string]int{}, nil
 	return errors.Join(errs...)
 }
 

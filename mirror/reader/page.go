@@ -121,7 +121,7 @@ func pathStatus(p newsync.PathReport) web.PathStatus {
 		st.State = web.PathWorking
 	case "failed":
 		st.State, st.Last = web.PathBlocked, time.Time{}
-	case "lied":
+	case "lied", "slow":
 		st.State, st.Last = web.PathResting, time.Time{}
 	}
 	return st

@@ -22,8 +22,8 @@ const (
 	// A batch of which nothing comes for this long is over.
 	silence = time.Minute
 	// A path that has not answered in this sync lets those that have go first.
-	unprovenPatience = 300 * time.Millisecond
-	failedPatience   = 2 * time.Second
+	unprovenPatience = time.Second
+	failedPatience   = 3 * time.Second
 	// A path that has failed this often in a row rests for this sync.
 	maxFailures = 3
 	// What has arrived is stored in batches: a call of the library costs a sync
@@ -182,7 +182,7 @@ func (s *session) fetch(ctx context.Context, stage string, ed transport.Edition,
 	blocks := make(chan arrival)
 	var workers gosync.WaitGroup
 	for _, p := range s.paths {
-		if p.Blocks == nil || s.report(p).State == "lied" {
+		if p.Blocks == nil || s.report(p).State == stateLied {
 			continue
 		}
 		patience := s.patience(p)
@@ -210,14 +210,18 @@ func (s *session) fetch(ctx context.Context, stage string, ed transport.Edition,
 // patience is how long a path lets others go first: its own, and more if it has
 // not proven itself in this sync. It bounds what a blocked path costs.
 func (s *session) patience(p transport.Path) time.Duration {
-	proven := false
-	for _, r := range s.reports {
-		proven = proven || r.State == "ok"
+	proven, quieter := false, false
+	for _, o := range s.paths {
+		ok := s.report(o).State == stateOK
+		proven = proven || ok
+		quieter = quieter || ok && o.Hints.Patience < p.Hints.Patience
 	}
 	switch state := s.report(p).State; {
-	case !proven || state == "ok":
+	case state == stateOK && !quieter:
+		return 0 // it waited long enough before it gave us the head
+	case !proven || state == stateOK:
 		return p.Hints.Patience
-	case state == "failed":
+	case state == stateFailed:
 		return p.Hints.Patience + failedPatience
 	}
 	return p.Hints.Patience + unprovenPatience
@@ -392,30 +396,35 @@ func (s *session) note(batch []transport.Block, a arrival) []transport.Block {
 	r.At = time.Now()
 	switch {
 	case a.err == nil:
-		r.State, r.Error = "ok", ""
-		r.Blocks++
-		r.Bytes += int64(len(a.Data))
-		s.res.Blocks++
-		s.res.Bytes += int64(len(a.Data))
+		r.State, r.Error = stateOK, ""
+		s.credit(a.path, a.Data)
 		return append(batch, a.Block)
 	case errors.Is(a.err, bundle.ErrBlock):
-		r.State, r.Error = "lied", a.err.Error()
+		r.State, r.Error = stateLied, a.err.Error()
 		s.log.Warn("path lied", "path", a.path.Kind)
-	case r.State != "lied":
-		r.State, r.Error = "failed", a.err.Error()
+	case r.State != stateLied:
+		r.State, r.Error = stateFailed, a.err.Error()
 		s.log.Info("path failed", "path", a.path.Kind, "error", a.err)
 	}
 	return batch
 }
 
+// credit counts a block that a path brought.
+func (s *session) credit(p transport.Path, data []byte) {
+	r, n := s.report(p), int64(len(data))
+	r.Blocks++
+	r.Bytes += n
+	s.res.Blocks++
+	s.res.Bytes += n
+}
+
 // useStash takes what opening answers brought along.
 func (s *session) useStash(ctx context.Context, ed transport.Edition, b *board) error {
 	var batch []transport.Block
-	for c, data := range s.stash {
+	for c, st := range s.stash {
 		if b.arrived(c) {
-			batch = append(batch, transport.Block{CID: c, Data: data})
-			s.res.Blocks++
-			s.res.Bytes += int64(len(data))
+			batch = append(batch, transport.Block{CID: c, Data: st.data})
+			s.credit(st.path, st.data)
 		}
 	}
 	if len(batch) == 0 {

@@ -86,6 +86,11 @@ func (s *session) head(ctx context.Context) ([]*channel.Head, error) {
 			}
 			continue
 		case <-grace:
+			for _, p := range waiting {
+				if time.Since(s.start) > p.Hints.Patience { // else it was not even asked
+					*s.report(p) = PathReport{Name: p.Name, Kind: p.Kind, State: stateSlow, Error: "no answer before others had the news", At: time.Now()}
+				}
+			}
 		case <-ctx.Done():
 			for _, p := range waiting {
 				all = append(all, found{path: p, roots: roots, err: errNoAnswer})
@@ -251,11 +256,11 @@ func (s *session) judge(ctx context.Context, all []found) ([]*channel.Head, erro
 		r.At = time.Now()
 		switch {
 		case f.lied:
-			r.State, r.Error = "lied", f.err.Error()
+			r.State, r.Error = stateLied, f.err.Error()
 		case f.err != nil:
-			r.State, r.Error = "failed", f.err.Error()
+			r.State, r.Error = stateFailed, f.err.Error()
 		default:
-			r.State, r.Error = "ok", ""
+			r.State, r.Error = stateOK, ""
 		}
 		if f.err != nil {
 			failures = append(failures, fmt.Errorf("%s: %w", f.path.Name, f.err))
@@ -279,11 +284,11 @@ func (s *session) judge(ctx context.Context, all []found) ([]*channel.Head, erro
 		// Again, with the chain that we keep: another path may have shown another.
 		h, err := s.view.Check(f.head.Text())
 		if err != nil {
-			r.State, r.Error = "lied", err.Error()
+			r.State, r.Error = stateLied, err.Error()
 			continue
 		}
 		for c, b := range f.stash {
-			s.stash[c] = b
+			s.stash[c] = stashed{f.path, b}
 		}
 		switch v := s.view.Consider(h); v {
 		case channel.Newer, channel.Heartbeat:
@@ -295,7 +300,7 @@ func (s *session) judge(ctx context.Context, all []found) ([]*channel.Head, erro
 			}
 		case channel.Fork:
 			changed, s.res.Fork = true, true
-			r.State, r.Error = "lied", channel.ErrFork.Error()
+			r.State, r.Error = stateLied, channel.ErrFork.Error()
 		case channel.Stale:
 			r.Error = "it lags behind: an older edition"
 		case channel.Same:

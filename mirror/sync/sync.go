@@ -105,14 +105,25 @@ type Result struct {
 	Paths         []PathReport
 }
 
+// The states of a path, as PathReport has them.
+const (
+	stateOK     = "ok"
+	stateFailed = "failed"
+	stateLied   = "lied"
+	stateSlow   = "slow" // asked, and others had answered before it did
+	stateIdle   = "idle" // not needed
+)
+
 // PathReport is how one path did.
 type PathReport struct {
 	Name string `json:"name"`
 	Kind string `json:"kind"`
-	// State is "ok", "failed", "lied" or "idle".
+	// State is "ok", "failed", "lied", "slow" or "idle".
 	State string `json:"state"`
 	// Error is why, in one line, if it failed or lied.
-	Error  string    `json:"error,omitempty"`
+	Error string `json:"error,omitempty"`
+	// Blocks and Bytes are what it brought: in one sync in a Result, in all of
+	// them in Reports.
 	Blocks int       `json:"blocks"`
 	Bytes  int64     `json:"bytes"`
 	At     time.Time `json:"at"`
@@ -147,7 +158,7 @@ func View(ctx context.Context, lib Library, ch channel.ID) (*channel.View, error
 func (e *Engine) Sync(ctx context.Context, ch channel.ID) (*Result, error) {
 	s := &session{
 		Engine: e, ch: ch, start: time.Now(), log: e.Log,
-		stash: map[cid.Cid][]byte{}, reports: map[string]*PathReport{}, res: &Result{},
+		stash: map[cid.Cid]stashed{}, reports: map[string]*PathReport{}, res: &Result{},
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -162,6 +173,12 @@ func (e *Engine) Sync(ctx context.Context, ch channel.ID) (*Result, error) {
 	return s.res, err
 }
 
+// stashed is a block of an opening answer and who brought it.
+type stashed struct {
+	path transport.Path
+	data []byte
+}
+
 // session is one run of Sync. Only its own goroutine touches it, besides
 // s.reports in fetch, which fetch guards.
 type session struct {
@@ -172,7 +189,7 @@ type session struct {
 	view  *channel.View
 	paths []transport.Path
 	// stash holds checked blocks of opening answers until somebody wants them.
-	stash   map[cid.Cid][]byte
+	stash   map[cid.Cid]stashed
 	reports map[string]*PathReport
 	res     *Result
 }
@@ -222,7 +239,7 @@ func (s *session) run(ctx context.Context) (err error) {
 // other batches), so that the edition can be handed on whole. It is a favour to
 // others: no failure of it is one of the sync.
 func (s *session) rest(ctx context.Context, target *channel.Head) error {
-	if !slices.ContainsFunc(s.paths, func(p transport.Path) bool { return !p.Hints.Text && s.report(p).State == "ok" }) {
+	if !slices.ContainsFunc(s.paths, func(p transport.Path) bool { return !p.Hints.Text && s.report(p).State == stateOK }) {
 		return nil // not worth waiting for a wide path that may never answer
 	}
 	info := editionInfo{Number: target.Edition, Epoch: target.Epoch, Root: target.Root.String()}
@@ -248,7 +265,7 @@ func (s *session) findPaths() {
 func (s *session) report(p transport.Path) *PathReport {
 	r, ok := s.reports[p.Name]
 	if !ok {
-		r = &PathReport{Name: p.Name, Kind: p.Kind, State: "idle"}
+		r = &PathReport{Name: p.Name, Kind: p.Kind, State: stateIdle}
 		s.reports[p.Name] = r
 	}
 	return r
@@ -510,11 +527,14 @@ func (s *session) saveReports(ctx context.Context) error {
 	}
 	merged := slices.Clone(s.res.Paths)
 	for i, r := range merged {
-		if r.State != "idle" {
-			continue
-		}
-		if j := slices.IndexFunc(old, func(o PathReport) bool { return o.Name == r.Name }); j >= 0 {
+		j := slices.IndexFunc(old, func(o PathReport) bool { return o.Name == r.Name })
+		switch {
+		case j < 0:
+		case r.State == stateIdle:
 			merged[i] = old[j]
+		default:
+			merged[i].Blocks += old[j].Blocks
+			merged[i].Bytes += old[j].Bytes
 		}
 	}
 	b, err := json.Marshal(merged)

@@ -26,6 +26,8 @@ type listPage struct {
 	// ClockWrong: the newest news is from the future.
 	ClockWrong bool
 	Syncing    bool
+	// Lively: load anew after Options.Refresh.
+	Lively bool
 	// Empty is "", or which empty state to show.
 	Empty string
 
@@ -75,6 +77,7 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request) {
 	}
 	if s.o.Panel != nil {
 		v.Panel = newPanelView(s.o.Panel.View(ctx))
+		v.Lively = v.Panel.Busy && v.Search == "" && !q.Has("after")
 	}
 	v.Langs = langChips(ui, metas, v.Lang, q)
 	v.UnreadLink = link(q, "unread", map[bool]string{true: "", false: "1"}[v.Unread], "after")

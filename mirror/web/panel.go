@@ -22,6 +22,9 @@ type PanelView struct {
 	Buttons      []Button
 	// Lines tell what is going on, newest last.
 	Lines []string
+	// Busy: something is on its way, so the list loads itself anew. It doesn't
+	// otherwise: that would take away what a person types into the search.
+	Busy bool
 }
 
 // Switch is a named thing that is on or off.

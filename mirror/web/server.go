@@ -72,8 +72,8 @@ type Options struct {
 	Engine  Engine
 	// Panel, if not nil, is shown above the list.
 	Panel Panel
-	// Refresh, if not zero, makes list and status load themselves anew: for the
-	// demo. Whole seconds.
+	// Refresh, if not zero, makes the status page load itself anew, and the list
+	// while the panel is busy: for the demo. Whole seconds.
 	Refresh time.Duration
 	// Exit is where the quick exit leads: an ordinary website. Empty leads to an
 	// empty page of ours, which touches no network.
@@ -133,6 +133,9 @@ func New(o Options) (*Server, error) {
 	s.mux.HandleFunc("GET /i/{channel}/{id}/{n}", s.image)
 	s.mux.HandleFunc("GET /status", s.status)
 	s.mux.HandleFunc("GET /style.css", s.stylesheet)
+	s.mux.HandleFunc("GET /favicon.ico", func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusNoContent) // browsers ask by themselves; none is less telling than any
+	})
 	s.mux.HandleFunc("GET /leave", s.leave)
 	s.mux.HandleFunc("POST /sync", s.sync)
 	s.mux.HandleFunc("POST /a/{channel}/{id}/{action}", s.articleAction)
@@ -232,7 +235,7 @@ func (s *Server) render(w http.ResponseWriter, r *http.Request, status int, name
 		p.Form = s.guard.form
 	}
 	p.Langs = uiLinks(p.UI, p.Path)
-	if name == "list" || name == "status" {
+	if l, ok := body.(listPage); name == "status" || ok && l.Lively {
 		p.Refresh = int(s.o.Refresh / time.Second)
 	}
 	var b bytes.Buffer
