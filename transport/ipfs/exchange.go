@@ -24,6 +24,12 @@ const (
 	defaultPatience = 2 * time.Second
 	// defaultGiveUp is how long a fetch watches nothing arrive before it ends.
 	defaultGiveUp = 30 * time.Second
+	// beats is how often a fetch looks around during its patience.
+	beats = 4
+	// maxRepeats is how often a silent peer is asked again for the same blocks,
+	// each time after twice as long: with the default patience after 1, 3 and 7
+	// seconds of silence.
+	maxRepeats = 3
 	// maxStray is how many bytes nobody asked for a peer may send during one
 	// fetch: a few windows of blocks that were on their way when an earlier fetch
 	// took its wants back, or that another fetch asked for.
@@ -49,13 +55,16 @@ type exchange struct {
 
 	mu      sync.Mutex
 	fetches map[*fetch]struct{}
+	// pace is how long connected peers were silent before their late answers, the
+	// last ones above all: who is slow is asked again later.
+	pace map[peer.ID]time.Duration
 }
 
 var _ bsnet.Receiver = (*exchange)(nil)
 
 func newExchange(h host.Host, n bsnet.BitSwapNetwork) *exchange {
 	x := &exchange{
-		host: h, net: n, fetches: make(map[*fetch]struct{}),
+		host: h, net: n, fetches: make(map[*fetch]struct{}), pace: make(map[peer.ID]time.Duration),
 		patience: defaultPatience, giveUp: defaultGiveUp,
 	}
 	x.life, x.cancel = context.WithCancel(context.Background())
@@ -96,6 +105,7 @@ func (x *exchange) ReceiveMessage(_ context.Context, p peer.ID, m bsmsg.BitSwapM
 func (x *exchange) PeerDisconnected(p peer.ID) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	delete(x.pace, p)
 	for f := range x.fetches {
 		f.lost(p)
 	}
@@ -122,6 +132,36 @@ func (x *exchange) send(f *fetch, p peer.ID, wants []cid.Cid) {
 			f.fail(p, fmt.Errorf("ask peer for blocks: %w", err))
 		}
 	}()
+}
+
+// repeat asks the silent peers of f once more for what they were asked for. A
+// want can get lost on either side: boxo's server drops one for a block that it
+// is still sending to the same peer, though the block may be here already and
+// be wanted anew; messages travel on streams of their own, so that an earlier
+// fetch's withdrawal can overtake a want; and an answer whose stream breaks is
+// not sent again. To a server that merely takes its time a repeated want is the
+// same want.
+func (x *exchange) repeat(f *fetch, now time.Time) {
+	out := make(map[peer.ID][]cid.Cid)
+	x.mu.Lock()
+	f.mu.Lock()
+	for p, s := range f.live {
+		wait := max(x.patience/2, min(2*x.pace[p], x.giveUp/4))
+		if s.load == 0 || s.repeats >= maxRepeats || now.Sub(s.since) < wait<<(s.repeats+1)-wait {
+			continue
+		}
+		s.repeats++
+		for _, w := range f.order {
+			if w.open && w.asked[p] == waiting {
+				out[p] = append(out[p], w.cid)
+			}
+		}
+	}
+	f.mu.Unlock()
+	x.mu.Unlock()
+	for p, cs := range out {
+		x.send(f, p, cs)
+	}
 }
 
 // withdraw takes back what f asked of its peers and did not get from them, so

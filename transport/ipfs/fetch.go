@@ -38,6 +38,13 @@ type want struct {
 	urgent bool
 }
 
+// source is a connected peer of a fetch.
+type source struct {
+	load    int       // how many blocks it was asked for and has not settled
+	since   time.Time // when it last settled one or, having none, was asked
+	repeats int       // how often it was asked again since then
+}
+
 // fetch is one batch of wants on its way. Its loop runs in the caller's
 // goroutine; messages change its state under mu and wake the loop.
 type fetch struct {
@@ -47,9 +54,9 @@ type fetch struct {
 	mu    sync.Mutex
 	all   map[cid.Cid]*want
 	order []*want
-	ready []blocks.Block  // arrived, not yet yielded: at most window
-	moved bool            // something arrived or was refused since the last look
-	live  map[peer.ID]int // how many blocks each connected peer was asked for
+	ready []blocks.Block // arrived, not yet yielded: at most window
+	moved bool           // something arrived or was refused since the last look
+	live  map[peer.ID]*source
 	waste map[peer.ID]int // bytes of blocks that are none of ours
 	errs  []error
 }
@@ -67,7 +74,7 @@ func (x *exchange) fetch(
 	defer cancel()
 	f := &fetch{
 		x: x, wake: make(chan struct{}, 1),
-		all: make(map[cid.Cid]*want, len(wants)), live: make(map[peer.ID]int), waste: make(map[peer.ID]int),
+		all: make(map[cid.Cid]*want, len(wants)), live: make(map[peer.ID]*source), waste: make(map[peer.ID]int),
 	}
 	for _, c := range wants {
 		if _, twice := f.all[c]; !twice {
@@ -92,7 +99,7 @@ func (x *exchange) fetch(
 			err := connect(ctx, p)
 			f.mu.Lock()
 			if err == nil {
-				f.live[p.ID] = 0
+				f.live[p.ID] = &source{}
 			} else {
 				f.errs = append(f.errs, err)
 			}
@@ -107,15 +114,15 @@ func (x *exchange) fetch(
 		dial(p)
 	}
 
-	patience := time.NewTimer(x.patience)
-	defer patience.Stop()
+	beat := time.NewTicker(x.patience / beats)
+	defer beat.Stop()
 	var found <-chan peer.AddrInfo
-	quiet := time.Duration(0)
+	quiet := 0 // beats
 	for {
 		ready, open, stuck := f.step()
 		if f.takeMoved() {
 			quiet = 0
-			patience.Reset(x.patience)
+			beat.Reset(x.patience / beats)
 		}
 		for _, b := range ready {
 			if err := ctx.Err(); err != nil {
@@ -149,15 +156,18 @@ func (x *exchange) fetch(
 				break
 			}
 			dial(p)
-		case <-patience.C:
-			if quiet += x.patience; quiet >= x.giveUp {
+		case now := <-beat.C:
+			if quiet++; time.Duration(quiet)*x.patience/beats >= x.giveUp {
 				return errStalled
+			}
+			x.repeat(f, now)
+			if quiet%beats != 0 {
+				break
 			}
 			f.hurry()
 			if found == nil && more != nil {
 				found, more = more(ctx), nil
 			}
-			patience.Reset(x.patience)
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-x.life.Done():
@@ -196,7 +206,11 @@ func (f *fetch) step() (ready []blocks.Block, open, stuck int) {
 		p, ok := f.pick(w)
 		if ok {
 			w.asked[p] = waiting
-			f.live[p]++
+			s := f.live[p]
+			if s.load == 0 {
+				s.since, s.repeats = time.Now(), 0
+			}
+			s.load++
 			out[p] = append(out[p], w.cid)
 		} else if !pending {
 			stuck++
@@ -212,15 +226,16 @@ func (f *fetch) step() (ready []blocks.Block, open, stuck int) {
 
 // pick returns the connected peer with the least to do that was not asked yet.
 func (f *fetch) pick(w *want) (best peer.ID, ok bool) {
-	for p, load := range f.live {
-		if w.asked[p] == notAsked && (!ok || load < f.live[best]) {
+	for p, s := range f.live {
+		if w.asked[p] == notAsked && (!ok || s.load < f.live[best].load) {
 			best, ok = p, true
 		}
 	}
 	return best, ok
 }
 
-// arrived takes a block; false: it is none of this fetch's. f.mu is held.
+// arrived takes a block; false: it is none of this fetch's. x.mu and f.mu are
+// held.
 func (f *fetch) arrived(p peer.ID, b blocks.Block) bool {
 	w, ok := f.all[b.Cid()]
 	if !ok {
@@ -249,7 +264,7 @@ func (f *fetch) stray(p peer.ID, n int) {
 	}
 }
 
-// refused takes a DONT_HAVE. f.mu is held.
+// refused takes a DONT_HAVE. x.mu and f.mu are held.
 func (f *fetch) refused(p peer.ID, c cid.Cid) {
 	w, ok := f.all[c]
 	if !ok || w.asked[p] != waiting {
@@ -260,10 +275,16 @@ func (f *fetch) refused(p peer.ID, c cid.Cid) {
 	f.notify()
 }
 
+// done notes that p settled one want. x.mu and f.mu are held.
 func (f *fetch) done(p peer.ID) {
-	if n, up := f.live[p]; up {
-		f.live[p] = n - 1
+	s, up := f.live[p]
+	if !up {
+		return
 	}
+	now := time.Now()
+	f.x.pace[p] = max(now.Sub(s.since), f.x.pace[p]*3/4)
+	s.load--
+	s.since, s.repeats = now, 0
 }
 
 func (f *fetch) notify() {

@@ -52,7 +52,7 @@ func (g gateway) record(ctx context.Context, name ipns.Name) (*signed, error) {
 	return parseRecord(name, b)
 }
 
-func (g gateway) block(ctx context.Context, c cid.Cid) ([]byte, error) {
+func (g gateway) block(ctx context.Context, _, c cid.Cid) ([]byte, error) {
 	return g.get(ctx, "/ipfs/"+c.String()+"?format=raw", "application/vnd.ipld.raw", bundle.MaxBlock)
 }
 

@@ -1,7 +1,9 @@
 package ipfs
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"strconv"
@@ -24,24 +26,50 @@ const maxGrant = 8192
 type heads struct {
 	// resolve returns the newest record the path holds, its signature checked.
 	resolve func(ctx context.Context) (*signed, error)
-	// block returns the bytes of one block of at most bundle.MaxBlock, unchecked.
-	block func(ctx context.Context, c cid.Cid) ([]byte, error)
+	// block returns the bytes of one block of at most bundle.MaxBlock, unchecked;
+	// root is the edition it belongs to.
+	block func(ctx context.Context, root, c cid.Cid) ([]byte, error)
 
-	mu   sync.Mutex
-	last *signed // the newest record so far
+	mu    sync.Mutex
+	last  *signed // the newest record so far
+	given []byte  // the compact head that Head returned last
+	// folders are the blocks of one edition's folders that were walked: its
+	// directory and the two of root notes and grants at most, since a start asks
+	// for several files in a row.
+	folders map[cid.Cid][]byte
+	of      cid.Cid // the root of that edition
 }
 
 var _ transport.Heads = (*heads)(nil)
 
 // Head returns the compact head of the newest record. It asks once and at
-// once: IPNS has no long poll. The record doesn't say for which channel it is,
-// only for which key; the caller's check of the head decides.
-func (h *heads) Head(ctx context.Context, _ channel.ID, _ uint64) ([]byte, error) {
+// once: IPNS has no long poll. A head as large as the caller's is returned the
+// first time, since it may be a heartbeat. The record doesn't say for which
+// channel it is, only for which key; the caller's check of the head decides.
+func (h *heads) Head(ctx context.Context, _ channel.ID, have uint64) ([]byte, error) {
 	r, err := h.fresh(ctx)
 	if err != nil {
 		return nil, err
 	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if size, ok := compactSize(r.compact); ok && have > 0 &&
+		(size < have || size == have && bytes.Equal(r.compact, h.given)) {
+		return nil, transport.ErrNoNewer
+	}
+	h.given = r.compact
 	return r.compact, nil
+}
+
+// compactSize reads the tree size of a compact head without checking the rest:
+// a version byte, 1, and the edition's number, which is one less. false: it has
+// another form, and the caller's check shall say what is wrong with it.
+func compactSize(head []byte) (uint64, bool) {
+	if len(head) == 0 || head[0] != 1 {
+		return 0, false
+	}
+	edition, n := binary.Uvarint(head[1:])
+	return edition + 1, n > 0 && edition+1 != 0
 }
 
 // RootNote walks to root/<version> in the edition's directory.
@@ -95,7 +123,7 @@ func (h *heads) file(ctx context.Context, folder, name string, limit int) ([]byt
 func (h *heads) walk(ctx context.Context, root cid.Cid, folder, name string, limit int) ([]byte, error) {
 	c := root
 	for _, step := range []string{folder, name} {
-		b, err := h.checked(ctx, c)
+		b, err := h.folder(ctx, root, c)
 		if err != nil {
 			return nil, fmt.Errorf("edition directory: %w", err)
 		}
@@ -106,7 +134,7 @@ func (h *heads) walk(ctx context.Context, root cid.Cid, folder, name string, lim
 	if c.Type() != cid.Raw { // a small file is one bare leaf
 		return nil, fmt.Errorf("file in %s is not a raw block", folder)
 	}
-	b, err := h.checked(ctx, c)
+	b, err := h.checked(ctx, root, c)
 	if err != nil {
 		return nil, fmt.Errorf("file in %s: %w", folder, err)
 	}
@@ -116,9 +144,32 @@ func (h *heads) walk(ctx context.Context, root cid.Cid, folder, name string, lim
 	return b, nil
 }
 
+// folder gets a folder's block, from memory if it was walked before.
+func (h *heads) folder(ctx context.Context, root, c cid.Cid) ([]byte, error) {
+	h.mu.Lock()
+	if !h.of.Equals(root) {
+		h.of, h.folders = root, make(map[cid.Cid][]byte)
+	}
+	b, ok := h.folders[c]
+	h.mu.Unlock()
+	if ok {
+		return b, nil
+	}
+	b, err := h.checked(ctx, root, c)
+	if err != nil {
+		return nil, err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.of.Equals(root) { // no other edition was walked meanwhile
+		h.folders[c] = b
+	}
+	return b, nil
+}
+
 // checked gets a block and compares its hash, since the next step parses it.
-func (h *heads) checked(ctx context.Context, c cid.Cid) ([]byte, error) {
-	b, err := h.block(ctx, c)
+func (h *heads) checked(ctx context.Context, root, c cid.Cid) ([]byte, error) {
+	b, err := h.block(ctx, root, c)
 	if err != nil {
 		return nil, err
 	}

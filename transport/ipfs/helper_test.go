@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"fmt"
+	"math/bits"
 	"net"
 	"net/netip"
 	"strings"
@@ -200,13 +201,16 @@ func newEdition(t testing.TB) *edition {
 	return e
 }
 
-func (e *edition) head(t testing.TB, at int64) *channel.Head {
+func (e *edition) head(t testing.TB, at int64) *channel.Head { return e.headAt(t, 0, at) }
+
+func (e *edition) headAt(t testing.TB, number uint64, at int64) *channel.Head {
 	t.Helper()
 	leaf := channel.Leaf{
-		Channel: channel.ID{1}, RootVersion: 1, Root: e.root,
+		Channel: channel.ID{1}, Edition: number, RootVersion: 1, Root: e.root,
 		Front: record.Names{}, Date: time.Unix(1_700_000_000, 0),
 	}
-	h, err := channel.SignHead(leaf, nil, 1, time.Unix(at, 0), e.logKey)
+	edge := make([]channel.Hash, bits.OnesCount64(number))
+	h, err := channel.SignHead(leaf, edge, 1, time.Unix(at, 0), e.logKey)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -144,6 +144,7 @@ func TestSilentPeer(t *testing.T) {
 	e := newEdition(t)
 	mute := newPuppet(t, nil)
 	reader := newNode(t, Config{Network: new(loopback)})
+	reader.bitswap.patience = time.Hour // it is not asked twice
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {

@@ -83,6 +83,8 @@ type Node struct {
 	serving bool                 // the GET_VALUE handler is registered
 	closed  bool
 	wg      sync.WaitGroup
+
+	announcing chan struct{} // capacity maxAnnounces
 }
 
 // ErrClosed is returned by calls on a closed Node.
@@ -121,7 +123,7 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 	life, stop := context.WithCancel(context.Background())
 	n := &Node{
 		log: cfg.Logger, peers: peers, life: life, stop: stop,
-		records: make(map[ipns.Name][]byte),
+		records: make(map[ipns.Name][]byte), announcing: make(chan struct{}, maxAnnounces),
 	}
 	if err := n.start(life, cfg, key, listen); err != nil {
 		return nil, errors.Join(err, n.Close())

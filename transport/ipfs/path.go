@@ -100,9 +100,9 @@ func (b *pathBlocks) fetch(ctx context.Context, root cid.Cid, wants []cid.Cid, y
 		func(ctx context.Context) <-chan peer.AddrInfo { return n.providers(ctx, root) }, wants, yield)
 }
 
-// one fetches one block.
-func (b *pathBlocks) one(ctx context.Context, c cid.Cid) (data []byte, err error) {
-	err = b.fetch(ctx, c, []cid.Cid{c}, func(blk blocks.Block) bool {
+// one fetches one block of the edition of that root.
+func (b *pathBlocks) one(ctx context.Context, root, c cid.Cid) (data []byte, err error) {
+	err = b.fetch(ctx, root, []cid.Cid{c}, func(blk blocks.Block) bool {
 		data = blk.RawData()
 		return false
 	})

@@ -97,6 +97,21 @@ func HeadFromRecord(name string, record []byte) (compact []byte, root cid.Cid, e
 	return r.compact, r.root, nil
 }
 
+// Sequence returns a record's sequence number, by which IPNS nodes tell the
+// newer of two, without checking whose record it is: for one that the caller
+// made or stored itself. Errors wrap ErrRecord.
+func Sequence(record []byte) (uint64, error) {
+	rec, err := ipns.UnmarshalRecord(record)
+	if err != nil {
+		return 0, fmt.Errorf("%w: %w", ErrRecord, err)
+	}
+	seq, err := rec.Sequence()
+	if err != nil {
+		return 0, fmt.Errorf("%w: %w", ErrRecord, err)
+	}
+	return seq, nil
+}
+
 // signed is a record whose signature was checked.
 type signed struct {
 	raw     []byte

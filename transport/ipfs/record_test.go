@@ -402,10 +402,59 @@ func TestHostileFolders(t *testing.T) {
 		}
 		h := &heads{
 			resolve: func(context.Context) (*signed, error) { return parseRecord(n, rec) },
-			block:   m.Get,
+			block:   func(ctx context.Context, _, c cid.Cid) ([]byte, error) { return m.Get(ctx, c) },
 		}
 		if b, err := h.Grant(t.Context(), [32]byte{}, grantName); err == nil {
 			t.Errorf("%s: a grant of %d bytes", what, len(b))
+		}
+	}
+}
+
+func TestRemoveRecord(t *testing.T) {
+	e := newEdition(t)
+	srv := server(t, new(loopback), e.store)
+	if err := srv.SetRecord(e.name, e.later); err != nil {
+		t.Fatal(err)
+	}
+	h := headsOf(t, newNode(t, Config{Network: new(loopback)}), e, srv.Addrs())
+	if _, err := h.Head(t.Context(), [32]byte{}, 0); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second time there is none
+		if err := srv.RemoveRecord("/ipns/" + e.name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := srv.Record(e.name); !errors.Is(err, transport.ErrNotFound) {
+		t.Errorf("the record is still held: %v", err)
+	}
+	if _, err := h.Head(t.Context(), [32]byte{}, 0); !errors.Is(err, transport.ErrNotFound) {
+		t.Errorf("the record is still handed out: %v", err)
+	}
+	// What it held counts no longer: an older one may be set.
+	if err := srv.SetRecord(e.name, e.record); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := srv.Record(e.name); err != nil || !bytes.Equal(r, e.record) {
+		t.Errorf("a record set after the removal: %v", err)
+	}
+	if err := srv.RemoveRecord("nonsense"); !errors.Is(err, ErrRecord) {
+		t.Errorf("not a name: %v", err)
+	}
+}
+
+func TestSequence(t *testing.T) {
+	e := newEdition(t)
+	for want, rec := range map[uint64][]byte{1: e.record, 2: e.later} {
+		if got, err := Sequence(rec); err != nil || got != want {
+			t.Errorf("sequence number %d instead of %d, %v", got, want, err)
+		}
+	}
+	for what, rec := range map[string][]byte{
+		"empty": nil, "cut": e.record[:len(e.record)-9], "too large": make([]byte, MaxRecord+1),
+	} {
+		if _, err := Sequence(rec); !errors.Is(err, ErrRecord) {
+			t.Errorf("%s: %v", what, err)
 		}
 	}
 }

@@ -78,6 +78,20 @@ func (n *Node) SetRecord(name string, raw []byte) error {
 	return nil
 }
 
+// RemoveRecord ends the handing out of the record that SetRecord keeps under a
+// name, and its upkeep in a DHT, whose nodes (this one among them, in mode
+// DHTServer) forget it within 48 hours. It is no error if there is none.
+func (n *Node) RemoveRecord(name string) error {
+	in, err := ipns.NameFromString(name)
+	if err != nil {
+		return fmt.Errorf("%w: not an ipns name", ErrRecord)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.records, in)
+	return nil
+}
+
 // Record returns the record SetRecord keeps under a name, for a relay's gateway
 // (/ipns/<name>?format=ipns-record); transport.ErrNotFound if there is none.
 func (n *Node) Record(name string) ([]byte, error) {
