@@ -23,7 +23,7 @@ import (
 const (
 	maxFrontJSON = 4 << 20
 	maxEntries   = 2000
-	maxPast      = 2000
+	maxPast      = 200
 	maxTitle     = 500
 	maxLead      = 1000
 	maxAlt       = 1000
@@ -58,7 +58,8 @@ type Front struct {
 	Date    time.Time `json:"date"`
 	// Articles are the headlines, newest first.
 	Articles []Entry `json:"articles"`
-	// Past are the older editions of the window that Articles lie in.
+	// Past are the older editions of the window, oldest first: those that
+	// Articles lie in, and those whose headlines found no room here.
 	Past []Past `json:"past,omitempty"`
 	// Leaves are the log's leaf hashes max(0, Edition-16) … Edition-1, 32 bytes each.
 	Leaves []byte `json:"leaves,omitempty"`
@@ -145,6 +146,10 @@ type Past struct {
 	Edition uint64 `json:"n"`
 	Epoch   uint64 `json:"epoch"`
 	Root    string `json:"root"`
+	// Date is when it was packed.
+	Date time.Time `json:"date"`
+	// Front names the DNS records of its directory and front page.
+	Front *Names `json:"front,omitempty"`
 	// Text names the DNS records of its text layer, nil if it has none.
 	Text *Names `json:"text,omitempty"`
 }
@@ -183,7 +188,7 @@ func (f *Front) check() error {
 	}
 	names := []*Names{f.Log}
 	for _, p := range f.Past {
-		names = append(names, p.Text)
+		names = append(names, p.Front, p.Text)
 	}
 	for _, n := range names {
 		if n != nil {

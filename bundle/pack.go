@@ -36,9 +36,11 @@ type Input struct {
 	// nil in edition 0.
 	Previous     *Front
 	PreviousLeaf *channel.Leaf
-	// Keep is how many headlines the front page holds; 0 means 60.
+	// Keep is how many headlines the front page holds, 0 means DefaultKeep. It
+	// never costs a new article its place; older ones are found through Past.
 	Keep int
-	// Window is how far back headlines reach; 0 means seven days.
+	// Window is how long ago an edition may have been packed to be named in
+	// Past, and its articles in the front page; 0 means seven days.
 	Window time.Duration
 	// Gone are IDs of articles taken back, Replaces as in Front.
 	Gone     []string
@@ -51,10 +53,11 @@ type Input struct {
 	Grants    map[string][]byte
 }
 
-const (
-	defaultKeep   = 60
-	defaultWindow = 7 * 24 * time.Hour
-)
+// DefaultKeep is how many headlines a front page holds unless told otherwise:
+// with leads in several languages about what one flight of packets carries.
+const DefaultKeep = 60
+
+const defaultWindow = 7 * 24 * time.Hour
 
 // Packed is a finished edition, not yet signed.
 type Packed struct {
@@ -268,20 +271,19 @@ func (p *packer) frontPage() error {
 	for _, old := range in.Replaces {
 		out[old] = true
 	}
+	p.pastEditions(f)
 	if in.Previous != nil {
-		since := in.Date.Add(-cmp.Or(in.Window, defaultWindow))
 		for _, e := range in.Previous.Articles {
-			if !out[e.ID] && !e.Date.Before(since) {
+			inWindow := slices.ContainsFunc(f.Past, func(p Past) bool { return p.Edition == e.Edition })
+			if !out[e.ID] && inWindow && len(f.Articles) < cmp.Or(in.Keep, DefaultKeep) {
 				f.Articles = append(f.Articles, e)
 			}
 		}
 	}
 	slices.SortStableFunc(f.Articles, func(a, b Entry) int { return b.Date.Compare(a.Date) })
-	f.Articles = f.Articles[:min(len(f.Articles), cmp.Or(in.Keep, defaultKeep))]
 	if f.Articles == nil {
 		f.Articles = []Entry{}
 	}
-	p.pastEditions(f)
 	for _, l := range []struct {
 		layer string
 		to    **Layer
@@ -307,26 +309,24 @@ func (p *packer) frontPage() error {
 	return p.sealLayer(LayerFront, compress(b))
 }
 
-// pastEditions keeps the older editions that some headline still lies in.
+// pastEditions names the older editions of the window, so that a reader who
+// missed them finds their front pages and articles.
 func (p *packer) pastEditions(f *Front) {
 	prev := p.in.Previous
 	if prev == nil {
 		return
 	}
-	used := map[uint64]bool{}
-	for _, e := range f.Articles {
-		used[e.Edition] = true
-	}
 	known := slices.Clone(prev.Past)
 	if l := p.in.PreviousLeaf; l != nil {
-		last := Past{Edition: l.Edition, Epoch: l.Epoch, Root: l.Root.String()}
+		last := Past{Edition: l.Edition, Epoch: l.Epoch, Root: l.Root.String(), Date: l.Date, Front: namesOf(l.Front)}
 		if prev.Text != nil {
 			last.Text = prev.Text.Names
 		}
 		known = append(known, last)
 	}
-	for _, e := range known {
-		if used[e.Edition] {
+	since := p.in.Date.Add(-cmp.Or(p.in.Window, defaultWindow))
+	for _, e := range known[max(0, len(known)-maxPast):] {
+		if !e.Date.Before(since) {
 			f.Past = append(f.Past, e)
 		}
 	}

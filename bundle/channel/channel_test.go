@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"crypto/sha256"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -403,5 +404,19 @@ func TestPrefix(t *testing.T) {
 	}
 	if NewMintKey([]byte("a relay's secret of thirty-two b"), ID{2}).Check(p) {
 		t.Error("prefix of another channel passes")
+	}
+}
+
+func TestTreeHash(t *testing.T) {
+	// Roots of RFC 6962 trees over the leaf hashes of "", 0x00, 0x10, worked by hand.
+	if got := TreeHash(slices.Values([]Hash(nil))); got != sha256.Sum256(nil) {
+		t.Errorf("empty tree: %x", got)
+	}
+	node := func(l, r Hash) Hash { return sha256.Sum256(append(append([]byte{1}, l[:]...), r[:]...)) }
+	a, b, c := Hash(sha256.Sum256([]byte{0})), Hash(sha256.Sum256([]byte{0, 0})), Hash(sha256.Sum256([]byte{0, 0x10}))
+	for n, want := range map[int]Hash{1: a, 2: node(a, b), 3: node(node(a, b), c)} {
+		if got := TreeHash(slices.Values([]Hash{a, b, c}[:n])); got != want {
+			t.Errorf("%d leaves: %x", n, got)
+		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
 	"math/bits"
 	"time"
 
@@ -75,6 +76,21 @@ func foldPath(leaf Hash, path []Hash) Hash {
 		acc = Hash(rfc6962.DefaultHasher.HashChildren(left[:], acc[:]))
 	}
 	return acc
+}
+
+// TreeHash is the log's hash over leaves, in order (RFC 6962, section 2.1): what
+// a head of that many leaves states as its Tree. It keeps a few hashes only,
+// however many there are.
+func TreeHash(leaves iter.Seq[Hash]) Hash {
+	r := emptyRange()
+	for h := range leaves {
+		appendHash(r, h)
+	}
+	root, err := r.GetRootHash(nil)
+	if err != nil || len(root) == 0 {
+		return Hash(rfc6962.DefaultHasher.EmptyRoot()) // a range that starts at 0 has a root, unless it is empty
+	}
+	return Hash(root)
 }
 
 func (h *Head) checkpointText() []byte {

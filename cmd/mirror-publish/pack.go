@@ -17,6 +17,9 @@ type packCmd struct {
 	Sources []string `arg:"" optional:"" name:"source" help:"Folder, .md, .html or .txt file, or RSS, Atom or JSON feed (file or URL). Default: sources of publisher.toml."`
 }
 
+// maxArticles bounds what one run reads into memory.
+const maxArticles = 10_000
+
 // Run makes one new edition of what is new.
 func (c *packCmd) Run(e *env) (err error) {
 	p, err := e.open()
@@ -31,7 +34,7 @@ func (c *packCmd) Run(e *env) (err error) {
 	if len(sources) == 0 {
 		return cli.Usage("name a source: a folder, a file, or a feed's address")
 	}
-	opts := source.Options{Client: e.httpClient(), Log: e.log}
+	opts := source.Options{MaxArticles: maxArticles, Client: e.httpClient(), Log: e.log}
 	if langs := p.Config().Langs; len(langs) > 0 {
 		opts.Lang = langs[0]
 	}
@@ -42,6 +45,11 @@ func (c *packCmd) Run(e *env) (err error) {
 	if len(articles) == 0 && readErr != nil {
 		return readErr
 	}
+	if len(p.Fresh(articles)) > 0 {
+		if err := checkTargets(e, p); err != nil {
+			return err
+		}
+	}
 	made, err := p.Pack(articles, time.Now())
 	switch {
 	case errors.Is(err, publisher.ErrNothingNew):
@@ -50,12 +58,27 @@ func (c *packCmd) Run(e *env) (err error) {
 	case err != nil:
 		return err
 	}
+	if made.Editions > 1 {
+		fmt.Fprintf(e.out, "%d editions, since a front page holds only so many headlines; the newest:\n", made.Editions)
+	}
 	fmt.Fprintf(e.out, "edition %d: %d articles, %s (%s text, %s images)\n", made.Edition, made.Articles,
 		cli.Bytes(made.Total), cli.Bytes(made.Sizes["text"]), cli.Bytes(made.Sizes["media"]))
 	if made.Unchanged > 0 {
 		fmt.Fprintf(e.out, "%d articles were packed before and have not changed\n", made.Unchanged)
 	}
 	return readErr
+}
+
+// checkTargets keeps a stale or copied folder from signing a second history.
+func checkTargets(e *env, p *publisher.Publisher) error {
+	if len(p.Config().Targets) == 0 {
+		return nil
+	}
+	targets, err := p.Targets(e.network)
+	if err != nil {
+		return err
+	}
+	return p.CheckTargets(e.ctx, targets)
 }
 
 // httpClient fetches feeds through the one network seam.

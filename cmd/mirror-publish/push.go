@@ -6,14 +6,18 @@ import (
 	"strings"
 
 	"tamizdat/internal/cli"
+	"tamizdat/mirror/publisher"
 )
 
 type pushCmd struct {
 	Targets []string `arg:"" optional:"" name:"target" help:"Names from publisher.toml (default: all)."`
 }
 
-// errPush is returned when a target failed; the rows have said why.
-var errPush = errors.New("not every target has the newest edition; run push again, it goes on where it stopped")
+// Returned when a target failed; the rows have said why.
+var (
+	errPush      = errors.New("not every target has the newest edition; run push again, it goes on where it stopped")
+	errPushFinal = errors.New("not every target has the newest edition")
+)
 
 // Run pushes to all targets at once.
 func (c *pushCmd) Run(e *env) (err error) {
@@ -31,11 +35,12 @@ func (c *pushCmd) Run(e *env) (err error) {
 		bars.Set(fmt.Sprintf("%s, edition %d", target, edition), held, total)
 	})
 	bars.Done()
-	failed := false
+	failed, again := false, false
 	for _, r := range results {
 		switch {
 		case r.Err != nil:
 			failed = true
+			again = again || !publisher.Final(r.Err)
 			fmt.Fprintf(e.out, "%s: failed: %s\n", r.Target, cli.OneLine(r.Err))
 		case r.Editions == 0:
 			fmt.Fprintf(e.out, "%s: holds edition %d already\n", r.Target, r.Newest)
@@ -43,8 +48,11 @@ func (c *pushCmd) Run(e *env) (err error) {
 			fmt.Fprintf(e.out, "%s: edition %d arrived (%s sent)\n", r.Target, r.Newest, cli.Bytes(r.Bytes))
 		}
 	}
-	if failed {
+	switch {
+	case failed && again:
 		return errPush
+	case failed:
+		return errPushFinal
 	}
 	return nil
 }

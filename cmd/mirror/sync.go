@@ -30,8 +30,11 @@ func (e *env) report(ch channel.ID, res *newsync.Result) {
 		fmt.Fprintf(e.out, "%s: WARNING: somebody showed a different history of this channel, signed with its key; the proof is kept\n", ch.String()[:8])
 	}
 	what := "nothing newer than edition"
-	if res.New {
+	switch {
+	case res.New:
 		what = "edition"
+	case res.Unreached:
+		what = "no way answered; still edition"
 	}
 	fmt.Fprintf(e.out, "%s: %s %d of %s; %d blocks, %s, %d articles\n", ch.String()[:8], what, res.Head.Edition,
 		res.Head.Date.Local().Format("2 Jan 2006 15:04"), res.Blocks, cli.Bytes(res.Bytes), res.Articles)

@@ -18,6 +18,7 @@ package publisher
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -328,76 +329,107 @@ func (p *Publisher) Front() *bundle.Front {
 
 // Packing is what Pack did.
 type Packing struct {
+	// Edition is the newest one made, Editions how many were: a front page holds
+	// only so many headlines.
 	Edition  uint64
+	Editions int
 	Articles int
 	// Unchanged were packed before and have not changed since.
 	Unchanged int
-	// Sizes are the layers' file sizes in bytes, Total that of the CAR file.
+	// Sizes are the layers' file sizes in bytes, Total that of the CAR files.
 	Sizes map[string]int64
 	Total int64
 }
 
-// Pack makes an edition of those articles that are new or changed. If there are
-// none, the error wraps ErrNothingNew and nothing is written.
+// Pack makes an edition of those articles that are new or changed, or several
+// if they don't fit on one front page. If there are none, the error wraps
+// ErrNothingNew and nothing is written.
 func (p *Publisher) Pack(articles []bundle.Article, now time.Time) (*Packing, error) {
-	fresh, packed := p.fresh(articles)
-	out := &Packing{Edition: p.Size(), Articles: len(fresh), Unchanged: len(articles) - len(fresh)}
+	fresh := p.Fresh(articles)
+	out := &Packing{Articles: len(fresh), Unchanged: len(articles) - len(fresh), Sizes: map[string]int64{}}
 	if len(fresh) == 0 {
 		return out, ErrNothingNew
 	}
+	for some := range slices.Chunk(fresh, cmp.Or(p.cfg.Headlines, bundle.DefaultKeep)) {
+		made, size, err := p.packOne(some, now)
+		if err != nil {
+			return nil, err
+		}
+		out.Edition = made.Leaf.Edition
+		out.Editions++
+		out.Total += size
+		for layer, n := range made.Sizes {
+			out.Sizes[layer] += n
+		}
+	}
+	return out, nil
+}
+
+// packOne makes one edition.
+func (p *Publisher) packOne(articles []bundle.Article, now time.Time) (*bundle.Packed, int64, error) {
 	grants, err := p.grants()
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	epoch := uint64(len(p.keys.Epochs) - 1)
 	in := bundle.Input{
 		Channel: p.Channel(), Name: p.cfg.Name, Langs: p.cfg.Langs, Edition: p.Size(), Epoch: epoch,
-		Key: p.keys.Epochs[epoch], RootVersion: p.roots.Version(), Date: now, Articles: fresh,
+		Key: p.keys.Epochs[epoch], RootVersion: p.roots.Version(), Date: now, Articles: articles,
 		Keep: p.cfg.Headlines, RootNotes: p.notes, Grants: grants,
 	}
-	log := channel.NewLog(nil)
-	for i := range p.editions {
-		log.Append(p.editions[i].leaf.Hash())
-	}
+	log := p.history(p.Size())
 	in.Leaves = log.Leaves()
 	if n := len(p.editions); n > 0 {
 		in.Previous, in.PreviousLeaf = p.editions[n-1].Front, &p.editions[n-1].leaf
 	}
 	made, err := bundle.Pack(in)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	head, err := channel.SignHead(made.Leaf, log.Edge(), p.roots.Last().Log.Generation, now, p.keys.key(p.keys.Log))
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	e := edition{Leaf: made.Leaf.Text(), Front: made.Front, Packed: packed, Sizes: made.Sizes, leaf: made.Leaf}
-	if out.Total, err = p.commit(e, head, made.Blocks); err != nil {
-		return nil, err
+	e := edition{Leaf: made.Leaf.Text(), Front: made.Front, Packed: map[string][]byte{}, Sizes: made.Sizes, leaf: made.Leaf}
+	for _, a := range articles {
+		sum := source.Fingerprint(a)
+		e.Packed[a.ID] = sum[:]
+	}
+	size, err := p.commit(e, head, made.Blocks)
+	if err != nil {
+		return nil, 0, err
 	}
 	p.editions = append(p.editions, e)
-	out.Sizes = made.Sizes
-	return out, nil
+	return made, size, nil
 }
 
-// fresh leaves out what was packed before and has not changed.
-func (p *Publisher) fresh(articles []bundle.Article) (fresh []bundle.Article, packed map[string][]byte) {
+// history is the log as it stood with the first size editions.
+func (p *Publisher) history(size uint64) *channel.Log {
+	log := channel.NewLog(nil)
+	for i := range p.editions[:size] {
+		log.Append(p.editions[i].leaf.Hash())
+	}
+	return log
+}
+
+// Fresh leaves out what was packed before and has not changed.
+func (p *Publisher) Fresh(articles []bundle.Article) (fresh []bundle.Article) {
 	last := map[string][]byte{}
 	for _, e := range p.editions {
 		for id, sum := range e.Packed {
 			last[id] = sum
 		}
 	}
-	packed = map[string][]byte{}
+	seen := map[string]bool{}
 	for _, a := range articles {
 		sum := source.Fingerprint(a)
-		if _, twice := packed[a.ID]; twice || bytes.Equal(last[a.ID], sum[:]) {
+		if seen[a.ID] || bytes.Equal(last[a.ID], sum[:]) {
 			continue
 		}
-		packed[a.ID] = sum[:]
+		seen[a.ID] = true
 		fresh = append(fresh, a)
 	}
-	return fresh, packed
+	return fresh
 }
 
 // commit writes the edition: first what describes it, then, by one rename, the
@@ -453,8 +485,8 @@ func (p *Publisher) Source(n uint64) (*os.File, int64, error) {
 	return f, info.Size(), nil
 }
 
-// Export writes the newest edition, and of the older ones that its headlines lie
-// in their articles, as one CAR file: whole or not at all.
+// Export writes the newest edition, and of the older ones of the window their
+// headlines and articles, as one CAR file: whole or not at all.
 func (p *Publisher) Export(_ context.Context, name string) error {
 	if p.Size() == 0 {
 		return errors.New("nothing is packed yet; run mirror-publish pack")
@@ -480,7 +512,7 @@ func (p *Publisher) Export(_ context.Context, name string) error {
 	})
 }
 
-// exportArticles adds edition n's directory, texts and images.
+// exportArticles adds edition n's directory, front page, texts and images.
 func (p *Publisher) exportArticles(out *car.Writer, n uint64) error {
 	src, err := file.Open(p.carName(n))
 	if err != nil {
@@ -489,7 +521,7 @@ func (p *Publisher) exportArticles(out *car.Writer, n uint64) error {
 	vol := &bundle.Volume{Channel: p.Channel(), Edition: n, Root: p.editions[n].leaf.Root, Get: src.Block}
 	return vol.Walk(func(w bundle.Want, data []byte) error {
 		switch w.Layer {
-		case bundle.LayerDirectory, bundle.LayerText, bundle.LayerMedia:
+		case bundle.LayerDirectory, bundle.LayerFront, bundle.LayerText, bundle.LayerMedia:
 			return out.Put(w.CID, data)
 		}
 		return nil
@@ -502,8 +534,7 @@ func (p *Publisher) EditionSizes(n uint64) map[string]int64 { return p.editions[
 // Date is when edition n was packed.
 func (p *Publisher) Date(n uint64) time.Time { return p.editions[n].leaf.Date }
 
-// window lists the editions that readers of the newest one may ask for: those
-// its headlines lie in, in order.
+// window lists the editions that readers of the newest one may ask for, in order.
 func (p *Publisher) window() []uint64 {
 	f := p.Front()
 	if f == nil {

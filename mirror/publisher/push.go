@@ -68,9 +68,36 @@ type Pushed struct {
 // restored from a backup, and packing on would fork the channel.
 var ErrAhead = errors.New("it holds a newer edition than this folder; don't pack before this folder is repaired")
 
+// ErrOtherHistory: a target holds editions that this folder did not make under
+// the same numbers: two copies of the folder have both packed.
+var ErrOtherHistory = errors.New("it holds another history of this channel; was this folder copied? go on in the copy that pushed there, and pack no more here")
+
+// CheckTargets asks all targets, for a few seconds at most, whether one holds
+// what this folder did not make: packing on would fork the channel. Targets
+// that don't answer in time are no obstacle.
+func (p *Publisher) CheckTargets(ctx context.Context, targets []Target) error {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	errs := make([]error, len(targets))
+	var wg sync.WaitGroup
+	for i, t := range targets {
+		wg.Go(func() {
+			if _, err := p.Holds(ctx, t); errors.Is(err, ErrAhead) || errors.Is(err, ErrOtherHistory) {
+				errs[i] = fmt.Errorf("%s: %w", t.Name, err)
+			}
+			if c, ok := t.Publisher.(io.Closer); ok {
+				_ = c.Close() // it only read
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
 const (
-	pushTries = 3
-	pushPause = time.Second
+	askTimeout = 4 * time.Second
+	pushTries  = 3
+	pushPause  = time.Second
 )
 
 // Push sends what is missing to every target at once, oldest first, and then,
@@ -113,7 +140,7 @@ func (p *Publisher) recordFor(targets []Target) ([]byte, error) {
 func (p *Publisher) pushTo(ctx context.Context, t Target, record []byte, progress func(string, uint64, int64, int64)) (out Pushed) {
 	out.Target = t.Name
 	if p.Size() == 0 {
-		out.Err = errors.New("nothing is packed yet; run mirror-publish pack")
+		out.Err = errNothingPacked
 		return out
 	}
 	size, err := p.Holds(ctx, t)
@@ -160,6 +187,9 @@ func (p *Publisher) Holds(ctx context.Context, t Target) (uint64, error) {
 	if head.Size > p.Size() {
 		return 0, ErrAhead
 	}
+	if ours := channel.TreeHash(slices.Values(p.history(head.Size).Leaves())); ours != head.Tree {
+		return 0, ErrOtherHistory
+	}
 	return head.Size, nil
 }
 
@@ -178,13 +208,24 @@ func (p *Publisher) pushEdition(ctx context.Context, t Target, n uint64, progres
 	return size, retry(ctx, func() error { return t.Publish(ctx, src, tell) })
 }
 
+// Final reports whether pushing again would end the same way.
+func Final(err error) bool {
+	for _, f := range []error{transport.ErrRefused, transport.ErrBlocked, channel.ErrHead, ErrAhead, ErrOtherHistory, errNothingPacked} {
+		if errors.Is(err, f) {
+			return true
+		}
+	}
+	return false
+}
+
+var errNothingPacked = errors.New("nothing is packed yet; run mirror-publish pack")
+
 // retry tries a few times, with growing pauses, unless the answer is final.
 func retry(ctx context.Context, try func() error) error {
 	pause := pushPause
 	for i := 1; ; i++ {
 		err := try()
-		if err == nil || i == pushTries || ctx.Err() != nil || errors.Is(err, transport.ErrNotFound) ||
-			errors.Is(err, transport.ErrRefused) || errors.Is(err, channel.ErrHead) || errors.Is(err, transport.ErrBlocked) {
+		if err == nil || i == pushTries || ctx.Err() != nil || errors.Is(err, transport.ErrNotFound) || Final(err) {
 			return err
 		}
 		select {

@@ -233,7 +233,7 @@ func (r *Reader) Export(ctx context.Context, ch channel.ID, name string) (missin
 // edition only its articles.
 func countNeeded(wants []bundle.Want, newest bool) (n int) {
 	for _, w := range wants {
-		if newest || w.Layer == bundle.LayerDirectory || w.Layer == bundle.LayerText || w.Layer == bundle.LayerMedia {
+		if newest || w.Layer == bundle.LayerDirectory || w.Layer == bundle.LayerFront || w.Layer == bundle.LayerText || w.Layer == bundle.LayerMedia {
 			n++
 		}
 	}

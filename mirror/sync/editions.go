@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/ipfs/go-cid"
@@ -23,11 +24,18 @@ type editionInfo struct {
 	Root      string            `json:"root"`
 	Text      *bundle.Names     `json:"text,omitempty"`
 	Prologues map[string][]byte `json:"prologues,omitempty"`
+	// Front: its front page was taken in. Images: all its pictures are here.
+	Front  bool `json:"front,omitempty"`
+	Images bool `json:"images,omitempty"`
 }
 
 // keepEditions bounds how many are remembered: the note that holds them is
 // small.
 const keepEditions = 200
+
+// keepPrologues bounds for how many prologues are kept as well: they spare one
+// block an article, and are most of the note.
+const keepPrologues = 20
 
 func editionsKey(ch channel.ID) string { return ch.String() + "/editions" }
 
@@ -47,7 +55,8 @@ func loadEditions(ctx context.Context, lib Library, ch channel.ID) (map[uint64]e
 	return known, nil
 }
 
-// saveEditions adds what a front page says about its own edition and older ones.
+// saveEditions adds what the newest front page says about its own edition and
+// older ones.
 func saveEditions(ctx context.Context, lib Library, ch channel.ID, h *channel.Head, f *bundle.Front) error {
 	known, err := loadEditions(ctx, lib, ch)
 	if err != nil {
@@ -58,21 +67,50 @@ func saveEditions(ctx context.Context, lib Library, ch channel.ID, h *channel.He
 			known[p.Edition] = editionInfo{Number: p.Edition, Epoch: p.Epoch, Root: p.Root, Text: p.Text}
 		}
 	}
-	own := editionInfo{Number: h.Edition, Epoch: h.Epoch, Root: h.Root.String(), Prologues: map[string][]byte{}}
+	own := editionInfo{Number: h.Edition, Epoch: h.Epoch, Root: h.Root.String()}
+	if old, ok := known[h.Edition]; ok && old.Root == own.Root {
+		own = old
+	}
+	known[h.Edition] = own.with(f)
+	return storeEditions(ctx, lib, ch, known)
+}
+
+// saveEdition replaces what is known of one edition; f, if not nil, is its front
+// page.
+func saveEdition(ctx context.Context, lib Library, ch channel.ID, info editionInfo, f *bundle.Front) error {
+	known, err := loadEditions(ctx, lib, ch)
+	if err != nil {
+		return err
+	}
+	if f != nil {
+		info = info.with(f)
+	}
+	known[info.Number] = info
+	return storeEditions(ctx, lib, ch, known)
+}
+
+// with adds what the edition's own front page says.
+func (e editionInfo) with(f *bundle.Front) editionInfo {
+	e.Front, e.Prologues = true, map[string][]byte{}
 	if f.Text != nil {
-		own.Text, own.Prologues[bundle.LayerText] = f.Text.Names, f.Text.Prologue
+		e.Text, e.Prologues[bundle.LayerText] = f.Text.Names, f.Text.Prologue
 	}
 	if f.Media != nil {
-		own.Prologues[bundle.LayerMedia] = f.Media.Prologue
+		e.Prologues[bundle.LayerMedia] = f.Media.Prologue
 	}
-	known[h.Edition] = own
-	numbers := make([]uint64, 0, len(known))
-	for n := range known {
-		numbers = append(numbers, n)
-	}
-	slices.Sort(numbers)
+	return e
+}
+
+func storeEditions(ctx context.Context, lib Library, ch channel.ID, known map[uint64]editionInfo) error {
+	numbers := slices.Sorted(maps.Keys(known))
 	for _, n := range numbers[:max(0, len(numbers)-keepEditions)] {
 		delete(known, n)
+	}
+	for _, n := range numbers[:max(0, len(numbers)-keepPrologues)] {
+		if e, ok := known[n]; ok {
+			e.Prologues = nil
+			known[n] = e
+		}
 	}
 	b, err := json.Marshal(known)
 	if err != nil {

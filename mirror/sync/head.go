@@ -322,7 +322,8 @@ func (s *session) judge(ctx context.Context, all []found) ([]*channel.Head, erro
 	}
 	if len(failures) == len(all) && len(all) > 0 && !s.res.New {
 		// Nobody answered. What is held may still lack texts, so go on, but say so.
-		s.log.Info("no path answered; going on with what is held")
+		s.res.Unreached = true
+		s.nobody = joinPaths(ErrNoPath, failures)
 	}
 	readable := func(h *channel.Head) bool { _, ok := s.view.EpochKey(h.Epoch); return ok }
 	if !slices.ContainsFunc(targets, readable) {

@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"maps"
 	"slices"
 	"time"
 
@@ -94,6 +95,8 @@ type Result struct {
 	// New tells whether it is newer than before; Fork, that somebody showed a
 	// contradicting history (evidence is in the view).
 	New, Fork bool
+	// Unreached: no path answered; Head is what was held before.
+	Unreached bool
 	// Times since the start; 0 if that point was not reached.
 	ToHead, ToHeadlines, ToText time.Duration
 	// Blocks and Bytes were fetched; Articles have their text since now.
@@ -192,6 +195,8 @@ type session struct {
 	stash   map[cid.Cid]stashed
 	reports map[string]*PathReport
 	res     *Result
+	// nobody is why no path answered, nil if one did.
+	nobody error
 }
 
 func (s *session) run(ctx context.Context) (err error) {
@@ -213,16 +218,26 @@ func (s *session) run(ctx context.Context) (err error) {
 	if front == nil {
 		return behind
 	}
-	defer func() { err = oneLine(behind, err) }()
+	defer func() { err = oneLine(s.nobody, behind, err) }()
 	s.res.ToHeadlines = time.Since(s.start)
-	if err := s.bodies(ctx, "text", front, s.text); err != nil {
+	textErr := s.bodies(ctx, "text", s.text)
+	if textErr == nil {
+		s.res.ToText = time.Since(s.start)
+	}
+	// What one edition lacks keeps nobody from the rest.
+	return oneLine(textErr, s.more(ctx, front, target))
+}
+
+// more brings what comes after today's headlines and texts: older headlines and
+// their texts, images, and what others need.
+func (s *session) more(ctx context.Context, front *bundle.Front, target *channel.Head) error {
+	if err := s.older(ctx, front); err != nil {
 		return err
 	}
-	s.res.ToText = time.Since(s.start)
 	if s.TextOnly {
 		return nil
 	}
-	err = s.bodies(ctx, "images", front, s.images)
+	err := s.bodies(ctx, "images", s.images)
 	if errors.Is(err, ErrIncomplete) && ctx.Err() == nil {
 		// Text is the news. Images come when a wide path is open.
 		s.res.ImagesMissing = true
@@ -235,11 +250,67 @@ func (s *session) run(ctx context.Context) (err error) {
 	return s.rest(ctx, target)
 }
 
+// older takes in the front pages of older editions of the window that this
+// reader has missed: their headlines may have found no room in the newest one.
+// Over narrow paths it is not worth it.
+func (s *session) older(ctx context.Context, front *bundle.Front) error {
+	if !s.wide() {
+		return nil
+	}
+	known, err := loadEditions(ctx, s.Library, s.ch)
+	if err != nil {
+		return err
+	}
+	var failed []error
+	for _, p := range slices.Backward(front.Past) {
+		info, ok := known[p.Edition]
+		if !ok || info.Front {
+			continue
+		}
+		if err := s.olderFront(ctx, info, p); err != nil {
+			if ctx.Err() != nil {
+				return err
+			}
+			failed = append(failed, fmt.Errorf("edition %d: %w", p.Edition, err))
+		}
+	}
+	return oneLine(append(failed, s.bodies(ctx, "text", s.text))...)
+}
+
+func (s *session) olderFront(ctx context.Context, info editionInfo, p bundle.Past) error {
+	vol, err := s.volume(ctx, info)
+	if errors.Is(err, ErrNoKey) {
+		return nil // of an epoch before our invite
+	}
+	if err != nil {
+		return err
+	}
+	ed := info.edition(s.ch)
+	if p.Front != nil {
+		if ed.Names[bundle.LayerFront], err = p.Front.Record(); err != nil {
+			return err
+		}
+	}
+	var f *bundle.Front
+	if err := s.until(ctx, "headlines", ed, func() (err error) { f, err = vol.Front(); return err }); err != nil {
+		return err
+	}
+	if err := s.Library.SetFront(ctx, s.ch, f); err != nil {
+		return err
+	}
+	return saveEdition(ctx, s.Library, s.ch, info, f)
+}
+
+// wide reports whether a path that carries everything answered in this sync.
+func (s *session) wide() bool {
+	return slices.ContainsFunc(s.paths, func(p transport.Path) bool { return !p.Hints.Text && s.report(p).State == stateOK })
+}
+
 // rest brings what this reader does not need itself (log, root notes, grants of
 // other batches), so that the edition can be handed on whole. It is a favour to
 // others: no failure of it is one of the sync.
 func (s *session) rest(ctx context.Context, target *channel.Head) error {
-	if !slices.ContainsFunc(s.paths, func(p transport.Path) bool { return !p.Hints.Text && s.report(p).State == stateOK }) {
+	if !s.wide() {
 		return nil // not worth waiting for a wide path that may never answer
 	}
 	info := editionInfo{Number: target.Edition, Epoch: target.Epoch, Root: target.Root.String()}
@@ -412,22 +483,24 @@ func (s *session) fold(ctx context.Context, target *channel.Head, f *bundle.Fron
 	return oneLine(err, s.saveState(ctx))
 }
 
-// bodies brings texts or images of all headlines of the front page, edition by
-// edition, newest first. An edition that can't be had doesn't keep the others.
-func (s *session) bodies(ctx context.Context, stage string, f *bundle.Front, one func(context.Context, *bundle.Volume, []bundle.Entry) error) error {
+// bodies brings texts or images of all headlines in the library whose edition is
+// known, edition by edition, newest first. An edition that can't be had doesn't
+// keep the others.
+func (s *session) bodies(ctx context.Context, stage string, one func(context.Context, *bundle.Volume, []bundle.Entry) error) error {
 	known, err := loadEditions(ctx, s.Library, s.ch)
 	if err != nil {
 		return err
 	}
 	byEdition := map[uint64][]bundle.Entry{}
-	for _, e := range f.Articles {
-		byEdition[e.Edition] = append(byEdition[e.Edition], e)
+	for h, err := range s.Library.Headlines(ctx, library.Query{Channel: s.ch}) {
+		if err != nil {
+			return err
+		}
+		if stage == "text" && !h.Text || stage == "images" && len(h.Images) > 0 && !known[h.Edition].Images {
+			byEdition[h.Edition] = append(byEdition[h.Edition], h.Entry)
+		}
 	}
-	numbers := make([]uint64, 0, len(byEdition))
-	for n := range byEdition {
-		numbers = append(numbers, n)
-	}
-	slices.Sort(numbers)
+	numbers := slices.Sorted(maps.Keys(byEdition))
 	slices.Reverse(numbers)
 	var failed []error
 	for _, n := range numbers {
@@ -446,6 +519,13 @@ func (s *session) bodies(ctx context.Context, stage string, f *bundle.Front, one
 		}
 		if err != nil {
 			failed = append(failed, fmt.Errorf("edition %d: %w", n, err))
+			continue
+		}
+		if stage == "images" {
+			info.Images = true
+			if err := saveEdition(ctx, s.Library, s.ch, info, nil); err != nil {
+				return err
+			}
 		}
 	}
 	return oneLine(failed...)
