@@ -2,13 +2,17 @@ package main
 
 import (
 	"fmt"
+	"net/netip"
+	"strings"
 	"time"
 
 	"tamizdat/internal/cli"
+	"tamizdat/transport/dns"
 )
 
 type zoneCmd struct {
-	Zone string `arg:"" help:"The zone's name, at most 30 characters."`
+	Zone string   `arg:"" help:"The zone's name, at most 30 characters."`
+	NS   []string `help:"Name servers of the zone; with its address if the name lies in the zone." name:"ns" placeholder:"HOST[=ADDRESS]"`
 }
 
 // Run prints the zone file.
@@ -18,7 +22,23 @@ func (c *zoneCmd) Run(e *env) (err error) {
 		return err
 	}
 	defer cli.Close(p, &err)
-	return p.Zone(e.out, c.Zone, time.Now())
+	zone := dns.Zone{Name: c.Zone}
+	for _, s := range c.NS {
+		host, addr, given := strings.Cut(s, "=")
+		ns := dns.NS{Host: host}
+		if given {
+			a, err := netip.ParseAddr(addr)
+			if err != nil {
+				return cli.Usage("--ns %s: give HOST=ADDRESS", host)
+			}
+			ns.Addrs = []netip.Addr{a}
+		}
+		zone.NS = append(zone.NS, ns)
+	}
+	if len(c.NS) == 0 {
+		fmt.Fprintf(e.err, "no name server given: the file names ns.%s, without an address; most servers want --ns HOST[=ADDRESS]\n", c.Zone)
+	}
+	return p.Zone(e.out, zone, time.Now())
 }
 
 type exportCmd struct {

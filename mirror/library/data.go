@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 
@@ -87,6 +88,11 @@ func (l *Library) openData(ctx context.Context, create bool) error {
 			return osReason(err)
 		}
 	}
+	for _, name := range []string{path, path + "-wal"} {
+		if err := makePrivate(name, os.O_CREATE); err != nil {
+			return osReason(err)
+		}
+	}
 	dsn := "file:" + strings.NewReplacer("%", "%25", "?", "%3f", "#", "%23").Replace(filepath.ToSlash(path)) + "?vfs=adiantum"
 	hexkey := hex.EncodeToString(l.key)
 	l.db, err = driver.Open(dsn, func(c *sqlite3.Conn) error {
@@ -114,7 +120,8 @@ func (l *Library) openData(ctx context.Context, create bool) error {
 	}
 	l.db.SetMaxOpenConns(1)
 	l.db.SetMaxIdleConns(1)
-	return l.update(ctx, func(tx *sql.Tx) error {
+	sound := false
+	err = l.update(ctx, func(tx *sql.Tx) error {
 		var version int
 		if err := tx.QueryRowContext(ctx, `PRAGMA user_version`).Scan(&version); err != nil {
 			return err
@@ -128,10 +135,42 @@ func (l *Library) openData(ctx context.Context, create bool) error {
 		case version != schemaVersion:
 			return fmt.Errorf("the library is of version %d: this program knows version %d", version, schemaVersion)
 		}
+		sound = true
 		// A write takes the lock and shows now whether the folder can be written.
 		_, err := tx.ExecContext(ctx, `PRAGMA user_version = 1`)
 		return err
 	})
+	if err != nil && sound && errors.Is(err, ErrFull) {
+		// What is held can be read, and removing some of it is a way out.
+		l.log.Warn("the disk is full: the library can be read, and nothing new stored")
+		err = nil
+	}
+	if err != nil {
+		return err
+	}
+	// Beside an empty database SQLite makes its write-ahead log itself.
+	return osReason(makePrivate(path+"-wal", 0))
+}
+
+// makePrivate lets nobody but its owner read a file, whatever the umask and
+// whoever made it (SQLite would ask for 0666); with os.O_CREATE it makes the
+// file if there is none. On Windows permissions are the folder's.
+func makePrivate(path string, create int) error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|create, 0o600)
+	if errors.Is(err, fs.ErrNotExist) && create == 0 {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil || fi.Mode().Perm() == 0o600 {
+		return err
+	}
+	return f.Chmod(0o600)
 }
 
 // dropTornBlock cuts a file to whole 4,096-byte blocks, the unit of encryption.

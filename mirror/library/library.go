@@ -54,11 +54,14 @@ var (
 	// be fetched again after Wipe, with the invite.
 	ErrDamaged = errors.New("the library is damaged")
 	// ErrInUse: another process (or another Library of this one) has it open.
-	ErrInUse = errors.New("the library is in use by another program")
+	ErrInUse = errors.New("the library is in use by another program (close the page first: Ctrl-C in its terminal)")
 	// ErrFull: the disk, or this user's share of it, is full.
 	ErrFull = errors.New("the disk is full")
 	// ErrReadOnly: the folder or a file in it can't be written.
 	ErrReadOnly = errors.New("the folder can't be written")
+	// ErrNotLibrary: the folder has files of a library's names that are
+	// somebody else's. Nothing was touched.
+	ErrNotLibrary = errors.New("not a library: the folder holds files of the same names that are not ours")
 )
 
 // The names of the files in a library's folder.
@@ -98,8 +101,9 @@ func Exists(dir string) bool {
 }
 
 // Open opens the library in dir, and makes the folder and the library if there
-// is none. Errors wrap ErrPassphrase, ErrDamaged, ErrInUse, ErrFull or
-// ErrReadOnly where one of them is the reason. It takes about a fifth of a
+// is none. Errors wrap ErrPassphrase, ErrDamaged, ErrInUse, ErrFull,
+// ErrReadOnly or ErrNotLibrary where one of them is the reason. On a full disk
+// a library opens all the same, to be read. It takes about a fifth of a
 // second and 64 MiB, both of which argon2id wants. It turns off core dumps
 // for the whole process.
 func Open(ctx context.Context, dir string, o Options) (_ *Library, err error) {
@@ -115,6 +119,9 @@ func Open(ctx context.Context, dir string, o Options) (_ *Library, err error) {
 	}
 	if err := durable.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open library: %w", osReason(err))
+	}
+	if !Exists(dir) && foreign(dir) { // a new library would take the place of what lies there
+		return nil, fmt.Errorf("open library: %w", ErrNotLibrary)
 	}
 	if l.lock, err = filelock.Acquire(filepath.Join(dir, lockName)); err != nil {
 		if errors.Is(err, filelock.ErrHeld) {
@@ -211,9 +218,16 @@ func (l *Library) Close() error {
 // synced and unlinked, so that the rest is noise; then the rest. It works
 // without the passphrase, on a damaged library, and beside a running program
 // (which then fails). It goes on after an error and returns all of them. A
-// folder without a library is no error.
+// folder without a library is no error; one in which files of the same names
+// belong to somebody else is ErrNotLibrary and stays as it is.
 func Wipe(dir string) error {
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	switch {
+	case foreign(dir):
+		return fmt.Errorf("wipe library: %w", ErrNotLibrary)
+	case !ours(dir):
 		return nil
 	}
 	var errs []error
@@ -230,6 +244,31 @@ func Wipe(dir string) error {
 		return fmt.Errorf("wipe library: %w", osReason(err))
 	}
 	return nil
+}
+
+// ours tells whether dir has the marks of a library: a key slot, or the empty
+// lock file, which is the first to be made and the last to go. So it holds for
+// a library that is damaged, half made or half wiped.
+func ours(dir string) bool {
+	if fi, err := os.Lstat(filepath.Join(dir, lockName)); err == nil && fi.Mode().IsRegular() && fi.Size() == 0 {
+		return true
+	}
+	fi, err := os.Stat(filepath.Join(dir, slotName))
+	if err != nil || !fi.Mode().IsRegular() { // opening a pipe would block
+		return false
+	}
+	slot, err := readSlot(filepath.Join(dir, slotName))
+	return err == nil && looksLikeSlot(slot)
+}
+
+// foreign tells whether dir has files of a library's names without being one.
+func foreign(dir string) bool {
+	for _, name := range []string{slotName, dataName, dataName + "-wal", dataName + "-journal", dataName + "-shm"} {
+		if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
+			return !ours(dir)
+		}
+	}
+	return false
 }
 
 // removeData removes the database and whatever SQLite keeps beside it.

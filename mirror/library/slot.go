@@ -98,6 +98,14 @@ func openSlot(s, passphrase []byte) ([]byte, error) {
 	return key, nil
 }
 
+// looksLikeSlot tells whether s is a slot, sound or with some bytes changed.
+func looksLikeSlot(s []byte) bool {
+	if len(s) != slotSize {
+		return false
+	}
+	return s[0] == slotVersion && s[3] == 0 || sha256.Sum256(s[:sumAt]) == [sha256.Size]byte(s[sumAt:])
+}
+
 // readSlot reads at most one byte more than a slot has.
 func readSlot(path string) ([]byte, error) {
 	f, err := os.Open(path)

@@ -92,20 +92,31 @@ func writeConfig(dir string, c Config) error {
 
 func loadConfig(dir string) (Config, error) {
 	var c Config
-	meta, err := toml.DecodeFile(filepath.Join(dir, configFile), &c)
+	text, err := os.ReadFile(filepath.Join(dir, configFile))
+	if err != nil {
+		return c, err
+	}
+	meta, err := toml.Decode(string(text), &c)
 	var parse toml.ParseError
 	switch {
 	case errors.As(err, &parse):
 		// The message quotes no line: it might hold a relay's secrets.
-		return c, fmt.Errorf("%s, line %d: not valid TOML", configFile, parse.Position.Line)
-	case err != nil:
-		return c, err
+		what := "not valid TOML"
+		if key := parse.LastKey; key != "" {
+			what += fmt.Sprintf(" (in or after %s)", key)
+		}
+		return c, fmt.Errorf("%s, line %d: %s", configFile, parse.Position.Line, what)
+	case err != nil: // it names a key and two types
+		return c, fmt.Errorf("%s: %s", configFile, strings.TrimPrefix(err.Error(), "toml: "))
 	}
 	if extra := meta.Undecoded(); len(extra) > 0 {
 		return c, fmt.Errorf("%s: unknown setting %q; see the comments in the file", configFile, extra[0].String())
 	}
 	if err := checkName(c.Name); err != nil {
-		return c, err
+		return c, fmt.Errorf("%s: name: %w", configFile, err)
+	}
+	if err := c.checkLists(); err != nil {
+		return c, fmt.Errorf("%s: %w", configFile, err)
 	}
 	seen := map[string]bool{}
 	for _, t := range c.Targets {
@@ -140,45 +151,10 @@ func (p *Publisher) Configure(c Config) error {
 	return err
 }
 
-// AddTarget appends a relay's line to publisher.toml.
-func (p *Publisher) AddTarget(name, line string) error {
-	line = strings.TrimSpace(line)
-	if _, err := wire.ParseTarget(line); err != nil {
-		return err
-	}
-	file := filepath.Join(p.dir, configFile)
-	old, err := os.ReadFile(file)
-	if err != nil {
-		return err
-	}
-	var b bytes.Buffer
-	b.Write(bytes.TrimRight(old, "\n"))
-	b.WriteString("\n\n")
-	if err := toml.NewEncoder(&b).Encode(Config{Name: p.cfg.Name, Targets: []TargetConfig{{Name: name, Relay: line}}}); err != nil {
-		return err
-	}
-	text := b.String()
-	at := strings.LastIndex(text, "[[target]]")
-	text = text[:len(bytes.TrimRight(old, "\n"))] + "\n\n" + text[at:]
-	var check Config
-	if _, err := toml.Decode(text, &check); err != nil {
-		return fmt.Errorf("%s: %w", configFile, err)
-	}
-	for _, t := range p.cfg.Targets {
-		if t.Name == name {
-			return fmt.Errorf("there is a target %q already; edit %s", name, configFile)
-		}
-	}
-	if err := durable.Write(file, 0o600, []byte(text)); err != nil {
-		return err
-	}
-	p.cfg, err = loadConfig(p.dir)
-	return err
-}
-
 // places are the ways in for one batch of readers.
 func (p *Publisher) places(seed channel.Seed) (channel.Places, error) {
 	var out channel.Places
+	seen := map[string]bool{} // one relay may be a target under two names
 	for _, t := range p.cfg.Targets {
 		if t.Relay == "" {
 			continue
@@ -187,11 +163,13 @@ func (p *Publisher) places(seed channel.Seed) (channel.Places, error) {
 		if err != nil {
 			return out, err
 		}
-		out.Relays = append(out.Relays, target.Relay(seed))
+		if at := strings.ToLower(target.Address()); !seen[at] {
+			seen[at] = true
+			out.Relays = append(out.Relays, target.Relay(seed))
+		}
 	}
 	for _, z := range p.cfg.Zones {
-		name, authority, _ := strings.Cut(z, "@")
-		out.Zones = append(out.Zones, channel.Zone{Name: strings.ToLower(strings.TrimSuffix(name, ".")), Authority: authority})
+		out.Zones = append(out.Zones, parseZone(z))
 	}
 	out.Peers, out.Gateways = p.cfg.Peers, p.cfg.Gateways
 	return out, nil

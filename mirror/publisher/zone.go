@@ -1,7 +1,6 @@
 package publisher
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -15,11 +14,12 @@ const zoneBytes = 64 << 20
 
 // Zone writes the DNS zone file of what is published: head, root notes and
 // grants, and front page, texts and log of every edition in the window.
-func (p *Publisher) Zone(w io.Writer, zone string, now time.Time) error {
+func (p *Publisher) Zone(w io.Writer, zone dns.Zone, now time.Time) error {
 	if p.Size() == 0 {
-		return errors.New("nothing is packed yet; run mirror-publish pack")
+		return errNothingPacked
 	}
-	return dns.WriteZone(w, dns.Zone{Name: zone, Serial: uint32(now.Unix())}, p.records())
+	zone.Serial = uint32(now.Unix())
+	return dns.WriteZone(w, zone, p.records())
 }
 
 // records yields the entries of the window, each owner name once.

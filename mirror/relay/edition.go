@@ -193,6 +193,11 @@ func (e *edition) block(c cid.Cid) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
+	return s.read(f, c)
+}
+
+// read reads the block that lies there and checks its hash.
+func (s span) read(f io.ReaderAt, c cid.Cid) ([]byte, error) {
 	data := make([]byte, s.len)
 	if _, err := f.ReadAt(data, s.off); err != nil {
 		return nil, err

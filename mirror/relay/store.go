@@ -271,7 +271,8 @@ func (s *Store) Wait(ctx context.Context, ch channel.ID, have uint64) error {
 	}
 }
 
-// acceptable says whether a head may take its place in the store.
+// acceptable says whether a head may take its place in the store, as far as
+// the front of its CAR tells; the rest is for continues to say.
 func (s *Store) acceptable(ch channel.ID, e *edition) error {
 	cur, _ := s.newest(ch)
 	if cur == nil {
@@ -282,7 +283,7 @@ func (s *Store) acceptable(ch channel.ID, e *edition) error {
 		return bad("it comes with older root notes than those held")
 	case a.Edition < b.Edition:
 		return bad("edition %d is older than edition %d, which is held", a.Edition, b.Edition)
-	case a.Edition == b.Edition && !a.Root.Equals(b.Root):
+	case a.Edition == b.Edition && a.Tree != b.Tree:
 		return bad("another edition %d is held: the channel has forked", a.Edition)
 	case a.Edition == b.Edition && a.Time.Before(b.Time):
 		return bad("a newer head of edition %d is held", a.Edition)

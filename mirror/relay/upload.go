@@ -187,6 +187,10 @@ func (u *upload) check(f *os.File, held, total int64) error {
 	if err != nil {
 		return err
 	}
+	cur, _ := u.s.newest(u.ch)
+	if err := e.continues(f, cur); err != nil {
+		return err
+	}
 	f.Close() // Windows renames no open file
 	return u.s.admit(u.ch, e, u.path)
 }

@@ -259,9 +259,9 @@ func clipBytes(s string, n int) string {
 	return strings.TrimSpace(s[:n]) + "…"
 }
 
-var leadingHeading = regexp.MustCompile(`^\s*<h[2-4][^>]*>.*?</h[2-4]>\s*`)
+var leadingHeading = regexp.MustCompile(`^\s*(?:<h[2-4][^>]*>.*?</h[2-4]>|<p[^>]*>.*?</p>)\s*`)
 
-// dropTitle removes a first heading that says the title again.
+// dropTitle removes a first heading or paragraph that says the title again.
 func dropTitle(body, title string) string {
 	h := leadingHeading.FindString(body)
 	if h != "" && strings.EqualFold(oneLine(safehtml.Text(h)), title) && len(h) < len(body) {

@@ -1,7 +1,6 @@
 package source
 
 import (
-	"errors"
 	"fmt"
 	"net/url"
 	"regexp"
@@ -27,6 +26,7 @@ func (r *reader) page(text string, d document) (bundle.Article, error) {
 		return bundle.Article{}, fmt.Errorf("its markup can't be read: %w", err)
 	}
 	meta := inspect(doc)
+	heading := loneHeading(doc)
 	if saved := savedFrom.FindStringSubmatch(text[:min(len(text), 4096)]); meta.source == "" && saved != nil {
 		meta.source = saved[1]
 	}
@@ -64,6 +64,10 @@ func (r *reader) page(text string, d document) (bundle.Article, error) {
 		title: firstOf(found.Title(), meta.title), lead: meta.lead, lang: firstOf(found.Language(), meta.lang),
 		source: meta.source, key: d.id, date: d.date,
 	}
+	// A page's title often names the site as well; its only big heading does not.
+	if title := oneLine(f.title); heading != "" && len(heading) < len(title) && strings.Contains(title, heading) {
+		f.title = heading
+	}
 	if t, err := found.PublishedTime(); err == nil {
 		if t, ok := sane(t); ok {
 			f.date = t
@@ -74,10 +78,49 @@ func (r *reader) page(text string, d document) (bundle.Article, error) {
 	if f.body, f.images, err = d.pics.embed(body.String()); err != nil {
 		return bundle.Article{}, err
 	}
-	if safehtml.Text(f.body) == "" {
-		return bundle.Article{}, errors.New("no article text is found in the page")
+	if text := safehtml.Text(f.body); text == "" || len(f.images) == 0 && weight(text) < minPage {
+		return bundle.Article{}, fmt.Errorf("%w: no article is found in the page", ErrNoArticles)
 	}
 	return r.finish(f)
+}
+
+// minPage is the weight of a text below which a page holds no article: an
+// error message, a redirect, a consent form.
+const minPage = 40
+
+// weight counts letters, those of scripts that write a word with one as three.
+func weight(text string) int {
+	n := 0
+	for _, c := range text {
+		switch {
+		case c >= 0x2E80:
+			n += 3
+		case c > ' ':
+			n++
+		}
+	}
+	return n
+}
+
+// loneHeading is the text of a page's h1 if it has exactly one.
+func loneHeading(doc *html.Node) string {
+	text, n := "", 0
+	for h := range doc.Descendants() {
+		if h.DataAtom != atom.H1 || h.Namespace != "" {
+			continue
+		}
+		if n++; n > 1 {
+			return ""
+		}
+		var b strings.Builder
+		for t := range h.Descendants() {
+			if t.Type == html.TextNode {
+				b.WriteString(t.Data)
+			}
+		}
+		text = oneLine(b.String())
+	}
+	return text
 }
 
 // savedFrom is the comment browsers put into pages they save.

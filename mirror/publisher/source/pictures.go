@@ -87,7 +87,7 @@ func (p *pictures) embed(body string) (string, []bundle.Image, error) {
 		n.Attr = []html.Attribute{{Key: "src", Val: "image:" + strconv.Itoa(i)}, {Key: "alt", Val: alt}}
 	}
 	if p.remote > 0 {
-		p.r.warn(p.where, fmt.Errorf("%d pictures on the web left out; only those of a feed's address are fetched", p.remote))
+		p.r.warn(p.where, fmt.Errorf("pictures on the web are left out (%d); only those of a feed's address are fetched", p.remote))
 	}
 	var out strings.Builder
 	for n := context.FirstChild; n != nil; n = n.NextSibling {
@@ -169,7 +169,7 @@ func (p *pictures) load(ref, alt string) int {
 		return -1
 	}
 	if err != nil {
-		p.r.warn(p.where, fmt.Errorf("a picture is left out: %w", err))
+		p.r.warn(p.where, fmt.Errorf("%s is left out: %w", pictureName(ref), err))
 		return -1
 	}
 	img, err := convert(data)
@@ -177,13 +177,21 @@ func (p *pictures) load(ref, alt string) int {
 		return -1
 	}
 	if err != nil {
-		p.r.warn(p.where, fmt.Errorf("a picture is left out: %w", err))
+		p.r.warn(p.where, fmt.Errorf("%s is left out: %w", pictureName(ref), err))
 		return -1
 	}
 	img.Alt = alt
 	p.images = append(p.images, img)
 	p.index[ref] = len(p.images) - 1
 	return len(p.images) - 1
+}
+
+// pictureName is a picture in warnings: a file by its name, as the text has it.
+func pictureName(ref string) string {
+	if strings.HasPrefix(ref, "data:") {
+		return "a picture inside the text"
+	}
+	return fmt.Sprintf("the picture %q", clip(oneLine(shown(ref)), 100))
 }
 
 var errRemote = errors.New("it is on the web")
