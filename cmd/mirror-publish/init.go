@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 
+	"tamizdat/internal/cli"
 	"tamizdat/mirror/publisher"
 )
 
@@ -18,7 +19,11 @@ func (c *initCmd) Run(e *env) error {
 	if c.Folder != "" {
 		dir = c.Folder
 	}
-	p, err := publisher.Init(dir, c.Name, c.Lang)
+	langs, err := publisher.ParseLangs(c.Lang...)
+	if err != nil {
+		return cli.Usage("--lang: %w", err)
+	}
+	p, err := publisher.Init(dir, c.Name, langs)
 	if err != nil {
 		return err
 	}

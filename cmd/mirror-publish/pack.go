@@ -40,7 +40,7 @@ func (c *packCmd) Run(e *env) (err error) {
 	}
 	articles, warnings, readErr := source.Read(e.ctx, opts, sources...)
 	for _, w := range warnings {
-		fmt.Fprintf(e.err, "left out: %s\n", w)
+		fmt.Fprintf(e.err, "note: %s\n", w)
 	}
 	if len(articles) == 0 && readErr != nil {
 		return readErr
@@ -53,7 +53,7 @@ func (c *packCmd) Run(e *env) (err error) {
 	made, err := p.Pack(articles, time.Now())
 	switch {
 	case errors.Is(err, publisher.ErrNothingNew):
-		fmt.Fprintf(e.out, "nothing new: %d articles were packed before and have not changed\n", made.Unchanged)
+		fmt.Fprintf(e.out, "nothing new: %s packed before, and not changed since\n", cli.Count(made.Unchanged, "article"))
 		return readErr
 	case err != nil:
 		return err
@@ -61,10 +61,10 @@ func (c *packCmd) Run(e *env) (err error) {
 	if made.Editions > 1 {
 		fmt.Fprintf(e.out, "%d editions, since a front page holds only so many headlines; the newest:\n", made.Editions)
 	}
-	fmt.Fprintf(e.out, "edition %d: %d articles, %s (%s text, %s images)\n", made.Edition, made.Articles,
+	fmt.Fprintf(e.out, "edition %d: %s, %s (%s text, %s images)\n", made.Edition, cli.Count(made.Articles, "article"),
 		cli.Bytes(made.Total), cli.Bytes(made.Sizes["text"]), cli.Bytes(made.Sizes["media"]))
 	if made.Unchanged > 0 {
-		fmt.Fprintf(e.out, "%d articles were packed before and have not changed\n", made.Unchanged)
+		fmt.Fprintf(e.out, "%s packed before, and not changed since\n", cli.Count(made.Unchanged, "article"))
 	}
 	return readErr
 }

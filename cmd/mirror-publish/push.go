@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"strings"
 
 	"tamizdat/internal/cli"
 	"tamizdat/mirror/publisher"
@@ -54,36 +53,5 @@ func (c *pushCmd) Run(e *env) (err error) {
 	case failed:
 		return errPushFinal
 	}
-	return nil
-}
-
-type targetCmd struct {
-	Name string `arg:"" help:"What you call the relay."`
-}
-
-// Run reads the relay's line from standard input: a secret has no place among
-// a process's arguments.
-func (c *targetCmd) Run(e *env) (err error) {
-	p, err := e.open()
-	if err != nil {
-		return err
-	}
-	defer cli.Close(p, &err)
-	var line strings.Builder
-	buf := make([]byte, 4096)
-	for line.Len() < 4096 && !strings.Contains(line.String(), "\n") {
-		n, err := e.in.Read(buf)
-		line.Write(buf[:n])
-		if err != nil {
-			break
-		}
-	}
-	if strings.TrimSpace(line.String()) == "" {
-		return cli.Usage("paste the line of mirror-relay address, or pipe it in")
-	}
-	if err := p.AddTarget(c.Name, line.String()); err != nil {
-		return err
-	}
-	fmt.Fprintf(e.out, "target %q added\n", c.Name)
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 
 	"tamizdat/bundle/channel"
 	"tamizdat/internal/cli"
@@ -12,16 +13,18 @@ import (
 )
 
 type addressCmd struct {
-	Channel string `arg:"" optional:"" help:"The channel to carry, as the publisher names it (52 characters). Without it: pin and carried channels."`
-	Host    string `help:"Name or address under which others reach this relay, with a port if it is not the relay's own." placeholder:"HOST[:PORT]"`
+	Channel []string `arg:"" optional:"" help:"The channel to carry, as the publisher names it (52 characters). Without it: pin and carried channels."`
+	Host    string   `help:"Name or address under which others reach this relay, with a port if it is not the relay's own." placeholder:"HOST[:PORT]"`
 }
 
 // Run prints what to hand to a publisher.
 func (c *addressCmd) Run(e *env) error {
 	var ch channel.ID
-	if c.Channel != "" {
+	// People copy it with spaces, and phones begin it with a capital.
+	named := strings.ToLower(strings.Join(strings.Fields(strings.Join(c.Channel, " ")), ""))
+	if named != "" {
 		var err error
-		if ch, err = channel.ParseID(c.Channel); err != nil {
+		if ch, err = channel.ParseID(named); err != nil {
 			return fmt.Errorf("%w: %w (the publisher finds it with mirror-publish status)", cli.ErrUsage, err)
 		}
 	}
@@ -37,7 +40,7 @@ func (c *addressCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	if c.Channel == "" {
+	if named == "" {
 		fmt.Fprintf(e.out, "pin %s\n", r.Pin())
 		for _, id := range r.Carried() {
 			fmt.Fprintf(e.out, "carries %s\n", id)

@@ -26,7 +26,7 @@ To everyone else it is an ordinary website. It carries what publishers push, and
 Exit codes: 0 all is well, 1 it failed, 2 it was called wrongly.`
 
 type commands struct {
-	Dir     string     `help:"Data folder: settings, secrets, editions." default:"${dir}" env:"MIRROR_RELAY_DIR" placeholder:"DIR"`
+	Dir     string     `help:"Data folder: settings, secrets, editions (default: ${dir})." default:"${dir}" env:"MIRROR_RELAY_DIR" placeholder:"DIR"`
 	Run     runCmd     `cmd:"" help:"Serve until stopped. On first start it writes its settings, keys and certificate."`
 	Address addressCmd `cmd:"" help:"Carry a channel, and print the line that its publisher needs."`
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 
 	"tamizdat/bundle/channel"
@@ -12,7 +13,7 @@ import (
 )
 
 type addCmd struct {
-	Invite string `arg:"" help:"The invite (TAMIZDAT:...), a text file that holds it, or - for standard input."`
+	Invite []string `arg:"" help:"The invite (TAMIZDAT:...), a text file that holds it, or - for standard input."`
 }
 
 // maxInviteFile bounds what is read of a file that holds an invite.
@@ -41,18 +42,26 @@ func (c *addCmd) Run(e *env) (err error) {
 }
 
 // text is the invite itself, wherever it stands: an invite among a process's
-// arguments can be seen by others on the device, a file can't.
+// arguments can be seen by others on the device, a file can't. No error repeats
+// what may be an invite.
 func (c *addCmd) text(e *env) (string, error) {
-	if c.Invite == "-" {
+	given := strings.Join(c.Invite, " ") // spaces within an invite do no harm
+	if given == "-" {
 		b, err := io.ReadAll(io.LimitReader(e.in, maxInviteFile))
-		return string(b), err
+		if err != nil {
+			return "", err
+		}
+		return inviteIn(string(b))
 	}
-	if strings.HasPrefix(strings.ToUpper(strings.TrimSpace(c.Invite)), "TAMIZDAT") {
-		return c.Invite, nil
+	if strings.HasPrefix(strings.ToUpper(strings.TrimSpace(given)), "TAMIZDAT") {
+		return given, nil
 	}
-	f, err := os.Open(c.Invite)
-	if errors.Is(err, os.ErrNotExist) {
-		return "", cli.Usage("%q is neither an invite nor a file", short(c.Invite))
+	if bare(given) {
+		return "", errBare
+	}
+	f, err := os.Open(given)
+	if errors.Is(err, os.ErrNotExist) || err != nil && len(given) > maxNamed {
+		return "", cli.Usage("%s is neither an invite nor a file", named(given))
 	}
 	if err != nil {
 		return "", err
@@ -62,16 +71,46 @@ func (c *addCmd) text(e *env) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if i := strings.Index(strings.ToUpper(string(b)), "TAMIZDAT:"); i >= 0 {
-		return string(b[i:]), nil
+	return inviteIn(string(b))
+}
+
+// inviteIn finds the invite in a text.
+func inviteIn(text string) (string, error) {
+	if i := strings.Index(strings.ToUpper(text), "TAMIZDAT:"); i >= 0 {
+		return text[i:], nil
+	}
+	if bare(text) {
+		return "", errBare
 	}
 	return "", fmt.Errorf("%w; to take in an edition file, use mirror import", channel.ErrNotInvite)
 }
 
-// short keeps a mistyped invite out of the terminal's history of errors.
+// errBare is the answer to an invite that lost its beginning.
+var errBare = cli.Usage("an invite begins with TAMIZDAT: and this does not; put it in front")
+
+// bare reports whether s is an invite without its first word: a long run of
+// base32 and nothing else.
+func bare(s string) bool {
+	s = strings.ToUpper(strings.Join(strings.Fields(s), ""))
+	return len(s) > 60 && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") == ""
+}
+
+// maxNamed is the longest name that an error repeats whole.
+const maxNamed = 40
+
+// named is a file's name as an error may repeat it: what could be a piece of an
+// invite is not.
+func named(s string) string {
+	if len(s) > maxNamed || strings.Contains(s, ":") && strings.ToUpper(s) == s {
+		return "what you gave"
+	}
+	return strconv.Quote(s)
+}
+
+// short is the beginning of s.
 func short(s string) string {
-	if len(s) > 40 {
-		return s[:40] + "…"
+	if len(s) > maxNamed {
+		return s[:maxNamed] + "…"
 	}
 	return s
 }

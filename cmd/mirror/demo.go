@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -17,7 +19,7 @@ import (
 
 type demoCmd struct {
 	Check  bool     `help:"No page: fetch over each path alone, all others blocked, and compare."`
-	Source []string `help:"Publish these instead of the built-in articles: folders, files, feeds (files only)." placeholder:"SOURCE" type:"path"`
+	Source []string `help:"Publish these instead of the built-in articles: folders, files, feeds (files, no addresses)." placeholder:"SOURCE"`
 	JSON   bool     `help:"With --check: print JSON." name:"json"`
 	Listen string   `help:"Loopback address of the page." default:"127.0.0.1:0" placeholder:"127.0.0.1:PORT"`
 }
@@ -29,6 +31,9 @@ var errCheck = errors.New("not every path delivered the news")
 func (c *demoCmd) Run(e *env) error {
 	if c.JSON && !c.Check {
 		return cli.Usage("--json goes with --check")
+	}
+	if slices.ContainsFunc(c.Source, func(s string) bool { return strings.Contains(s, "://") }) {
+		return cli.Usage("the demo takes files and folders only; save the feed to a file first")
 	}
 	// quic-go prints a hint about the system's UDP buffers on each start; a demo
 	// on loopback does not need it.
@@ -62,7 +67,7 @@ func (c *demoCmd) articles(e *env) ([]bundle.Article, error) {
 		list, err = articles.Read(e.ctx)
 	}
 	for _, w := range warnings {
-		fmt.Fprintf(e.err, "left out: %s\n", w)
+		fmt.Fprintf(e.err, "note: %s\n", w)
 	}
 	if err == nil && len(list) == 0 {
 		err = source.ErrNoArticles

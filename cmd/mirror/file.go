@@ -31,7 +31,7 @@ func (c *exportCmd) Run(e *env) (err error) {
 	}
 	fmt.Fprintf(e.out, "written to %s; it is encrypted: whoever gets it needs an invite of their own\n", c.File)
 	if missing > 0 {
-		fmt.Fprintf(e.err, "%d blocks were not here and are not in it\n", missing)
+		fmt.Fprintf(e.err, "not in it, since not here either: %s\n", cli.Count(missing, "block"))
 	}
 	return nil
 }

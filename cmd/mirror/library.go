@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 
 	"golang.org/x/term"
 
@@ -74,7 +75,7 @@ func (e *env) passphrase() (pass []byte, given bool, err error) {
 	}
 	f, err := os.Open(e.c.Passphrase)
 	if err != nil {
-		return nil, true, err
+		return nil, true, fmt.Errorf("--passphrase-file: %w", err)
 	}
 	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, maxPassphrase))
@@ -88,9 +89,12 @@ func (e *env) passphrase() (pass []byte, given bool, err error) {
 // newPassphrase asks for the passphrase of a new library. Without a terminal it
 // is empty.
 func (e *env) newPassphrase() ([]byte, error) {
-	if !e.terminal() {
+	t, done := e.terminal()
+	if t == nil {
+		fmt.Fprintln(e.err, "no passphrase: whoever has this device can read the library; see --passphrase-file")
 		return nil, nil
 	}
+	done()
 	fmt.Fprintln(e.err, "Choose a passphrase for this library. Without one, whoever has this device can read it. Enter leaves it empty.")
 	first, err := e.ask("Passphrase: ")
 	if err != nil || len(first) == 0 {
@@ -106,19 +110,45 @@ func (e *env) newPassphrase() ([]byte, error) {
 	return first, nil
 }
 
-func (e *env) terminal() bool {
-	f, ok := e.in.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
+// terminal is where to ask a person, nil if there is nobody; done gives it back.
+// An invite that is piped in takes standard input: then it is the process's own
+// terminal, provided that the question can be seen on standard error.
+func (e *env) terminal() (t *os.File, done func()) {
+	isTerminal := func(v any) (*os.File, bool) {
+		f, ok := v.(*os.File)
+		return f, ok && term.IsTerminal(int(f.Fd()))
+	}
+	if f, ok := isTerminal(e.in); ok {
+		return f, func() {}
+	}
+	if _, ok := isTerminal(e.err); !ok {
+		return nil, func() {}
+	}
+	name := "/dev/tty"
+	if runtime.GOOS == "windows" {
+		name = "CONIN$"
+	}
+	f, err := os.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		return nil, func() {}
+	}
+	if _, ok := isTerminal(f); !ok {
+		_ = f.Close() // nothing was written
+		return nil, func() {}
+	}
+	return f, func() { _ = f.Close() } // only read from
 }
 
 // ask reads one line without showing it.
 func (e *env) ask(prompt string) ([]byte, error) {
-	if !e.terminal() {
+	t, done := e.terminal()
+	defer done()
+	if t == nil {
 		return nil, fmt.Errorf("%w; give it with --passphrase-file FILE", library.ErrPassphrase)
 	}
 	fmt.Fprint(e.err, prompt)
 	defer fmt.Fprintln(e.err)
-	return term.ReadPassword(int(e.in.(*os.File).Fd()))
+	return term.ReadPassword(int(t.Fd()))
 }
 
 // confirm asks a question on a terminal.

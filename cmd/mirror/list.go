@@ -10,7 +10,6 @@ import (
 	"tamizdat/internal/safehtml"
 	"tamizdat/mirror/library"
 	"tamizdat/mirror/reader"
-	"tamizdat/transport"
 )
 
 type listCmd struct {
@@ -35,7 +34,10 @@ func (c *listCmd) Run(e *env) (err error) {
 		n++
 		fmt.Fprintf(e.out, "%s  %s  %-7s %s\n", h.ID, h.Date.Local().Format("2006-01-02 15:04"), h.Lang, plain(h.Title))
 	}
-	if n == 0 {
+	switch {
+	case n == 0 && (c.Lang != "" || c.Search != "" || c.Unread):
+		fmt.Fprintln(e.err, "no headline here is like that; mirror list shows all")
+	case n == 0:
 		fmt.Fprintln(e.err, "no headlines; mirror sync fetches what is new")
 	}
 	return nil
@@ -90,7 +92,7 @@ func find(e *env, r *reader.Reader, id string) (library.Headline, error) {
 	}
 	switch len(found) {
 	case 0:
-		return library.Headline{}, fmt.Errorf("no article %q; mirror list shows what is here: %w", short(id), transport.ErrNotFound)
+		return library.Headline{}, fmt.Errorf("no article %q; mirror list shows what is here", short(id))
 	case 1:
 		return found[0], nil
 	}

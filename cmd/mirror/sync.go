@@ -36,8 +36,8 @@ func (e *env) report(ch channel.ID, res *newsync.Result) {
 	case res.Unreached:
 		what = "no way answered; still edition"
 	}
-	fmt.Fprintf(e.out, "%s: %s %d of %s; %d blocks, %s, %d articles\n", ch.String()[:8], what, res.Head.Edition,
-		res.Head.Date.Local().Format("2 Jan 2006 15:04"), res.Blocks, cli.Bytes(res.Bytes), res.Articles)
+	fmt.Fprintf(e.out, "%s: %s %d of %s; %s, %s, %s\n", ch.String()[:8], what, res.Head.Edition,
+		res.Head.Date.Local().Format("2 Jan 2006 15:04"), cli.Count(res.Blocks, "block"), cli.Bytes(res.Bytes), cli.Count(res.Articles, "article"))
 	if res.ImagesMissing {
 		fmt.Fprintf(e.out, "%s: images are still missing; they come when a wide way is open\n", ch.String()[:8])
 	}

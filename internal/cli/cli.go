@@ -75,11 +75,11 @@ func Run(a App, env func() any) int {
 		return code
 	}
 	if err != nil {
-		fmt.Fprintf(a.Err, "%s: %s (see %s --help)\n", a.Name, OneLine(err), a.Name)
+		fmt.Fprintf(a.Err, "%s: %s (see %s --help)\n", a.Name, hush(OneLine(err), args), a.Name)
 		return Wrong
 	}
 	if err := k.Run(env()); err != nil {
-		fmt.Fprintf(a.Err, "%s: %s%s\n", a.Name, OneLine(err), Hint(err))
+		fmt.Fprintf(a.Err, "%s: %s%s\n", a.Name, said(err), Hint(err))
 		if errors.Is(err, ErrUsage) {
 			return Wrong
 		}
@@ -99,6 +99,28 @@ func Close(c io.Closer, err *error) {
 // OneLine is an error's message on one line.
 func OneLine(err error) string {
 	return strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
+}
+
+// maxEcho is the longest argument that a complaint repeats, in bytes: an invite
+// or a relay's line in the wrong place is a secret still.
+const maxEcho = 40
+
+// hush takes what may be a secret out of a complaint about the arguments.
+func hush(msg string, args []string) string {
+	for _, a := range args {
+		if len(a) > maxEcho || strings.HasPrefix(strings.ToUpper(a), "TAMIZDAT:") {
+			msg = strings.ReplaceAll(msg, a, "…")
+		}
+	}
+	return msg
+}
+
+// Count writes a number of things: "1 article", "2 articles".
+func Count[N int | int64 | uint64](n N, noun string) string {
+	if n != 1 {
+		noun += "s"
+	}
+	return fmt.Sprintf("%d %s", n, noun)
 }
 
 // Bytes writes a size for people: "12.3 kB".

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"net"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -23,6 +24,30 @@ func Hint(err error) string {
 	case errors.As(err, new(*net.OpError)): // a port, no file
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
 		return " (may this user write there?)"
+	case errors.Is(err, fs.ErrNotExist) && errors.As(err, new(*fs.PathError)):
+		if strings.Contains(said, "check the spelling") || strings.Contains(said, tmpPrefix) {
+			return ""
+		}
+		return " (check the spelling)"
 	}
 	return ""
+}
+
+// tmpPrefix begins the names of files that are not whole yet, as in
+// internal/durable.
+const tmpPrefix = ".tmp-"
+
+// said is an error's message on one line. A file that is not whole yet goes by
+// its folder: nobody asked for its own name.
+func said(err error) string {
+	msg := OneLine(err)
+	var pe *fs.PathError
+	if !errors.As(err, &pe) || !strings.HasPrefix(filepath.Base(pe.Path), tmpPrefix) {
+		return msg
+	}
+	dir := filepath.Dir(pe.Path)
+	if pe.Op == "open" && errors.Is(pe.Err, fs.ErrNotExist) {
+		return strings.ReplaceAll(msg, pe.Error(), "there is no folder "+dir)
+	}
+	return strings.ReplaceAll(msg, pe.Error(), "write in "+dir+": "+pe.Err.Error())
 }

@@ -55,7 +55,7 @@ func (p *Publisher) AddTarget(name, line string) error {
 
 var (
 	tableLine = regexp.MustCompile(`^\s*\[`)
-	relayKey  = regexp.MustCompile(`^\s*relay\s*=`)
+	relayKey  = regexp.MustCompile(`^(\s*)relay\s*=`)
 )
 
 // ReplaceTarget gives the relay of that name a new line in publisher.toml and
@@ -84,7 +84,7 @@ func (p *Publisher) ReplaceTarget(name, line string) error {
 			table++
 		case tableLine.MatchString(l):
 		case table == at && relayKey.MatchString(l):
-			lines[i] = fmt.Sprintf("relay = %q", line)
+			lines[i] = fmt.Sprintf("%srelay = %q", relayKey.FindStringSubmatch(l)[1], line)
 		}
 	}
 	want := slices.Clone(p.cfg.Targets)

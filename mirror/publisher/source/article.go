@@ -38,6 +38,7 @@ type draft struct {
 	source string // as declared, "" if not
 	key    string // names the article without a source address
 	images []bundle.Image
+	page   bool // it was a web page
 }
 
 // finish makes an article of a draft: everything bundle.Article promises is
@@ -59,7 +60,10 @@ func (r *reader) finish(f draft) (bundle.Article, error) {
 	if a.Title == "" {
 		return bundle.Article{}, errors.New("there is no title; put one on the first line")
 	}
-	a.Body = dropTitle(a.Body, a.Title)
+	a.Body = dropTitle(a.Body, a.Title, leadingHeading)
+	if f.page { // there, markup says little: a title may stand in a paragraph
+		a.Body = dropTitle(a.Body, a.Title, leadingParagraph)
+	}
 	text = safehtml.Text(a.Body)
 	a.Lead = oneLine(f.lead)
 	if a.Lead == "" || a.Lead == a.Title {
@@ -259,11 +263,14 @@ func clipBytes(s string, n int) string {
 	return strings.TrimSpace(s[:n]) + "…"
 }
 
-var leadingHeading = regexp.MustCompile(`^\s*(?:<h[2-4][^>]*>.*?</h[2-4]>|<p[^>]*>.*?</p>)\s*`)
+var (
+	leadingHeading   = regexp.MustCompile(`^\s*<h[2-4][^>]*>.*?</h[2-4]>\s*`)
+	leadingParagraph = regexp.MustCompile(`^\s*<p(?:\s[^>]*)?>.*?</p>\s*`)
+)
 
-// dropTitle removes a first heading or paragraph that says the title again.
-func dropTitle(body, title string) string {
-	h := leadingHeading.FindString(body)
+// dropTitle removes a first heading (or what first finds) that says the title again.
+func dropTitle(body, title string, first *regexp.Regexp) string {
+	h := first.FindString(body)
 	if h != "" && strings.EqualFold(oneLine(safehtml.Text(h)), title) && len(h) < len(body) {
 		return safehtml.Sanitize(body[len(h):])
 	}

@@ -62,7 +62,7 @@ func (r *reader) page(text string, d document) (bundle.Article, error) {
 	}
 	f := draft{
 		title: firstOf(found.Title(), meta.title), lead: meta.lead, lang: firstOf(found.Language(), meta.lang),
-		source: meta.source, key: d.id, date: d.date,
+		source: meta.source, key: d.id, date: d.date, page: true,
 	}
 	// A page's title often names the site as well; its only big heading does not.
 	if title := oneLine(f.title); heading != "" && len(heading) < len(title) && strings.Contains(title, heading) {
