@@ -51,6 +51,9 @@ func (e *env) open(create bool) (*reader.Reader, error) {
 	if errors.Is(err, library.ErrDamaged) {
 		return nil, fmt.Errorf("%w; mirror wipe, then add your invite again: what is lost can be fetched anew", err)
 	}
+	if err == nil && fresh && len(pass) == 0 {
+		fmt.Fprintln(e.err, "no passphrase: whoever has this device can read the library; see --passphrase-file")
+	}
 	return r, err
 }
 
@@ -91,7 +94,6 @@ func (e *env) passphrase() (pass []byte, given bool, err error) {
 func (e *env) newPassphrase() ([]byte, error) {
 	t, done := e.terminal()
 	if t == nil {
-		fmt.Fprintln(e.err, "no passphrase: whoever has this device can read the library; see --passphrase-file")
 		return nil, nil
 	}
 	done()

@@ -15,12 +15,10 @@ package sync
 import (
 	"context"
 	"crypto/ed25519"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
 	"log/slog"
-	"maps"
 	"slices"
 	"time"
 
@@ -28,7 +26,6 @@ import (
 
 	"tamizdat/bundle"
 	"tamizdat/bundle/channel"
-	"tamizdat/internal/safehtml"
 	"tamizdat/mirror/library"
 	"tamizdat/transport"
 )
@@ -106,30 +103,6 @@ type Result struct {
 	// ImagesMissing: text is here, but some images are not, for want of a wide path.
 	ImagesMissing bool
 	Paths         []PathReport
-}
-
-// The states of a path, as PathReport has them.
-const (
-	stateOK     = "ok"
-	stateFailed = "failed"
-	stateLied   = "lied"
-	stateSlow   = "slow" // asked, and others had answered before it did
-	stateIdle   = "idle" // not needed
-)
-
-// PathReport is how one path did.
-type PathReport struct {
-	Name string `json:"name"`
-	Kind string `json:"kind"`
-	// State is "ok", "failed", "lied", "slow" or "idle".
-	State string `json:"state"`
-	// Error is why, in one line, if it failed or lied.
-	Error string `json:"error,omitempty"`
-	// Blocks and Bytes are what it brought: in one sync in a Result, in all of
-	// them in Reports.
-	Blocks int       `json:"blocks"`
-	Bytes  int64     `json:"bytes"`
-	At     time.Time `json:"at"`
 }
 
 // Add makes the library follow the invite's channel, durably. Adding a channel
@@ -250,96 +223,10 @@ func (s *session) more(ctx context.Context, front *bundle.Front, target *channel
 	return s.rest(ctx, target)
 }
 
-// older takes in the front pages of older editions of the window that this
-// reader has missed: their headlines may have found no room in the newest one.
-// Over narrow paths it is not worth it.
-func (s *session) older(ctx context.Context, front *bundle.Front) error {
-	if !s.wide() {
-		return nil
-	}
-	known, err := loadEditions(ctx, s.Library, s.ch)
-	if err != nil {
-		return err
-	}
-	var failed []error
-	for _, p := range slices.Backward(front.Past) {
-		info, ok := known[p.Edition]
-		if !ok || info.Front {
-			continue
-		}
-		if err := s.olderFront(ctx, info, p); err != nil {
-			if ctx.Err() != nil {
-				return err
-			}
-			failed = append(failed, fmt.Errorf("edition %d: %w", p.Edition, err))
-		}
-	}
-	return oneLine(append(failed, s.bodies(ctx, "text", s.text))...)
-}
-
-func (s *session) olderFront(ctx context.Context, info editionInfo, p bundle.Past) error {
-	vol, err := s.volume(ctx, info)
-	if errors.Is(err, ErrNoKey) {
-		return nil // of an epoch before our invite
-	}
-	if err != nil {
-		return err
-	}
-	ed := info.edition(s.ch)
-	if p.Front != nil {
-		if ed.Names[bundle.LayerFront], err = p.Front.Record(); err != nil {
-			return err
-		}
-	}
-	var f *bundle.Front
-	if err := s.until(ctx, "headlines", ed, func() (err error) { f, err = vol.Front(); return err }); err != nil {
-		return err
-	}
-	if err := s.Library.SetFront(ctx, s.ch, f); err != nil {
-		return err
-	}
-	return saveEdition(ctx, s.Library, s.ch, info, f)
-}
-
-// wide reports whether a path that carries everything answered in this sync.
-func (s *session) wide() bool {
-	return slices.ContainsFunc(s.paths, func(p transport.Path) bool { return !p.Hints.Text && s.report(p).State == stateOK })
-}
-
-// rest brings what this reader does not need itself (log, root notes, grants of
-// other batches), so that the edition can be handed on whole. It is a favour to
-// others: no failure of it is one of the sync.
-func (s *session) rest(ctx context.Context, target *channel.Head) error {
-	if !s.wide() {
-		return nil // not worth waiting for a wide path that may never answer
-	}
-	info := editionInfo{Number: target.Edition, Epoch: target.Epoch, Root: target.Root.String()}
-	vol, err := s.volume(ctx, info)
-	if err != nil {
-		return err
-	}
-	err = s.until(ctx, "rest", info.edition(s.ch), func() error {
-		return vol.Walk(func(bundle.Want, []byte) error { return nil })
-	})
-	if errors.Is(err, ErrIncomplete) {
-		return nil
-	}
-	return err
-}
-
 // findPaths asks for paths anew: a grant may have named more places.
 func (s *session) findPaths() {
 	s.paths = s.Ways.Paths(s.ch, s.view.Invite().IPNS, s.view.Places())
 	slices.SortStableFunc(s.paths, func(a, b transport.Path) int { return int(a.Hints.Patience - b.Hints.Patience) })
-}
-
-func (s *session) report(p transport.Path) *PathReport {
-	r, ok := s.reports[p.Name]
-	if !ok {
-		r = &PathReport{Name: p.Name, Kind: p.Kind, State: stateIdle}
-		s.reports[p.Name] = r
-	}
-	return r
 }
 
 func (s *session) tell(stage string, missing int) {
@@ -395,28 +282,6 @@ func (s *session) until(ctx context.Context, stage string, ed transport.Edition,
 	return fmt.Errorf("%w: blocks vanish as fast as they come", ErrIncomplete)
 }
 
-// newestFront gets the first front page that can be had. What kept it from a
-// better one comes back as an error beside it, but for a fork: that is reported
-// in the result, and its front page is nobody's news.
-func (s *session) newestFront(ctx context.Context, targets []*channel.Head) (*bundle.Front, *channel.Head, error) {
-	var behind error
-	for _, h := range targets {
-		f, err := s.front(ctx, h)
-		switch {
-		case err == nil:
-			return f, h, behind
-		case ctx.Err() != nil:
-			return nil, nil, err
-		case !errors.Is(err, channel.ErrFork):
-			behind = oneLine(behind, err)
-		}
-	}
-	if behind == nil {
-		behind = channel.ErrFork
-	}
-	return nil, nil, behind
-}
-
 // oneLine joins errors as errors.Join does, for people.
 func oneLine(errs ...error) (joined error) {
 	for _, err := range errs {
@@ -428,214 +293,4 @@ func oneLine(errs ...error) (joined error) {
 		}
 	}
 	return joined
-}
-
-// front fetches and stores the front page of target, after which target is held
-// for good even if it was provisional.
-func (s *session) front(ctx context.Context, target *channel.Head) (*bundle.Front, error) {
-	info := editionInfo{Number: target.Edition, Epoch: target.Epoch, Root: target.Root.String()}
-	vol, err := s.volume(ctx, info)
-	if err != nil {
-		return nil, err
-	}
-	ed := info.edition(s.ch)
-	ed.Names[bundle.LayerFront] = target.Front
-	var f *bundle.Front
-	if err := s.until(ctx, "headlines", ed, func() (err error) { f, err = vol.Front(); return err }); err != nil {
-		return nil, err
-	}
-	if target.Size > s.view.Size() {
-		if err := s.fold(ctx, target, f, vol, ed); err != nil {
-			return nil, err
-		}
-	}
-	if err := s.Library.SetFront(ctx, s.ch, f); err != nil {
-		return nil, err
-	}
-	return f, saveEditions(ctx, s.Library, s.ch, target, f)
-}
-
-// fold makes a provisional head ours, or finds the fork.
-func (s *session) fold(ctx context.Context, target *channel.Head, f *bundle.Front, vol *bundle.Volume, ed transport.Edition) error {
-	from := s.view.Size()
-	first, hs, err := f.Hashes()
-	if err != nil {
-		return err
-	}
-	if first > from {
-		if f.Log != nil {
-			if ed.Names[bundle.LayerLog], err = f.Log.Record(); err != nil {
-				return err
-			}
-		}
-		first = from
-		if err := s.until(ctx, "headlines", ed, func() (err error) { hs, err = vol.Hashes(from); return err }); err != nil {
-			return err
-		}
-	}
-	err = s.view.Fold(target, hs[min(from-first, uint64(len(hs))):])
-	if errors.Is(err, channel.ErrFork) {
-		s.res.Fork = true
-	}
-	if err == nil {
-		s.res.New, s.res.Head = true, target
-	}
-	return oneLine(err, s.saveState(ctx))
-}
-
-// bodies brings texts or images of all headlines in the library whose edition is
-// known, edition by edition, newest first. An edition that can't be had doesn't
-// keep the others.
-func (s *session) bodies(ctx context.Context, stage string, one func(context.Context, *bundle.Volume, []bundle.Entry) error) error {
-	known, err := loadEditions(ctx, s.Library, s.ch)
-	if err != nil {
-		return err
-	}
-	byEdition := map[uint64][]bundle.Entry{}
-	for h, err := range s.Library.Headlines(ctx, library.Query{Channel: s.ch}) {
-		if err != nil {
-			return err
-		}
-		if stage == "text" && !h.Text || stage == "images" && len(h.Images) > 0 && !known[h.Edition].Images {
-			byEdition[h.Edition] = append(byEdition[h.Edition], h.Entry)
-		}
-	}
-	numbers := slices.Sorted(maps.Keys(byEdition))
-	slices.Reverse(numbers)
-	var failed []error
-	for _, n := range numbers {
-		info, ok := known[n]
-		if !ok {
-			continue
-		}
-		vol, err := s.volume(ctx, info)
-		if err != nil {
-			failed = append(failed, err) // an epoch from before our invite
-			continue
-		}
-		err = s.until(ctx, stage, info.edition(s.ch), func() error { return one(ctx, vol, byEdition[n]) })
-		if ctx.Err() != nil {
-			return err
-		}
-		if err != nil {
-			failed = append(failed, fmt.Errorf("edition %d: %w", n, err))
-			continue
-		}
-		if stage == "images" {
-			info.Images = true
-			if err := saveEdition(ctx, s.Library, s.ch, info, nil); err != nil {
-				return err
-			}
-		}
-	}
-	return oneLine(failed...)
-}
-
-// text opens each article's text and puts it into the search index.
-func (s *session) text(ctx context.Context, vol *bundle.Volume, entries []bundle.Entry) error {
-	all := &bundle.MissingError{}
-	for i := range entries {
-		e := &entries[i]
-		h, err := s.Library.Headline(ctx, s.ch, e.ID)
-		if errors.Is(err, transport.ErrNotFound) || h.Text {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		a, err := vol.Article(e)
-		if collect(all, err) {
-			continue
-		}
-		if err != nil {
-			s.log.Warn("article does not open", "edition", e.Edition, "error", err)
-			continue
-		}
-		if err := s.Library.IndexText(ctx, s.ch, e.ID, safehtml.Text(a.Body)); err != nil && !errors.Is(err, transport.ErrNotFound) {
-			return err
-		}
-		s.res.Articles++
-	}
-	return wantsOf(all)
-}
-
-// images makes sure that each article's pictures are in the library.
-func (s *session) images(_ context.Context, vol *bundle.Volume, entries []bundle.Entry) error {
-	all := &bundle.MissingError{}
-	for i := range entries {
-		e := &entries[i]
-		for j := range e.Images {
-			_, err := vol.Image(e, j)
-			if !collect(all, err) && err != nil {
-				s.log.Warn("image does not open", "edition", e.Edition, "error", err)
-			}
-		}
-	}
-	return wantsOf(all)
-}
-
-// collect adds what err says is missing, and reports whether it did.
-func collect(all *bundle.MissingError, err error) bool {
-	var m *bundle.MissingError
-	if !errors.As(err, &m) {
-		return false
-	}
-	for _, w := range m.Wants {
-		if !slices.ContainsFunc(all.Wants, func(o bundle.Want) bool { return o.CID.Equals(w.CID) }) {
-			all.Wants = append(all.Wants, w)
-		}
-	}
-	return true
-}
-
-func wantsOf(all *bundle.MissingError) error {
-	if len(all.Wants) == 0 {
-		return nil
-	}
-	return all
-}
-
-// pathsKey is the note that holds how each path did last.
-func pathsKey(ch channel.ID) string { return ch.String() + "/paths" }
-
-// saveReports merges this sync's reports into those of before: a path that was
-// not needed keeps its last state.
-func (s *session) saveReports(ctx context.Context) error {
-	old, err := Reports(ctx, s.Library, s.ch)
-	if err != nil {
-		return err
-	}
-	merged := slices.Clone(s.res.Paths)
-	for i, r := range merged {
-		j := slices.IndexFunc(old, func(o PathReport) bool { return o.Name == r.Name })
-		switch {
-		case j < 0:
-		case r.State == stateIdle:
-			merged[i] = old[j]
-		default:
-			merged[i].Blocks += old[j].Blocks
-			merged[i].Bytes += old[j].Bytes
-		}
-	}
-	b, err := json.Marshal(merged)
-	if err != nil {
-		return err
-	}
-	return s.Library.SetNote(context.WithoutCancel(ctx), pathsKey(s.ch), b)
-}
-
-// Reports is how each path of a channel did when it was last used.
-func Reports(ctx context.Context, lib Library, ch channel.ID) ([]PathReport, error) {
-	b, err := lib.Note(ctx, pathsKey(ch))
-	if errors.Is(err, transport.ErrNotFound) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	var rs []PathReport
-	if err := json.Unmarshal(b, &rs); err != nil {
-		return nil, nil // a note of another version: start anew
-	}
-	return rs, nil
 }
