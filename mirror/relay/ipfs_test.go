@@ -2,6 +2,7 @@ package relay
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"tamizdat/bundle"
 	"tamizdat/internal/netreal"
@@ -266,6 +268,20 @@ func TestRelayInADHT(t *testing.T) {
 		}
 		if _, err := path.Heads.Head(t.Context(), p.ch, 0); err == nil {
 			break
+		}
+	}
+	// The relay announces itself as a provider behind the record.
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	root := transport.Request{
+		Edition: transport.Edition{Channel: p.ch, Root: s.head.Root}, Wants: []transport.Want{{CID: s.head.Root}},
+	}
+	for found := false; !found; {
+		if ctx.Err() != nil {
+			t.Fatal("nobody provides the edition")
+		}
+		for _, err := range path.Blocks.Fetch(ctx, root) {
+			found = err == nil
 		}
 	}
 	checkBlocks(t, path, p, s)
