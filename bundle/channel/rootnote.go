@@ -209,6 +209,17 @@ type Roots struct {
 	last  *RootNote
 }
 
+// FoundedBy is the ID of the channel that a signed root note founds if it is a
+// valid one of version 1; ok is false if it isn't a note at all. ParseRoots
+// checks the rest.
+func FoundedBy(note []byte) (id ID, ok bool) {
+	i := bytes.LastIndex(note, []byte(noteSeparator))
+	if i < 0 {
+		return ID{}, false
+	}
+	return IDOf(note[:i+1]), true
+}
+
 // ParseRoots verifies root notes in version order, from 1. Its errors wrap
 // ErrRootNote.
 func ParseRoots(ch ID, notes [][]byte) (*Roots, error) {

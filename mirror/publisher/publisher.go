@@ -226,12 +226,12 @@ func (p *Publisher) setRoots(notes [][]byte) (err error) {
 	if len(notes) == 0 {
 		return errors.New("root/1 is missing; restore it from a backup")
 	}
-	i := bytes.LastIndex(notes[0], []byte("\n\n"))
-	if i < 0 {
+	id, ok := channel.FoundedBy(notes[0])
+	if !ok {
 		return errors.New("root/1 is damaged; restore it from a backup")
 	}
 	p.notes = notes
-	p.roots, err = channel.ParseRoots(channel.IDOf(notes[0][:i+1]), notes)
+	p.roots, err = channel.ParseRoots(id, notes)
 	return err
 }
 
@@ -489,7 +489,7 @@ func (p *Publisher) Source(n uint64) (*os.File, int64, error) {
 // headlines and articles, as one CAR file: whole or not at all.
 func (p *Publisher) Export(_ context.Context, name string) error {
 	if p.Size() == 0 {
-		return errors.New("nothing is packed yet; run mirror-publish pack")
+		return errNothingPacked
 	}
 	return durable.WriteFile(name, 0o644, func(w io.Writer) error {
 		window := p.window()

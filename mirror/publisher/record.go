@@ -7,8 +7,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/ipfs/boxo/ipns"
-
 	"tamizdat/internal/durable"
 	"tamizdat/transport/ipfs"
 )
@@ -29,7 +27,7 @@ const recordValidity = 60 * 24 * time.Hour
 // since IPNS nodes would ignore a smaller one. It is durable on return.
 func (p *Publisher) Record(now time.Time) ([]byte, error) {
 	if p.Size() == 0 {
-		return nil, errors.New("nothing is packed yet; run mirror-publish pack")
+		return nil, errNothingPacked
 	}
 	head, err := p.headOf(p.Size() - 1)
 	if err != nil {
@@ -56,9 +54,9 @@ func (p *Publisher) lastRecord() (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	r, err := ipns.UnmarshalRecord(raw)
+	seq, err := ipfs.Sequence(raw)
 	if err != nil {
 		return 0, fmt.Errorf("%s is damaged; restore it from a backup, or remove it", recordFile)
 	}
-	return r.Sequence()
+	return seq, nil
 }

@@ -1,6 +1,7 @@
 package sync
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,6 +46,14 @@ type found struct {
 	same bool
 	err  error
 	lied bool
+}
+
+// size is that of the head's tree, 0 without a head.
+func (f *found) size() uint64 {
+	if f.head == nil {
+		return 0
+	}
+	return f.head.Size
 }
 
 // head asks all paths and returns the heads whose front pages are to be tried,
@@ -240,11 +249,8 @@ func (f *found) lie(err error) { f.err, f.lied = err, true }
 // judge takes what all paths said into the view, the highest head first.
 func (s *session) judge(ctx context.Context, all []found) ([]*channel.Head, error) {
 	slices.SortStableFunc(all, func(a, b found) int {
-		switch {
-		case a.head == nil || b.head == nil:
-			return boolInt(b.head != nil) - boolInt(a.head != nil)
-		case a.head.Size != b.head.Size:
-			return compare(b.head.Size, a.head.Size)
+		if c := cmp.Compare(b.size(), a.size()); c != 0 || a.head == nil {
+			return c
 		}
 		return b.head.Time.Compare(a.head.Time)
 	})
@@ -338,21 +344,4 @@ func joinPaths(reason error, failures []error) error {
 		reason = fmt.Errorf("%w; %w", reason, f)
 	}
 	return reason
-}
-
-func boolInt(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
-}
-
-func compare(a, b uint64) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }

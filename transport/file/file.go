@@ -162,11 +162,10 @@ func founder(in *car.Intro) (channel.ID, bool) {
 	if len(in.RootNotes) == 0 {
 		return channel.ID{}, false
 	}
-	i := strings.LastIndex(string(in.RootNotes[0]), "\n\n")
-	if i < 0 {
+	id, ok := channel.FoundedBy(in.RootNotes[0])
+	if !ok {
 		return channel.ID{}, false
 	}
-	id := channel.IDOf(in.RootNotes[0][:i+1])
 	_, err := channel.ParseRoots(id, in.RootNotes[:1])
 	return id, err == nil
 }
