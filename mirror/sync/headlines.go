@@ -103,6 +103,14 @@ func (s *session) front(ctx context.Context, target *channel.Head) (*bundle.Fron
 			return nil, err
 		}
 	}
+	// A poll that finds nothing new writes nothing.
+	known, err := loadEditions(ctx, s.Library, s.ch)
+	if err != nil {
+		return nil, err
+	}
+	if old := known[target.Edition]; old.Front && old.Root == info.Root {
+		return f, nil
+	}
 	if err := s.Library.SetFront(ctx, s.ch, f); err != nil {
 		return nil, err
 	}
