@@ -39,6 +39,8 @@ var floors = map[string]floor{
 	"transport/dns":           {22, "one path must work, and be removable, without the others"},
 	"transport/file":          {22, "one path must work, and be removable, without the others"},
 
+	"internal/censor": {25, "a censor stands before the network and knows no path, so that it can stand before all of them"},
+
 	"mirror/library":   {30, "the reader's store holds what it is given, from wherever it came"},
 	"mirror/publisher": {30, "a publisher's keys and texts never share a program part with readers or relays"},
 	"mirror/relay":     {30, "a relay can't read what it carries, so it has no part that could"},

@@ -94,23 +94,32 @@ func (l *Library) openData(ctx context.Context, create bool) error {
 		}
 	}
 	dsn := "file:" + strings.NewReplacer("%", "%25", "?", "%3f", "#", "%23").Replace(filepath.ToSlash(path)) + "?vfs=adiantum"
-	hexkey := hex.EncodeToString(l.key)
+	// synchronous=full: a commit is synced before it returns. Adiantum takes
+	// back SQLite's assumption that a torn write leaves its neighbours whole,
+	// so each commit is padded to a block of its own.
+	if err := l.connect(ctx, dsn, create, `
+		PRAGMA hexkey='`+hex.EncodeToString(l.key)+`';
+		PRAGMA locking_mode=exclusive;
+		PRAGMA secure_delete=on;
+		PRAGMA journal_mode=wal;
+		PRAGMA synchronous=full;
+		PRAGMA journal_size_limit=8388608;`); err != nil {
+		return err
+	}
+	// Beside an empty database SQLite makes its write-ahead log itself.
+	return osReason(makePrivate(path+"-wal", 0))
+}
+
+// connect opens the one connection, makes the tables if create, and proves that
+// they can be read and written.
+func (l *Library) connect(ctx context.Context, dsn string, create bool, pragmas string) (err error) {
 	l.db, err = driver.Open(dsn, func(c *sqlite3.Conn) error {
-		// synchronous=full: a commit is synced before it returns. Adiantum takes
-		// back SQLite's assumption that a torn write leaves its neighbours whole,
-		// so each commit is padded to a block of its own.
-		if err := c.Exec(`
-			PRAGMA hexkey='` + hexkey + `';
+		if err := c.Exec(pragmas + `
 			PRAGMA busy_timeout=0;
-			PRAGMA locking_mode=exclusive;
 			PRAGMA temp_store=memory;
-			PRAGMA secure_delete=on;
-			PRAGMA journal_mode=wal;
-			PRAGMA synchronous=full;
 			PRAGMA trusted_schema=off;
 			PRAGMA cell_size_check=on;
-			PRAGMA cache_size=-16000;
-			PRAGMA journal_size_limit=8388608;`); err != nil {
+			PRAGMA cache_size=-16000;`); err != nil {
 			return err
 		}
 		return fts5.Register(c)
@@ -145,11 +154,7 @@ func (l *Library) openData(ctx context.Context, create bool) error {
 		l.log.Warn("the disk is full: the library can be read, and nothing new stored")
 		err = nil
 	}
-	if err != nil {
-		return err
-	}
-	// Beside an empty database SQLite makes its write-ahead log itself.
-	return osReason(makePrivate(path+"-wal", 0))
+	return err
 }
 
 // makePrivate lets nobody but its owner read a file, whatever the umask and

@@ -64,6 +64,8 @@ var (
 	ErrNotLibrary = errors.New("not a library: the folder holds files of the same names that are not ours")
 )
 
+var errInMemory = errors.New("the library is in memory only")
+
 // The names of the files in a library's folder.
 const (
 	dataName = "data"
@@ -148,6 +150,27 @@ func Open(ctx context.Context, dir string, o Options) (_ *Library, err error) {
 	return l, nil
 }
 
+// Memory opens a library that is nowhere but in memory and gone when it is
+// closed: for a reader who must leave nothing on the device, and for
+// simulations with many readers. It has no passphrase.
+func Memory(ctx context.Context, log *slog.Logger) (*Library, error) {
+	l := &Library{log: log}
+	if l.log == nil {
+		l.log = slog.New(slog.DiscardHandler)
+	}
+	if err := noCoreDumps(); err != nil {
+		l.log.Warn("core dumps could not be turned off", "error", err)
+	}
+	err := l.useKey(randomBytes(chacha20poly1305.KeySize))
+	if err == nil {
+		err = l.connect(ctx, "file::memory:", true, "")
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open library: %w", err), l.Close())
+	}
+	return l, nil
+}
+
 // create makes a library. The slot comes last: a slot therefore always has a
 // database, and a database without a slot is unreadable rubbish of an earlier
 // attempt or of Wipe.
@@ -189,8 +212,11 @@ func (l *Library) useKey(key []byte) error {
 }
 
 // ChangePassphrase seals the data key anew, durably, and overwrites the old
-// slot as well as the file system lets it.
+// slot as well as the file system lets it. A library in memory has none.
 func (l *Library) ChangePassphrase(passphrase []byte) error {
+	if l.dir == "" {
+		return errInMemory
+	}
 	slot, err := sealSlot(l.key, passphrase, l.cost)
 	if err != nil {
 		return err
