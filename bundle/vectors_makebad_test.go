@@ -206,6 +206,7 @@ func (m *maker) invalidAccess() error {
 	m.refused("invite-of-version-2", ".txt", "invite", "the version is 1", "newer version", inviteText(append([]byte{2}, raw[1:len(raw)-4]...)))
 	m.refused("invite-place-cut", ".txt", "invite", "every place is as long as it says", "mistyped", inviteText(append(bytes.Clone(raw[:97]), 2, 9, 'n')))
 	m.refused("invite-relay-port-0", ".txt", "invite", "ports are 1 to 65535", "malformed relay", inviteText(append(append(bytes.Clone(raw[:97]), 1, 45), append(make([]byte, 42), "a.b"...)...)))
+	m.refused("invite-relay-without-pin-at-an-address", ".txt", "invite", "a relay with a pin of zeros has a domain name", "without a pin", inviteText(append(append(bytes.Clone(raw[:97]), 1, 51), append(append([]byte{1, 187}, make([]byte, 40)...), "192.0.2.7"...)...)))
 	m.refused("invite-zone-upper-case", ".txt", "invite", "zones are lower case", "malformed zone", inviteText(append(bytes.Clone(raw[:97]), "\x02\x09N.EXAMPLE"...)))
 	m.refused("invite-http-gateway", ".txt", "invite", "gateways are https, unless loopback", "malformed gateway", inviteText(append(bytes.Clone(raw[:97]), "\x04\x10http://g.example"...)))
 	m.refused("invite-authority-by-name", ".txt", "invite", "an authority is an address and a port", "malformed zone authority", inviteText(append(bytes.Clone(raw[:97]), "\x02\x0fn.example@a.b:5"...)))

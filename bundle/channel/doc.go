@@ -7,6 +7,8 @@
 // the tree. What a reader remembers of all this is a [View]: it decides
 // whether a head is newer, stale, or proof of a fork. [Grant]s hand out epoch
 // keys and relays to one batch of invites; an [Invite] makes someone a reader.
+// Both name [Places]: a [Relay] there is known by its [Pin], or, behind a CDN's
+// name, by WebPKI.
 //
 // Everything here is bytes to bytes: no network, no disk. The formats are
 // specified in bundle/FORMAT.md. Parsers refuse whatever does not re-encode to

@@ -124,3 +124,25 @@ func TestWitnessNames(t *testing.T) {
 		}
 	}
 }
+
+// A relay without a pin is one that WebPKI vouches for, which needs a name.
+func TestRelayWithoutPin(t *testing.T) {
+	p := newPublisher(t, "a")
+	for host, ok := range map[string]bool{
+		"cdn.example": true, "a.b.c.cdn.example": true, "1.2.3.example": true, "x.1a": true,
+		"192.0.2.7": false, "2001:db8::7": false, "localhost": false, "cdn": false, "127.1": false, "10.0.0.0.1": false, "1": false, "": false, "CDN.example": false,
+	} {
+		places := Places{Relays: []Relay{{Host: host, Port: 443}}}
+		inv := &Invite{Channel: p.id, Seed: Seed{8}, IPNS: pub(key("ipns")), Places: places}
+		if _, err := ParseInvite(inv.String()); (err == nil) != ok {
+			t.Errorf("invite that names %q: %v", host, err)
+		}
+		if _, err := SealGrant(Grant{Channel: p.id, Places: places}, Seed{1}, 0, p.log); (err == nil) != ok {
+			t.Errorf("grant that names %q: %v", host, err)
+		}
+	}
+	at := Places{Relays: []Relay{{Host: "192.0.2.7", Port: 443, Pin: Pin{15: 1}}}}
+	if err := at.check(); err != nil {
+		t.Errorf("a pinned relay at an address: %v", err)
+	}
+}

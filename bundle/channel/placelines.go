@@ -30,6 +30,9 @@ func (p *Places) check() error {
 		if !validHost(r.Host) || r.Port == 0 || len(r.ECH) > maxECH {
 			return errors.New("malformed relay")
 		}
+		if r.Pin.WebPKI() && !certifiable(r.Host) {
+			return errors.New("relay without a pin at an address (it needs a domain name)")
+		}
 	}
 	for _, z := range p.Zones {
 		if !validDomain(z.Name) || len(z.Name) > 30 {
@@ -70,6 +73,16 @@ func validHost(s string) bool {
 		return a.String() == s && a.Zone() == ""
 	}
 	return validDomain(s)
+}
+
+// certifiable reports whether WebPKI can vouch for a host: a domain name of at
+// least two labels. One whose last label is a number is an address to some
+// resolvers (https://url.spec.whatwg.org/#ends-in-a-number-checker), and
+// nobody certifies it.
+func certifiable(host string) bool {
+	_, isAddr := netip.ParseAddr(host)
+	dot := strings.LastIndexByte(host, '.')
+	return isAddr != nil && dot > 0 && validDomain(host) && strings.Trim(host[dot+1:], "0123456789") != ""
 }
 
 // validAuthority wants an address, not a name: looking a name up is what the

@@ -14,7 +14,8 @@ type Relay struct {
 	// serves both UDP and TCP.
 	Host string
 	Port uint16
-	// Pin authenticates the relay's key whatever its certificate says.
+	// Pin authenticates the relay's key whatever its certificate says; the zero
+	// one leaves that to WebPKI (see Pin.WebPKI).
 	Pin Pin
 	// Prefix is the secret path segment that opens this relay to one batch of
 	// readers. It is a secret: never log it.
@@ -25,8 +26,15 @@ type Relay struct {
 }
 
 // Pin is the first 16 bytes of the SHA-256 of a certificate's
-// SubjectPublicKeyInfo in DER.
+// SubjectPublicKeyInfo in DER. Sixteen zero bytes are no hash but a mark: see
+// WebPKI.
 type Pin [16]byte
+
+// WebPKI reports whether the pin is the mark of a relay that is reached through
+// somebody else's name, a CDN's: whoever answers there is known by a
+// certificate of the web's authorities for Relay.Host, as browsers know him,
+// and Host is a DNS name.
+func (p Pin) WebPKI() bool { return p == Pin{} }
 
 // PinOf returns the pin of a certificate's key.
 func PinOf(cert *x509.Certificate) Pin {

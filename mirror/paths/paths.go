@@ -9,6 +9,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/ed25519"
+	"crypto/x509"
 	"errors"
 	"io"
 	"log/slog"
@@ -17,6 +18,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"tamizdat/bundle/channel"
 	"tamizdat/transport"
@@ -36,8 +38,21 @@ type Config struct {
 	Hurry bool
 	// Extra paths are offered for every channel (a file, say).
 	Extra []transport.Path
-	Log   *slog.Logger
+	// Roots are the authorities that vouch for gateways and for relays behind a
+	// CDN, nil for the system's.
+	Roots *x509.CertPool
+	// Now is the clock that TLS certificates and session tickets are held
+	// against, nil for time.Now. IPFS peers are known by their keys alone:
+	// libp2p's own certificates are checked by the system's clock, and are
+	// valid from an hour before they were made to 100 years after.
+	Now func() time.Time
+	// Sessions, if not nil, keeps relays' TLS sessions from one run to the next,
+	// which spares a returning reader a round trip. They are secrets.
+	Sessions relay.Sessions
+	Log      *slog.Logger
 }
+
+func (c *Config) trust() gateway.Trust { return gateway.Trust{Roots: c.Roots, Now: c.Now} }
 
 // Set is a reader's paths. It may be used from several goroutines at once.
 type Set struct {
@@ -103,7 +118,7 @@ func (s *Set) once(kind, place string, make func() ([]transport.Path, error)) []
 }
 
 func (s *Set) relay(r channel.Relay) ([]transport.Path, error) {
-	c, err := relay.New(relay.Config{Network: s.cfg.Network, Relay: r})
+	c, err := relay.New(relay.Config{Network: s.cfg.Network, Relay: r, Trust: s.cfg.trust(), Sessions: s.cfg.Sessions})
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +127,7 @@ func (s *Set) relay(r channel.Relay) ([]transport.Path, error) {
 }
 
 func (s *Set) gateway(base string, key ed25519.PublicKey) ([]transport.Path, error) {
-	rt := gateway.NewTransport(s.cfg.Network)
+	rt := gateway.NewTransport(s.cfg.Network, s.cfg.trust())
 	c, err := gateway.New(base, rt, gateway.Options{})
 	if err != nil {
 		return nil, err

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"tamizdat/bundle/channel"
 	"tamizdat/internal/durable"
@@ -88,7 +89,7 @@ func (p *Publisher) Invite(name string) (*channel.Invite, error) {
 		IPNS: p.keys.key(p.keys.IPNS).Public().(ed25519.PublicKey),
 	}
 	// An invite has room for two or three of each; grants carry the rest.
-	inv.Places.Relays = inv.Places.Relays[:min(3, len(inv.Places.Relays))]
+	inv.Places.Relays = inviteRelays(inv.Places.Relays)
 	inv.Places.Zones = inv.Places.Zones[:min(3, len(inv.Places.Zones))]
 	inv.Places.Peers = inv.Places.Peers[:min(2, len(inv.Places.Peers))]
 	inv.Places.Gateways = inv.Places.Gateways[:min(1, len(inv.Places.Gateways))]
@@ -99,7 +100,11 @@ func (p *Publisher) Invite(name string) (*channel.Invite, error) {
 		case len(pl.Peers) > 0:
 			pl.Peers = pl.Peers[:len(pl.Peers)-1]
 		case len(pl.Relays) > 2:
-			pl.Relays = pl.Relays[:len(pl.Relays)-1]
+			last := len(pl.Relays) - 1
+			if pl.Relays[last].Pin.WebPKI() {
+				last--
+			}
+			pl.Relays = slices.Delete(pl.Relays, last, last+1)
 		case len(pl.Zones) > 1:
 			pl.Zones = pl.Zones[:len(pl.Zones)-1]
 		default:
@@ -107,6 +112,17 @@ func (p *Publisher) Invite(name string) (*channel.Invite, error) {
 		}
 	}
 	return inv, nil
+}
+
+// inviteRelays are three of a batch's relays: the first ones, but if there is a
+// CDN the last of them is one. Where it is needed, nothing else gets through,
+// a grant neither.
+func inviteRelays(all []channel.Relay) []channel.Relay {
+	out := slices.Clone(all[:min(3, len(all))])
+	if cdn := slices.IndexFunc(all, func(r channel.Relay) bool { return r.Pin.WebPKI() }); cdn > 2 {
+		out[2] = all[cdn]
+	}
+	return out
 }
 
 func (p *Publisher) batchNamed(name string) (*batch, error) {

@@ -2,12 +2,18 @@ package publisher
 
 import (
 	"crypto/ed25519"
+	"errors"
 	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"strconv"
 	"strings"
 
 	"golang.org/x/text/language"
 
 	"tamizdat/bundle/channel"
+	wire "tamizdat/transport/relay"
 )
 
 // maxLangs is how many languages a front page names.
@@ -34,6 +40,53 @@ func ParseLangs(lists ...string) ([]string, error) {
 func parseZone(s string) channel.Zone {
 	name, authority, _ := strings.Cut(s, "@")
 	return channel.Zone{Name: strings.ToLower(strings.TrimSuffix(name, ".")), Authority: authority}
+}
+
+// parseVia reads one of TargetConfig.Via. Its errors quote nothing.
+func parseVia(s string) (host string, port uint16, err error) {
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.Opaque != "" || u.RawQuery != "" || u.ForceQuery || strings.Contains(s, "#") {
+		return "", 0, errors.New("it is no https address, as https://cdn.example")
+	}
+	if u.Path != "" && u.Path != "/" {
+		return "", 0, errors.New("a name alone is wanted: the relay must stand at the top of it, without a path behind")
+	}
+	port = 443
+	if p := u.Port(); p != "" {
+		n, err := strconv.ParseUint(p, 10, 16)
+		if err != nil || n == 0 {
+			return "", 0, errors.New("the port is none")
+		}
+		port = uint16(n)
+	}
+	host = strings.ToLower(strings.TrimSuffix(u.Hostname(), "."))
+	if _, err := netip.ParseAddr(host); err == nil {
+		return "", 0, errors.New("it needs the CDN's domain name, not an address: the name is what its certificate is checked for")
+	}
+	if !fits(channel.Places{Relays: []channel.Relay{{Host: host, Port: port}}}) {
+		return "", 0, errors.New("it is no domain name as in cdn.example (write others as xn--...)")
+	}
+	return host, port, nil
+}
+
+// checkVia checks a relay's CDNs. fronts remembers which relay each of them
+// stands before: a CDN's name leads to one only.
+func (t *TargetConfig) checkVia(line wire.Target, fronts map[string]string) error {
+	for i, v := range t.Via {
+		host, port, err := parseVia(v)
+		if err != nil {
+			return fmt.Errorf("via[%d]: %w", i, err)
+		}
+		at, relay := net.JoinHostPort(host, strconv.Itoa(int(port))), strings.ToLower(line.Address())
+		if at == relay {
+			return fmt.Errorf("via[%d] is the relay itself", i)
+		}
+		if other, ok := fronts[at]; ok && other != relay {
+			return fmt.Errorf("via[%d] is that of another relay too", i)
+		}
+		fronts[at] = relay
+	}
+	return nil
 }
 
 // checkLists says which value of which setting would make packing or inviting

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/BurntSushi/toml"
@@ -43,6 +45,10 @@ type TargetConfig struct {
 	Relay string `toml:"relay,omitempty"`
 	// Folder takes one CAR file an edition.
 	Folder string `toml:"folder,omitempty"`
+	// Via are CDNs in front of the relay, "https://NAME" or "https://NAME:PORT"
+	// each: invites and grants also lead readers there. Pushes go to the relay
+	// itself.
+	Via []string `toml:"via,omitempty"`
 }
 
 const configHead = `# What mirror-publish works with. Keep this file to yourself: relay lines are
@@ -62,6 +68,8 @@ const configTail = `
 # [[target]]
 # name = "first relay"
 # relay = "relay1:..."
+# # CDNs that stand in front of the relay: readers then get that way in too.
+# via = ["https://cdn.example"]
 #
 # [[target]]
 # name = "stick"
@@ -118,17 +126,23 @@ func loadConfig(dir string) (Config, error) {
 	if err := c.checkLists(); err != nil {
 		return c, fmt.Errorf("%s: %w", configFile, err)
 	}
-	seen := map[string]bool{}
+	seen, fronts := map[string]bool{}, map[string]string{}
 	for _, t := range c.Targets {
 		switch {
 		case t.Name == "" || seen[t.Name]:
 			return c, fmt.Errorf("%s: each target needs a name of its own", configFile)
 		case (t.Relay == "") == (t.Folder == ""):
 			return c, fmt.Errorf("%s: target %q needs either relay or folder", configFile, t.Name)
+		case t.Relay == "" && len(t.Via) > 0:
+			return c, fmt.Errorf("%s: target %q: via is for relays", configFile, t.Name)
 		}
 		seen[t.Name] = true
 		if t.Relay != "" {
-			if _, err := wire.ParseTarget(t.Relay); err != nil {
+			line, err := wire.ParseTarget(t.Relay)
+			if err == nil {
+				err = t.checkVia(line, fronts)
+			}
+			if err != nil {
 				return c, fmt.Errorf("%s: target %q: %w", configFile, t.Name, err)
 			}
 		}
@@ -154,6 +168,7 @@ func (p *Publisher) Configure(c Config) error {
 // places are the ways in for one batch of readers.
 func (p *Publisher) places(seed channel.Seed) (channel.Places, error) {
 	var out channel.Places
+	var fronts []channel.Relay
 	seen := map[string]bool{} // one relay may be a target under two names
 	for _, t := range p.cfg.Targets {
 		if t.Relay == "" {
@@ -167,7 +182,18 @@ func (p *Publisher) places(seed channel.Seed) (channel.Places, error) {
 			seen[at] = true
 			out.Relays = append(out.Relays, target.Relay(seed))
 		}
+		for _, v := range t.Via {
+			host, port, err := parseVia(v)
+			if err != nil {
+				return out, err
+			}
+			if at := "via " + net.JoinHostPort(host, strconv.Itoa(int(port))); !seen[at] {
+				seen[at] = true
+				fronts = append(fronts, target.RelayVia(host, port, seed))
+			}
+		}
 	}
+	out.Relays = append(out.Relays, fronts...)
 	for _, z := range p.cfg.Zones {
 		out.Zones = append(out.Zones, parseZone(z))
 	}

@@ -51,7 +51,7 @@ func TestTargets(t *testing.T) {
 	}
 	defer p.Close()
 	line := func(host string) string {
-		return wire.Target{Host: host, Port: 443, Mint: channel.MintKey{1}, Intake: channel.MintKey{2}}.String()
+		return wire.Target{Host: host, Port: 443, Pin: channel.Pin{5}, Mint: channel.MintKey{1}, Intake: channel.MintKey{2}}.String()
 	}
 	one, moved := line("192.0.2.1"), line("192.0.2.2")
 	if err := p.AddTarget("one", "  "+one[:30]+"\n   "+one[30:]+"\n"); err != nil {

@@ -31,6 +31,9 @@ type Hooks struct {
 	// Denied reports whether the batch with this tag was shut out of the
 	// channel; it then sees the website.
 	Denied func(ch channel.ID, tag [8]byte) bool
+	// Wrap stands between the listener and the handler: a meter, or, in the
+	// censor lab, a relay's dishonesty.
+	Wrap func(http.Handler) http.Handler
 }
 
 var _ http.Handler = (*Handler)(nil)

@@ -136,9 +136,13 @@ func (r *Relay) Start(ctx context.Context) (err error) {
 		return fmt.Errorf("decoy: %w", err)
 	}
 	r.handler = &Handler{store: r.store, carried: r.carried, site: site, log: r.cfg.Log, hooks: r.cfg.Hooks}
+	var serve http.Handler = r.handler
+	if r.cfg.Hooks.Wrap != nil {
+		serve = r.cfg.Hooks.Wrap(serve)
+	}
 	cfg := &tls.Config{Certificates: []tls.Certificate{r.keys.cert}}
 	for _, addr := range r.cfg.Listen {
-		if r.server, err = wire.Listen(ctx, r.cfg.Network, addr, cfg, r.handler, r.cfg.Log); err == nil {
+		if r.server, err = wire.Listen(ctx, r.cfg.Network, addr, cfg, serve, r.cfg.Log); err == nil {
 			return durable.Write(filepath.Join(r.cfg.Dir, addressFile), 0o600, []byte(r.server.Addr().String()+"\n"))
 		}
 		r.cfg.Log.Info("address not available, trying the next", "listen", addr, "err", err)

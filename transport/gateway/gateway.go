@@ -16,6 +16,7 @@ package gateway
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -104,13 +105,23 @@ func (c *Client) Path() transport.Path {
 	return p
 }
 
+// Trust says by what certificates of the web's authorities (WebPKI) are
+// checked. The zero value is what everybody uses.
+type Trust struct {
+	// Roots are the authorities, nil for the system's.
+	Roots *x509.CertPool
+	// Now is the clock that certificates and session tickets are held against,
+	// nil for time.Now.
+	Now func() time.Time
+}
+
 // NewTransport returns a round tripper for gateways on the web: HTTP/2 or 1.1
-// over TLS with the certificates checked against the system's roots, every
-// socket opened through network.
-func NewTransport(network transport.Network) *http.Transport {
+// over TLS with certificates checked by trust, every socket opened through
+// network.
+func NewTransport(network transport.Network, trust Trust) *http.Transport {
 	return &http.Transport{
 		DialContext:            network.Dial,
-		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
+		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: trust.Roots, Time: trust.Now},
 		TLSHandshakeTimeout:    10 * time.Second,
 		ForceAttemptHTTP2:      true,
 		DisableCompression:     true,

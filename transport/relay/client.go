@@ -9,8 +9,13 @@
 //   - [NewPublisher] pushes editions, by the [Target] line a volunteer gives.
 //   - [Listen] serves a handler (mirror/relay has it) on both protocols.
 //
-// A relay is known by its [channel.Pin] and by nothing else. Every socket is
-// opened through a transport.Network.
+// A relay is known by its [channel.Pin] and by nothing else, unless it is
+// reached through a CDN's name: then by WebPKI. Every socket is opened through a
+// transport.Network.
+//
+// A reader who comes back asks in his first flight (0-RTT) and has the front
+// page one round trip later: see [Sessions]. Such a request carries an unused
+// header field, X-Padding, to be large enough for a large answer.
 //
 // # Resources under the prefix
 //
@@ -33,7 +38,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"strconv"
+	"strings"
 	"time"
 
 	"tamizdat/bundle"
@@ -49,6 +56,12 @@ type Config struct {
 	// Wait is how long Heads.Head lets the relay hold a request open when it
 	// has nothing newer (long poll), at most MaxWait; 0 asks and returns.
 	Wait time.Duration
+	// Trust checks a relay's certificate if the relay has no pin (see
+	// channel.Pin.WebPKI); of a pinned relay's TLS it is only the clock.
+	Trust gateway.Trust
+	// Sessions, if not nil, keeps TLS session tickets from one run to the next.
+	// Without it they last as long as the Client.
+	Sessions Sessions
 }
 
 // MaxWait is the longest a relay holds a long poll.
@@ -69,14 +82,22 @@ func New(cfg Config) (*Client, error) {
 	if !validHost(cfg.Relay.Host) || cfg.Relay.Port == 0 {
 		return nil, errors.New("relay: bad host or port")
 	}
+	if _, err := netip.ParseAddr(cfg.Relay.Host); err == nil && cfg.Relay.Pin.WebPKI() {
+		return nil, errors.New("relay: an address without a pin")
+	}
 	addr := net.JoinHostPort(cfg.Relay.Host, strconv.Itoa(int(cfg.Relay.Port)))
 	c := &Client{}
 	for _, way := range []struct {
 		kind string
-		dial func(transport.Network, string, channel.Pin) conn
+		dial func(transport.Network, peer) conn
 	}{{transport.KindQUIC, newQUIC}, {transport.KindTCP, newTCP}} {
-		rt := way.dial(cfg.Network, cfg.Relay.Host, cfg.Relay.Pin)
-		base := "https://" + addr + "/" + cfg.Relay.Prefix.Path()
+		rt := way.dial(cfg.Network, peer{
+			host: cfg.Relay.Host, port: cfg.Relay.Port, pin: cfg.Relay.Pin, trust: cfg.Trust,
+			tickets: newTickets(cfg.Sessions, way.kind, cfg.Relay),
+		})
+		// The port that https means is left out of the Host field, as browsers do:
+		// a CDN may not know its own name with it.
+		base := "https://" + strings.TrimSuffix(addr, ":443") + "/" + cfg.Relay.Prefix.Path()
 		g, err := gateway.New(base, rt, gateway.Options{})
 		if err != nil {
 			return nil, err

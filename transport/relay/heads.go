@@ -164,6 +164,11 @@ func (h *heads) get(ctx context.Context, ask transport.Ask, q url.Values, wait t
 		tag = h.tags[ask.Channel]
 		h.mu.Unlock()
 	}
+	if wait == 0 {
+		// Who replays it learns nothing: the answer is encrypted to the one who
+		// asked first, and says what he was told.
+		ctx = repeatable(ctx)
+	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, h.base+"/head/"+ask.Channel.String()+"?"+q.Encode(), nil)
 	if err != nil {
 		return nil, errors.New("relay: malformed request")

@@ -2,10 +2,7 @@ package relay
 
 import (
 	"context"
-	"crypto/hkdf"
-	"crypto/sha256"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -63,16 +60,19 @@ func Listen(ctx context.Context, network transport.Network, addr string, cfg *tl
 	}
 	if s.udp != nil {
 		s.h1.Handler = advertise(handler, s.tcp.Addr())
-		reset, err := resetKey(cfg)
+		keys, err := deriveKeys(cfg)
 		if err != nil {
 			s.tcp.Close()
 			s.udp.Close()
 			return nil, err
 		}
-		s.quic = &quic.Transport{Conn: s.udp, StatelessResetKey: reset}
+		s.quic = &quic.Transport{Conn: s.udp, StatelessResetKey: &keys.reset, TokenGeneratorKey: &keys.token, MaxTokenAge: tokenAge}
+		cfg = cfg.Clone()
+		cfg.SetSessionTicketKeys([][32]byte{keys.ticket})
 		ln, err := s.quic.ListenEarly(http3.ConfigureTLSConfig(cfg), &quic.Config{
 			InitialPacketSize: minPacket, HandshakeIdleTimeout: handshakeTimeout / 2, MaxIdleTimeout: idleTimeout,
 			MaxIncomingStreams: 128, MaxIncomingUniStreams: 8,
+			Allow0RTT: true,
 			// An upload is the only thing that comes in bulk, and it comes from one publisher.
 			InitialStreamReceiveWindow: 128 << 10, MaxStreamReceiveWindow: 2 << 20,
 			InitialConnectionReceiveWindow: 256 << 10, MaxConnectionReceiveWindow: 4 << 20,
@@ -84,7 +84,7 @@ func Listen(ctx context.Context, network transport.Network, addr string, cfg *tl
 		}
 		s.ln = ln
 		s.h3 = &http3.Server{
-			Handler: handler, Logger: slog.New(slog.DiscardHandler), // nil would mean slog.Default
+			Handler: afterHandshake(handler), ConnContext: withConn, Logger: slog.New(slog.DiscardHandler), // nil would mean slog.Default
 			MaxHeaderBytes: maxHeaderBytes, IdleTimeout: 2 * time.Minute,
 		}
 		s.done.Go(func() { s.ended(s.h3.ServeListener(ln)) })
@@ -92,25 +92,6 @@ func Listen(ctx context.Context, network transport.Network, addr string, cfg *tl
 	s.done.Go(func() { s.ended(s.h1.ServeTLS(s.tcp, "", "")) })
 	log.Info("listening", "port", portOf(s.tcp.Addr()), "quic", s.udp != nil)
 	return s, nil
-}
-
-// resetKey lets clients of an earlier run learn at once that their connection is
-// gone (RFC 9000, section 10.3) instead of after the idle timeout. It must
-// outlive a restart, so it is derived from the certificate's key.
-func resetKey(cfg *tls.Config) (*quic.StatelessResetKey, error) {
-	if len(cfg.Certificates) == 0 {
-		return nil, errors.New("listen: no certificate")
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(cfg.Certificates[0].PrivateKey)
-	if err != nil {
-		return nil, fmt.Errorf("listen: %w", err)
-	}
-	b, err := hkdf.Key(sha256.New, der, nil, "tamizdat/v1/stateless reset", len(quic.StatelessResetKey{}))
-	if err != nil {
-		return nil, fmt.Errorf("listen: %w", err)
-	}
-	key := quic.StatelessResetKey(b)
-	return &key, nil
 }
 
 // open takes one port number for both protocols; if the system chooses the

@@ -55,7 +55,11 @@ func NewPublisher(network transport.Network, t Target) (*Publisher, error) {
 	if !validHost(t.Host) || t.Port == 0 {
 		return nil, fmt.Errorf("%w: bad host or port", ErrBadTarget)
 	}
-	return &Publisher{target: t, conns: []conn{newQUIC(network, t.Host, t.Pin), newTCP(network, t.Host, t.Pin)}}, nil
+	if t.Pin.WebPKI() { // a publisher goes to the relay itself
+		return nil, fmt.Errorf("%w: no pin", ErrBadTarget)
+	}
+	to := peer{host: t.Host, port: t.Port, pin: t.Pin}
+	return &Publisher{target: t, conns: []conn{newQUIC(network, to), newTCP(network, to)}}, nil
 }
 
 // Close ends all connections.

@@ -69,7 +69,7 @@ func ParseTarget(s string) (Target, error) {
 		return refuse("bad port")
 	}
 	t.Host, t.Port = host, uint16(n)
-	if t.Pin, err = channel.ParsePin(f[1]); err != nil {
+	if t.Pin, err = channel.ParsePin(f[1]); err != nil || t.Pin.WebPKI() {
 		return refuse("bad pin")
 	}
 	if t.Mint, ok = parseKey64(f[2]); !ok {
@@ -89,6 +89,15 @@ func ParseTarget(s string) (Target, error) {
 // publisher can make invites without ever having connected.
 func (t Target) Relay(batch channel.Seed) channel.Relay {
 	return channel.Relay{Host: t.Host, Port: t.Port, Pin: t.Pin, Prefix: t.Mint.Mint(batch.TagFor(t.Pin))}
+}
+
+// RelayVia returns the relay as an invite or grant names it when readers reach
+// it through another host's name, a CDN's: known by WebPKI, under the prefix
+// that it has at the relay itself.
+func (t Target) RelayVia(host string, port uint16, batch channel.Seed) channel.Relay {
+	r := t.Relay(batch)
+	r.Host, r.Port, r.Pin, r.ECH = host, port, channel.Pin{}, nil
+	return r
 }
 
 // intakePrefix mints a fresh prefix for one push, so that even the publisher's

@@ -1,0 +1,318 @@
+package relay
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
+
+	"tamizdat/transport"
+)
+
+const (
+	// minPacket is the smallest packet size QUIC may start with: larger ones
+	// fail silently where the path is narrow.
+	minPacket = 1200
+	// earlyPadding makes a request in early data larger, in bytes: before the
+	// relay knows that the reader's address is his, it may answer with three
+	// times what it got (RFC 9000, section 8.1). With this much, and a ClientHello
+	// of two packets, 16 KiB go out at once (4,000 sometimes do not do: ClientHellos
+	// vary).
+	earlyPadding = 4400
+	// paddingField carries it. Relays ignore it as any unknown field; it is inside
+	// TLS, and never logged.
+	paddingField = "X-Padding"
+	// maxTokens are kept for the next connections, each used once.
+	maxTokens = 4
+)
+
+// newQUIC speaks HTTP/3.
+//
+// A first connection costs a round trip before the request is sent. A later one
+// costs none: with a session ticket, a repeatable request goes out in the first
+// flight as early data (0-RTT). The address token of an earlier connection, if
+// it is from the same address, spares the relay the limit on what it may answer;
+// without one the padding lifts it far enough.
+func newQUIC(network transport.Network, to peer) conn {
+	q := &quicConn{network: network, to: to, tls: to.tlsConfig()}
+	q.tls.NextProtos = []string{http3.NextProtoH3}
+	q.quic = &quic.Config{
+		InitialPacketSize: minPacket, HandshakeIdleTimeout: handshakeTimeout / 2,
+		KeepAlivePeriod: keepAlive, MaxIdleTimeout: idleTimeout,
+		MaxIncomingStreams: -1, // a server opens none in HTTP/3
+		Versions:           []quic.Version{quic.Version1},
+	}
+	if to.tickets != nil {
+		q.quic.TokenStore = quic.NewLRUTokenStore(1, maxTokens)
+	}
+	q.http = http3.Transport{MaxResponseHeaderBytes: maxHeaderBytes, DisableCompression: true}
+	q.life, q.end = context.WithCancel(context.Background())
+	return q
+}
+
+// quicConn keeps one QUIC connection.
+type quicConn struct {
+	network transport.Network
+	to      peer
+	tls     *tls.Config
+	quic    *quic.Config
+	http    http3.Transport // makes HTTP/3 of connections; dials none
+	life    context.Context // ends with Close
+	end     context.CancelFunc
+
+	mu  sync.Mutex
+	cur *line
+	// good is the address that answered last, bad the one that did not.
+	good, bad netip.Addr
+}
+
+// line is one connection, from the moment when it is wanted.
+type line struct {
+	ready chan struct{} // closed when the fields below are set
+	conn  *quic.Conn
+	h3    *http3.ClientConn
+	err   error
+}
+
+// complete reports whether the other end has shown that it is there.
+func (l *line) complete() bool {
+	select {
+	case <-l.conn.HandshakeComplete():
+		return true
+	default:
+		return false
+	}
+}
+
+var errClosed = errors.New("relay: client is closed")
+
+// RoundTrip implements http.RoundTripper. A request that met a connection at
+// its end, or was refused as early data, is sent once more.
+func (q *quicConn) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := q.roundTrip(req)
+	if err != nil && req.Body != nil {
+		_ = req.Body.Close() // as the interface demands; twice does no harm
+	}
+	return resp, err
+}
+
+func (q *quicConn) roundTrip(req *http.Request) (*http.Response, error) {
+	for early := true; ; early = false {
+		l, mine, err := q.line(req.Context())
+		if err != nil {
+			return nil, err
+		}
+		asEarly := early && isRepeatable(req) && !l.complete()
+		out := req
+		if asEarly {
+			out = padded(req)
+		}
+		resp, err := l.h3.RoundTrip(out)
+		if err == nil && (resp.StatusCode != http.StatusTooEarly || !asEarly) {
+			resp.Request = req
+			return resp, nil
+		}
+		if err == nil { // RFC 8470, section 5.2: again, when the handshake is done
+			resp.Body.Close()
+			continue
+		}
+		if req.Context().Err() != nil {
+			return nil, err
+		}
+		again := q.failed(l, err)
+		fresh := mine && !asEarly && !errors.Is(err, quic.Err0RTTRejected)
+		if !again || !early || fresh { // a connection made for it would fail the same way again
+			return nil, err
+		}
+		if req.Body != nil && req.Body != http.NoBody {
+			if req.GetBody == nil {
+				return nil, err
+			}
+			body, bodyErr := req.GetBody()
+			if bodyErr != nil {
+				return nil, err
+			}
+			req = req.Clone(req.Context())
+			req.Body = body
+		}
+	}
+}
+
+// padded is req as it goes out in early data.
+func padded(req *http.Request) *http.Request {
+	out := req.Clone(req.Context())
+	out.Method = http3.MethodGet0RTT
+	out.Header.Set(paddingField, strings.Repeat("X", earlyPadding)) // no code of QPACK's makes an X shorter
+	return out
+}
+
+// failed takes a connection out of use if err is about it and not about one
+// request, and reports whether the request may get through on another one.
+func (q *quicConn) failed(l *line, err error) bool {
+	var stream *http3.Error
+	dead := l.conn.Context().Err() != nil
+	rejected := errors.As(err, &stream) && stream.ErrorCode == http3.ErrCodeRequestRejected
+	if stream != nil && !dead && !rejected {
+		return false // this one request was reset
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.cur == l {
+		q.cur = nil
+	}
+	if errors.Is(err, quic.Err0RTTRejected) {
+		// The relay does not know the ticket any more. The connection could go on
+		// (quic.Conn.NextConnection), but http3 v0.64.1 resets the refused stream in
+		// it, whose number is that of the next request.
+		_ = l.conn.CloseWithError(0, "")
+	}
+	// Else, if not dead, it is of no use for new requests: the relay is shutting
+	// down, and http3 closes the connection when the last answer has come.
+	return true
+}
+
+// line returns the connection, dialling if there is none; mine says that it
+// was dialled now. The dial does not end with the request that happened to come
+// first, since others wait for the same connection.
+func (q *quicConn) line(ctx context.Context) (l *line, mine bool, err error) {
+	q.mu.Lock()
+	if q.life.Err() != nil {
+		q.mu.Unlock()
+		return nil, false, errClosed
+	}
+	if q.cur == nil || q.cur.over() {
+		mine = true
+		q.begin()
+	}
+	l = q.cur
+	q.mu.Unlock()
+	select {
+	case <-l.ready:
+		return l, mine, l.err
+	case <-ctx.Done():
+		return nil, mine, context.Cause(ctx)
+	}
+}
+
+// over reports whether a line has failed or died.
+func (l *line) over() bool {
+	select {
+	case <-l.ready:
+		return l.err != nil || l.conn.Context().Err() != nil
+	default:
+		return false
+	}
+}
+
+// begin makes a new current line; q.mu is held.
+func (q *quicConn) begin() {
+	l := &line{ready: make(chan struct{})}
+	q.cur = l
+	go func() {
+		defer close(l.ready)
+		ctx, cancel := context.WithTimeout(q.life, 2*handshakeTimeout)
+		defer cancel()
+		if l.conn, l.err = q.dial(ctx); l.err != nil {
+			return
+		}
+		if q.life.Err() != nil { // closed meanwhile
+			_ = l.conn.CloseWithError(0, "")
+			l.err = errClosed
+			return
+		}
+		l.h3 = q.http.NewClientConn(l.conn)
+	}()
+}
+
+func (q *quicConn) Close() error {
+	q.end()
+	q.mu.Lock()
+	l := q.cur
+	q.mu.Unlock()
+	if l == nil {
+		return nil
+	}
+	<-l.ready
+	if l.err != nil {
+		return nil // it never was
+	}
+	return l.conn.CloseWithError(0, "")
+}
+
+// dial tries the relay's addresses in turn, each from a socket of its own: a
+// censor who dropped the last flow by its ports has to find this one first.
+func (q *quicConn) dial(ctx context.Context) (*quic.Conn, error) {
+	addrs, err := q.network.Resolve(ctx, q.to.host)
+	if err != nil {
+		return nil, err
+	}
+	slices.SortStableFunc(addrs, func(a, b netip.Addr) int { return q.rank(a) - q.rank(b) })
+	err = fmt.Errorf("%w: no address", transport.ErrNotFound)
+	for i, a := range addrs {
+		if i == 4 || ctx.Err() != nil {
+			break
+		}
+		var c *quic.Conn
+		if c, err = q.dialAddr(ctx, netip.AddrPortFrom(a, q.to.port)); err == nil {
+			return c, nil
+		}
+	}
+	return nil, err
+}
+
+func (q *quicConn) dialAddr(ctx context.Context, to netip.AddrPort) (*quic.Conn, error) {
+	local := "0.0.0.0:0"
+	if to.Addr().Is6() {
+		local = "[::]:0"
+	}
+	pc, err := q.network.ListenPacket(ctx, "udp", local)
+	if err != nil {
+		return nil, err
+	}
+	tr := &quic.Transport{Conn: pc}
+	shut := func() { _, _ = tr.Close(), pc.Close() }
+	c, err := tr.DialEarly(ctx, net.UDPAddrFromAddrPort(to), q.tls, q.quic)
+	if err != nil {
+		shut()
+		return nil, err
+	}
+	context.AfterFunc(c.Context(), shut)
+	go func() { // with a ticket, c is there before anybody has answered
+		select {
+		case <-c.HandshakeComplete():
+			q.learn(&q.good, to.Addr())
+		case <-c.Context().Done():
+			q.learn(&q.bad, to.Addr())
+		}
+	}()
+	return c, nil
+}
+
+func (q *quicConn) learn(what *netip.Addr, a netip.Addr) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	*what = a
+}
+
+// rank orders a host's addresses.
+func (q *quicConn) rank(a netip.Addr) int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	switch a {
+	case q.good:
+		return 0
+	case q.bad:
+		return 2
+	default:
+		return 1
+	}
+}
