@@ -143,6 +143,17 @@ func (c *Client) head(ctx context.Context, ch channel.ID, have uint64) (*channel
 		name := c.fresh(ch.Label(), have > 0)
 		if class == record.Large {
 			raw, err = c.ask(ctx, query{name: name, class: class, tries: namedTries - 1, check: check, recheck: rooted})
+			if err != nil {
+				return err
+			}
+			// What was only held may be spoiled: the root note, which comes in
+			// either class, tells.
+			if err := settle(ctx, rooted); err != nil {
+				return err
+			}
+			if check(raw) == drop {
+				err = errSpoiled
+			}
 		} else {
 			raw, err = c.headParts(ctx, name, check, rooted)
 		}
@@ -162,6 +173,19 @@ func (c *Client) head(ctx context.Context, ch channel.ID, have uint64) (*channel
 	return h, raw, nil
 }
 
+// settle waits until there is nothing more to learn about root notes.
+func settle(ctx context.Context, rooted <-chan struct{}) error {
+	if rooted == nil {
+		return nil
+	}
+	select {
+	case <-rooted:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // headParts fetches a head of the Small class: three parts at once, which is
 // all that heads have today, and a fourth if there is one.
 func (c *Client) headParts(ctx context.Context, name string, check func([]byte) verdict, rooted <-chan struct{}) ([]byte, error) {
@@ -169,12 +193,8 @@ func (c *Client) headParts(ctx context.Context, name string, check func([]byte) 
 	for range maxForged {
 		var raw []byte
 		if raw, err = c.joinParts(ctx, name); err == nil {
-			if rooted != nil && check(raw) == hold {
-				select {
-				case <-rooted:
-				case <-ctx.Done():
-					return nil, ctx.Err()
-				}
+			if err := settle(ctx, rooted); err != nil {
+				return nil, err
 			}
 			if check(raw) != drop {
 				return raw, nil

@@ -20,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -120,7 +121,7 @@ type Trust struct {
 // network.
 func NewTransport(network transport.Network, trust Trust) *http.Transport {
 	return &http.Transport{
-		DialContext:            network.Dial,
+		DialContext:            DialWithin(context.Background(), network),
 		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: trust.Roots, Time: trust.Now},
 		TLSHandshakeTimeout:    10 * time.Second,
 		ForceAttemptHTTP2:      true,
@@ -131,6 +132,22 @@ func NewTransport(network transport.Network, trust Trust) *http.Transport {
 		ResponseHeaderTimeout:  60 * time.Second,
 		MaxResponseHeaderBytes: 32 << 10,
 		HTTP2:                  &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 10 * time.Second},
+	}
+}
+
+// dialTimeout bounds a TCP handshake: a lost first packet is sent again after
+// 1, 3 and 7 seconds, and who has not answered then is not worth more.
+const dialTimeout = 15 * time.Second
+
+// DialWithin is network.Dial for an http.Transport, which lets a dial go on when
+// the request that wanted it has ended. It ends with life, too, and soon in any
+// case: where a censor drops packets, the operating system would try for minutes.
+func DialWithin(life context.Context, network transport.Network) func(ctx context.Context, network, address string) (net.Conn, error) {
+	return func(ctx context.Context, proto, address string) (net.Conn, error) {
+		ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+		defer cancel()
+		defer context.AfterFunc(life, cancel)()
+		return network.Dial(ctx, proto, address)
 	}
 }
 

@@ -88,8 +88,9 @@ type conn interface {
 
 // newTCP speaks HTTP/2 (or 1.1) over TLS over TCP.
 func newTCP(network transport.Network, to peer) conn {
-	return &tcpConn{http.Transport{
-		DialContext:            network.Dial,
+	life, end := context.WithCancel(context.Background())
+	return &tcpConn{end: end, Transport: http.Transport{
+		DialContext:            gateway.DialWithin(life, network),
 		TLSClientConfig:        to.tlsConfig(),
 		TLSHandshakeTimeout:    handshakeTimeout,
 		ForceAttemptHTTP2:      true,
@@ -106,9 +107,13 @@ func newTCP(network transport.Network, to peer) conn {
 	}}
 }
 
-type tcpConn struct{ http.Transport }
+type tcpConn struct {
+	http.Transport
+	end context.CancelFunc // of dials
+}
 
 func (c *tcpConn) Close() error {
+	c.end()
 	c.CloseIdleConnections()
 	return nil
 }
