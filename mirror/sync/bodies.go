@@ -1,11 +1,13 @@
 package sync
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"tamizdat/bundle"
 	"tamizdat/bundle/channel"
@@ -26,7 +28,7 @@ func (s *session) rest(ctx context.Context, target *channel.Head) error {
 	if !s.wide() {
 		return nil // not worth waiting for a wide path that may never answer
 	}
-	info := editionInfo{Number: target.Edition, Epoch: target.Epoch, Root: target.Root.String()}
+	info := infoOf(target)
 	vol, err := s.volume(ctx, info)
 	if err != nil {
 		return err
@@ -41,27 +43,41 @@ func (s *session) rest(ctx context.Context, target *channel.Head) error {
 }
 
 // bodies brings texts or images of all headlines in the library whose edition is
-// known, edition by edition, newest first. An edition that can't be had doesn't
-// keep the others.
+// known, the newest edition first, and before all else what is in the reader's
+// languages. An edition that can't be had doesn't keep the others.
 func (s *session) bodies(ctx context.Context, stage string, one func(context.Context, *bundle.Volume, []bundle.Entry) error) error {
 	known, err := loadEditions(ctx, s.Library, s.ch)
 	if err != nil {
 		return err
 	}
-	byEdition := map[uint64][]bundle.Entry{}
+	type part struct {
+		edition uint64
+		urgent  bool
+	}
+	parts := map[part][]bundle.Entry{}
 	for h, err := range s.Library.Headlines(ctx, library.Query{Channel: s.ch}) {
 		if err != nil {
 			return err
 		}
 		if stage == "text" && !h.Text || stage == "images" && len(h.Images) > 0 && !known[h.Edition].Images {
-			byEdition[h.Edition] = append(byEdition[h.Edition], h.Entry)
+			p := part{h.Edition, s.speaks(h.Lang)}
+			parts[p] = append(parts[p], h.Entry)
 		}
 	}
-	numbers := slices.Sorted(maps.Keys(byEdition))
-	slices.Reverse(numbers)
+	order := slices.SortedFunc(maps.Keys(parts), func(a, b part) int {
+		if a.urgent != b.urgent {
+			if a.urgent {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Compare(b.edition, a.edition)
+	})
 	var failed []error
-	for _, n := range numbers {
-		info, ok := known[n]
+	var jobs []*job
+	whole := map[uint64]bool{}
+	for _, p := range order {
+		info, ok := known[p.edition]
 		if !ok {
 			continue
 		}
@@ -70,22 +86,36 @@ func (s *session) bodies(ctx context.Context, stage string, one func(context.Con
 			failed = append(failed, err) // an epoch from before our invite
 			continue
 		}
-		err = s.until(ctx, stage, info.edition(s.ch), func() error { return one(ctx, vol, byEdition[n]) })
-		if ctx.Err() != nil {
-			return err
+		whole[p.edition] = true
+		jobs = append(jobs, &job{ed: info.edition(s.ch), urgent: p.urgent, try: func() error { return one(ctx, vol, parts[p]) }})
+	}
+	if err := s.fetch(ctx, stage, jobs); err != nil {
+		return err
+	}
+	for _, j := range jobs {
+		if j.err != nil {
+			whole[j.ed.Number] = false
+			failed = append(failed, fmt.Errorf("edition %d: %w", j.ed.Number, j.err))
 		}
-		if err != nil {
-			failed = append(failed, fmt.Errorf("edition %d: %w", n, err))
-			continue
-		}
-		if stage == "images" {
-			info.Images = true
-			if err := saveEdition(ctx, s.Library, s.ch, info, nil); err != nil {
-				return err
+	}
+	if stage == "images" {
+		for _, n := range slices.Sorted(maps.Keys(whole)) {
+			if info := known[n]; whole[n] {
+				info.Images = true
+				if err := saveEdition(ctx, s.Library, s.ch, info, nil); err != nil {
+					return err
+				}
 			}
 		}
 	}
 	return oneLine(failed...)
+}
+
+// speaks reports whether a language is one of the reader's: the same, or of
+// another region or script.
+func (s *session) speaks(lang string) bool {
+	base := func(l string) string { l, _, _ = strings.Cut(strings.ToLower(l), "-"); return l }
+	return slices.ContainsFunc(s.Langs, func(l string) bool { return base(l) == base(lang) })
 }
 
 // text opens each article's text and puts it into the search index.

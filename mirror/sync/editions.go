@@ -19,9 +19,11 @@ import (
 // editionInfo is where an edition lies and what opens it: enough to read any of
 // its articles later, when its front page is long replaced.
 type editionInfo struct {
-	Number    uint64            `json:"n"`
-	Epoch     uint64            `json:"epoch"`
-	Root      string            `json:"root"`
+	Number uint64 `json:"n"`
+	Epoch  uint64 `json:"epoch"`
+	Root   string `json:"root"`
+	// At names its directory in DNS, without which its texts are not found there.
+	At        *bundle.Names     `json:"at,omitempty"`
 	Text      *bundle.Names     `json:"text,omitempty"`
 	Prologues map[string][]byte `json:"prologues,omitempty"`
 	// Front: its front page was taken in. Images: all its pictures are here.
@@ -64,7 +66,7 @@ func saveEditions(ctx context.Context, lib Library, ch channel.ID, h *channel.He
 	}
 	for _, p := range f.Past {
 		if _, ok := known[p.Edition]; !ok {
-			known[p.Edition] = editionInfo{Number: p.Edition, Epoch: p.Epoch, Root: p.Root, Text: p.Text}
+			known[p.Edition] = editionInfo{Number: p.Edition, Epoch: p.Epoch, Root: p.Root, At: p.Front, Text: p.Text}
 		}
 	}
 	own := editionInfo{Number: h.Edition, Epoch: h.Epoch, Root: h.Root.String()}
@@ -139,10 +141,32 @@ func (e editionInfo) edition(ch channel.ID) transport.Edition {
 		root = cid.Undef
 	}
 	ed := transport.Edition{Channel: ch, Number: e.Number, Root: root, Names: map[string]record.Names{}}
-	if e.Text != nil {
-		if names, err := e.Text.Record(); err == nil {
-			ed.Names[bundle.LayerText] = names
+	for layer, n := range map[string]*bundle.Names{bundle.LayerFront: e.At, bundle.LayerText: e.Text} {
+		if n == nil {
+			continue
+		}
+		if names, err := n.Record(); err == nil {
+			ed.Names[layer] = names
 		}
 	}
 	return ed
+}
+
+// volume reads an edition from the library.
+func (s *session) volume(ctx context.Context, e editionInfo) (*bundle.Volume, error) {
+	v, err := e.volume(s.view)
+	if err != nil {
+		return nil, err
+	}
+	v.Get = func(c cid.Cid) ([]byte, error) { return getBlock(ctx, s.Library, c) }
+	return v, nil
+}
+
+// getBlock is Volume.Get over a library.
+func getBlock(ctx context.Context, lib Library, c cid.Cid) ([]byte, error) {
+	b, err := lib.Block(ctx, c)
+	if errors.Is(err, transport.ErrNotFound) {
+		return nil, bundle.ErrMissing
+	}
+	return b, err
 }

@@ -7,224 +7,226 @@ import (
 	gosync "sync"
 	"time"
 
-	"github.com/ipfs/go-cid"
-
 	"tamizdat/bundle"
 	"tamizdat/transport"
 )
 
 const (
-	// A want that a path took, and of which nothing arrived for this long, may be
-	// taken by another one as well.
-	stallAfter = 700 * time.Millisecond
-	// The same for one that trickles.
-	trickleAfter = 20 * time.Second
-	// A batch of which nothing comes for this long is over.
-	silence = time.Minute
-	// A path that has not answered in this sync lets those that have go first.
-	unprovenPatience = time.Second
-	failedPatience   = 3 * time.Second
-	// A path that has failed this often in a row rests for this sync.
-	maxFailures = 3
+	// How long what is on its way may still land when the sync turns.
+	landTime = time.Second
 	// What has arrived is stored in batches: a call of the library costs a sync
 	// of the disk.
-	putBatch     = 32
-	defaultBatch = 8
+	putBatch = 32
+	// maxRounds bounds how often a job may ask for more: directory, node, chunk.
+	maxRounds = 8
 )
 
-// errSilent and errFlood end a batch.
+// Why a fetch ended early; never seen outside.
 var (
-	errSilent = errors.New("it took the request and sent nothing")
-	errFlood  = errors.New("it sends more than it was asked for")
+	errTurned = errors.New("a newer head came")
+	errStash  = errors.New("it is not among what came with the opening")
 )
 
-// want is one block to fetch and who has tried.
-type want struct {
-	bundle.Want
-	done   bool
-	takers map[string]bool // paths at work on it
-	taken  time.Time       // when the last one took it
-	since  time.Time       // the same, or when something of its batch arrived
-	failed map[string]bool
-}
-
-// stalled reports whether another path should try too.
-func (w *want) stalled() bool {
-	return time.Since(w.since) > stallAfter || time.Since(w.taken) > trickleAfter
-}
-
-// board is the list of wants that all paths work on.
-type board struct {
-	mu      gosync.Mutex
-	wants   []*want
-	byCID   map[cid.Cid]*want
-	left    int
-	changed chan struct{} // closed and replaced when something may be taken
-}
-
-func newBoard(wants []bundle.Want) *board {
-	b := &board{byCID: map[cid.Cid]*want{}, changed: make(chan struct{})}
-	for _, w := range wants {
-		if b.byCID[w.CID] == nil {
-			n := &want{Want: w, takers: map[string]bool{}, failed: map[string]bool{}}
-			b.byCID[w.CID] = n
-			b.wants = append(b.wants, n)
-		}
-	}
-	b.left = len(b.wants)
-	return b
-}
-
-func (b *board) wake() {
-	close(b.changed)
-	b.changed = make(chan struct{})
-}
-
-// take gives a path up to n wants that it has not failed: those nobody is at
-// work on, or else those that stalled elsewhere. When there is nothing to take
-// now, over says whether there ever can be, and else the channel says when to
-// ask again.
-func (b *board) take(p transport.Path, n int) (got []*want, over bool, again <-chan struct{}) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	open := false
-	var stalled []*want
-	for _, w := range b.wants {
-		if w.done || w.failed[p.Name] || !suits(p, w.Want) {
-			continue
-		}
-		open = true
-		switch {
-		case len(w.takers) == 0:
-			if len(got) < n {
-				got = append(got, w)
-			}
-		case !w.takers[p.Name] && len(stalled) < n && w.stalled():
-			// Only another path's: one that stalls would stall it twice.
-			stalled = append(stalled, w)
-		}
-	}
-	if len(got) == 0 {
-		got = stalled
-	}
-	for _, w := range got {
-		w.takers[p.Name] = true
-		w.taken = time.Now()
-		w.since = w.taken
-	}
-	return got, !open, b.changed
-}
-
-// suits reports whether a path can carry a block at all.
-func suits(p transport.Path, w bundle.Want) bool {
-	return (p.Hints.MaxBlock == 0 || w.Size <= p.Hints.MaxBlock) && !(p.Hints.Text && w.Layer == bundle.LayerMedia)
-}
-
-// alive notes that something of a batch has arrived: what else is in it waits
-// its turn.
-func (b *board) alive(ws []*want) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, w := range ws {
-		w.since = time.Now()
-	}
-}
-
-// arrived marks a want as done; false if it was not wanted (any more).
-func (b *board) arrived(c cid.Cid) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	w := b.byCID[c]
-	if w == nil || w.done {
-		return false
-	}
-	w.done = true
-	b.left--
-	b.wake()
-	return true
-}
-
-// release gives back what a path took; what is not done, it has failed.
-func (b *board) release(p transport.Path, ws []*want) (failed int) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, w := range ws {
-		delete(w.takers, p.Name)
-		if !w.done {
-			w.failed[p.Name] = true
-			failed++
-		}
-	}
-	b.wake()
-	return failed
-}
-
-func (b *board) missing() int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.left
-}
-
-// fetch brings the wants of one edition into the library, from every path that
-// delivers. It returns an error wrapping ErrIncomplete if some can't be had now.
-func (s *session) fetch(ctx context.Context, stage string, ed transport.Edition, wants []bundle.Want) error {
-	b := newBoard(wants)
-	if err := s.useStash(ctx, ed, b); err != nil {
+// until calls try, fetching what it misses, until it does not.
+func (s *session) until(ctx context.Context, stage string, ed transport.Edition, try func() error) error {
+	j := &job{ed: ed, try: try}
+	if err := s.fetch(ctx, stage, []*job{j}); err != nil {
 		return err
 	}
-	left := b.missing()
-	if left == 0 {
+	return j.err
+}
+
+// fetch works on jobs until each is done or has its err, from every path that
+// delivers. Its own error ends the sync (the caller's, the library's, ErrBudget)
+// or is errTurned.
+func (s *session) fetch(ctx context.Context, stage string, jobs []*job) error {
+	lanes := s.blockLanes()
+	w := &work{session: s, stage: stage, jobs: jobs, board: newBoard(s.crew, &s.purse, lanes), out: make(chan arrival, putBatch)}
+	for _, j := range jobs {
+		if err := w.advance(ctx, j); err != nil {
+			return err
+		}
+	}
+	if n, _ := w.board.missing(); n == 0 {
 		return nil
+	}
+	if s.offline {
+		return errStash
 	}
 	caller := ctx
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	blocks := make(chan arrival)
 	var workers gosync.WaitGroup
-	for _, p := range s.paths {
-		if p.Blocks == nil || s.report(p).State == stateLied {
-			continue
-		}
-		patience := s.patience(p)
-		for range max(1, p.Hints.Parallel) {
-			workers.Go(func() { work(ctx, b, p, patience, ed, blocks) })
+	for _, l := range lanes {
+		for range max(1, l.Hints.Parallel) {
+			workers.Go(func() { w.carry(ctx, l) })
 		}
 	}
-	go func() { workers.Wait(); close(blocks) }()
-	err := s.store(ctx, stage, ed, left, blocks)
+	go func() { workers.Wait(); close(w.out) }()
+	err := w.run(ctx)
+	w.board.stop()
 	cancel()
-	for range blocks { //nolint:revive // let the workers end
+	if late := w.drain(ctx); err == nil {
+		err = late
 	}
-	if err != nil {
+	switch {
+	case caller.Err() != nil:
+		return caller.Err()
+	case err != nil:
 		return err
-	}
-	if err := caller.Err(); err != nil {
-		return err
-	}
-	if n := b.missing(); n > 0 {
-		return s.incomplete(n)
+	case w.board.starved:
+		return ErrBudget
 	}
 	return nil
 }
 
-// patience is how long a path lets others go first: its own, and more if it has
-// not proven itself in this sync. It bounds what a blocked path costs.
-func (s *session) patience(p transport.Path) time.Duration {
-	proven, quieter := false, false
-	for _, o := range s.paths {
-		ok := s.report(o).State == stateOK
-		proven = proven || ok
-		quieter = quieter || ok && o.Hints.Patience < p.Hints.Patience
+// drain lets the workers end, and keeps what they still bring.
+func (w *work) drain(ctx context.Context) (err error) {
+	byEdition := map[uint64][]transport.Block{}
+	for a := range w.out {
+		if w.note(a); a.want != nil {
+			byEdition[a.want.ed.Number] = append(byEdition[a.want.ed.Number], a.block)
+		}
 	}
-	switch state := s.report(p).State; {
-	case state == stateOK && !quieter:
-		return 0 // it waited long enough before it gave us the head
-	case !proven || state == stateOK:
-		return p.Hints.Patience
-	case state == stateFailed:
-		return p.Hints.Patience + failedPatience
+	for n, blocks := range byEdition {
+		if put := w.Library.PutBlocks(context.WithoutCancel(ctx), w.ch, n, blocks); err == nil {
+			err = put
+		}
 	}
-	return p.Hints.Patience + unprovenPatience
+	return err
+}
+
+// blockLanes are the paths that may bring blocks.
+func (s *session) blockLanes() []*lane {
+	var ls []*lane
+	for _, p := range s.paths {
+		if l := s.lane(p); p.Blocks != nil && !s.crew.out(l) {
+			ls = append(ls, l)
+		}
+	}
+	return ls
+}
+
+// work is one fetch: the session's side of a board.
+type work struct {
+	*session
+	stage string
+	jobs  []*job
+	board *board
+	out   chan arrival
+}
+
+// arrival is a block, an event, or the end of a batch.
+type arrival struct {
+	lane  *lane
+	block transport.Block
+	want  *want
+	event string
+	err   error
+	vain  int64
+}
+
+// advance lets a job go on whose blocks are here.
+func (w *work) advance(ctx context.Context, j *job) error {
+	for !j.done && j.open == 0 {
+		err := j.try()
+		var m *bundle.MissingError
+		switch {
+		case !errors.As(err, &m):
+			j.done, j.err = true, err
+		case j.rounds >= maxRounds:
+			j.done, j.err = true, fmt.Errorf("%w: blocks vanish as fast as they come", ErrIncomplete)
+		default:
+			j.rounds++
+			w.board.add(j, m.Wants)
+			if err := w.stashed(ctx); err != nil {
+				return err
+			}
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// run puts what arrives into the library and lets the jobs go on, until the
+// board is over. Meanwhile it hears what the asks say: when a better front page
+// is here it is shown at once, and when one has to be fetched the fetch ends.
+func (w *work) run(ctx context.Context) error {
+	w.tellMissing()
+	var land <-chan time.Time // set when the sync has turned
+	for {
+		if w.board.over() && len(w.out) == 0 {
+			if land != nil {
+				return errTurned
+			}
+			return w.end(ctx)
+		}
+		t, wait := w.next()
+		if t != nil && land == nil {
+			here := w.frontHere(t.head)
+			switch {
+			case here && !t.online && w.working == nil:
+				w.offline = true
+				w.show(ctx, t)
+				w.offline = false
+				if t.online {
+					return errTurned
+				}
+				w.board.stop()
+				land = time.After(landTime)
+			case here || w.working == nil:
+				return errTurned // what is being fetched is no longer the best
+			}
+		}
+		if t != nil || land != nil {
+			wait = -1
+		}
+		select {
+		case a, ok := <-w.out:
+			if !ok {
+				return ctx.Err()
+			}
+			if err := w.store(ctx, a); err != nil {
+				return err
+			}
+		case h := <-w.asks.out:
+			if err := w.hear(ctx, h); err != nil {
+				return err
+			}
+			if err := w.stashed(ctx); err != nil {
+				return err
+			}
+		case <-after(wait):
+		case <-land:
+			return errTurned
+		case <-w.board.landed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// end gives every job that is not done its error. What has arrived of it is of
+// use all the same.
+func (w *work) end(ctx context.Context) error {
+	n, _ := w.board.missing()
+	for _, j := range w.jobs {
+		if j.done {
+			continue
+		}
+		err := j.try()
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if j.done = true; err == nil || !errors.As(err, new(*bundle.MissingError)) {
+			j.err = err
+			continue
+		}
+		j.err = w.incomplete(n)
+	}
+	return nil
 }
 
 func (s *session) incomplete(n int) error {
@@ -237,198 +239,104 @@ func (s *session) incomplete(n int) error {
 	return err
 }
 
-// arrival is a block or a failure of one path.
-type arrival struct {
-	path transport.Path
-	transport.Block
-	err error
-}
-
-// work lets one path take wants until there is nothing more for it.
-func work(ctx context.Context, b *board, p transport.Path, patience time.Duration, ed transport.Edition, out chan<- arrival) {
-	if !pause(ctx, patience, nil) {
-		return
+// store takes in one arrival and what else is there already, in one transaction
+// of the library for each edition.
+func (w *work) store(ctx context.Context, first arrival) error {
+	var ready []arrival
+	take := func(a arrival) {
+		if w.note(a); a.want != nil {
+			ready = append(ready, a)
+		}
 	}
-	batch := p.Hints.Batch
-	if batch == 0 {
-		batch = defaultBatch
-	}
-	for failures := 0; failures < maxFailures; {
-		ws, over, again := b.take(p, batch)
-		if over {
-			return
-		}
-		if len(ws) == 0 {
-			if !pause(ctx, stallAfter, again) {
-				return
-			}
-			continue
-		}
-		err := fetchBatch(ctx, b, p, ed, ws, out)
-		failed := b.release(p, ws)
-		if ctx.Err() != nil {
-			return
-		}
-		if failed == 0 {
-			failures = 0
-			continue
-		}
-		failures++
-		if err == nil {
-			err = transport.ErrNotFound
-		}
-		if errors.Is(err, bundle.ErrBlock) {
-			failures = maxFailures
-		}
+	take(first)
+	for more := true; more && len(ready) < putBatch; {
 		select {
-		case out <- arrival{path: p, err: err}:
-		case <-ctx.Done():
-			return
+		case a, ok := <-w.out:
+			if more = ok; ok {
+				take(a)
+			}
+		default:
+			more = false
 		}
 	}
+	return w.put(ctx, ready)
 }
 
-// pause waits for d or for a change; false when ctx ended.
-func pause(ctx context.Context, d time.Duration, changed <-chan struct{}) bool {
-	if d <= 0 {
-		return ctx.Err() == nil
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-changed:
-	case <-ctx.Done():
-		return false
-	}
-	return true
-}
-
-// fetchBatch asks one path for some wants and checks what comes. A block counts
-// as arrived from here on, so that no other path fetches it again; store puts it
-// into the library.
-func fetchBatch(ctx context.Context, b *board, p transport.Path, ed transport.Edition, ws []*want, out chan<- arrival) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	quiet := time.AfterFunc(silence, func() { cancel(errSilent) })
-	defer quiet.Stop()
-	alive := func() {
-		quiet.Reset(silence)
-		b.alive(ws)
-	}
-	req := transport.Request{Edition: ed, Got: func(_, n int) {
-		if n > 0 {
-			alive()
-		}
-	}}
-	for _, w := range ws {
-		req.Wants = append(req.Wants, w.Want)
-	}
-	var last error
-	yields := 0
-	for block, err := range p.Blocks.Fetch(ctx, req) {
-		if yields++; yields > 2*len(ws)+1 {
-			return errFlood
-		}
-		if err != nil && errors.Is(context.Cause(ctx), errSilent) {
-			return errSilent
-		}
-		if err != nil {
-			last = err
-			var one *transport.WantError
-			if errors.As(err, &one) {
+// put stores blocks and lets the jobs go on that waited for them.
+func (w *work) put(ctx context.Context, ready []arrival) error {
+	for len(ready) > 0 {
+		ed := ready[0].want.ed
+		var blocks []transport.Block
+		var rest []arrival
+		for _, a := range ready {
+			if a.want.ed.Number != ed.Number {
+				rest = append(rest, a)
 				continue
 			}
-			return err
-		}
-		if err := bundle.CheckBlock(block.CID, block.Data); err != nil {
-			return err // a liar: nothing more from this path
-		}
-		if !b.arrived(block.CID) {
-			continue
-		}
-		alive()
-		select {
-		case out <- arrival{path: p, Block: block}:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	return last
-}
-
-// store puts what arrives into the library and ends when all of it is there or
-// every path has given up.
-func (s *session) store(ctx context.Context, stage string, ed transport.Edition, wants int, in <-chan arrival) error {
-	for wants > 0 {
-		a, ok := <-in
-		if !ok {
-			return nil
-		}
-		batch := s.note(nil, a)
-	more: // whatever else is there already goes into the same transaction
-		for len(batch) < min(putBatch, wants) {
-			select {
-			case a, ok := <-in:
-				if !ok {
-					break more
-				}
-				batch = s.note(batch, a)
-			default:
-				break more
+			blocks = append(blocks, a.block)
+			a.want.stored = true
+			for _, j := range a.want.jobs {
+				j.open--
 			}
 		}
-		if len(batch) == 0 {
-			continue
-		}
-		if err := s.Library.PutBlocks(context.WithoutCancel(ctx), ed.Channel, ed.Number, batch); err != nil {
+		if err := w.Library.PutBlocks(context.WithoutCancel(ctx), ed.Channel, ed.Number, blocks); err != nil {
 			return err
 		}
-		wants -= len(batch)
-		s.tell(stage, wants)
+		ready = rest
+	}
+	w.tellMissing()
+	for _, j := range w.jobs {
+		if err := w.advance(ctx, j); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// note writes one arrival into the reports and adds its block to the batch.
-func (s *session) note(batch []transport.Block, a arrival) []transport.Block {
-	r := s.report(a.path)
-	r.At = time.Now()
-	switch {
-	case a.err == nil:
-		r.State, r.Error = stateOK, ""
-		s.credit(a.path, a.Data)
-		return append(batch, a.Block)
-	case errors.Is(a.err, bundle.ErrBlock):
-		r.State, r.Error = stateLied, a.err.Error()
-		s.log.Warn("path lied", "path", a.path.Kind)
-	case r.State != stateLied:
-		r.State, r.Error = stateFailed, a.err.Error()
-		s.log.Info("path failed", "path", a.path.Kind, "error", a.err)
+// stashed takes what opening answers brought along.
+func (w *work) stashed(ctx context.Context) error {
+	if ready := w.fromStash(); len(ready) > 0 {
+		return w.put(ctx, ready)
 	}
-	return batch
+	return nil
 }
 
-// credit counts a block that a path brought.
-func (s *session) credit(p transport.Path, data []byte) {
-	r, n := s.report(p), int64(len(data))
-	r.Blocks++
-	r.Bytes += n
-	s.res.Blocks++
-	s.res.Bytes += n
-}
-
-// useStash takes what opening answers brought along.
-func (s *session) useStash(ctx context.Context, ed transport.Edition, b *board) error {
-	var batch []transport.Block
-	for c, st := range s.stash {
-		if b.arrived(c) {
-			batch = append(batch, transport.Block{CID: c, Data: st.data})
-			s.credit(st.path, st.data)
+func (w *work) fromStash() (ready []arrival) {
+	for c, st := range w.stash {
+		if want := w.board.arrived(c, nil, 0); want != nil {
+			w.credit(w.stage, st.lane, st.data)
+			ready = append(ready, arrival{block: transport.Block{CID: c, Data: st.data}, want: want})
+			delete(w.stash, c)
 		}
 	}
-	if len(batch) == 0 {
-		return nil
+	return ready
+}
+
+func (w *work) tellMissing() {
+	n, bytes := w.board.missing()
+	w.tell(w.stage, n, bytes)
+}
+
+// note writes one arrival into the reports.
+func (w *work) note(a arrival) {
+	w.waste(a.vain)
+	r := w.report(a.lane.Path)
+	if a.event == EventDoubled {
+		w.event(w.stage, EventDoubled, a.lane.Path)
+		return
 	}
-	return s.Library.PutBlocks(ctx, ed.Channel, ed.Number, batch)
+	switch {
+	case a.want != nil:
+		if r.State != stateLied {
+			r.State, r.Error = stateOK, ""
+		}
+		r.At = w.now()
+		w.credit(w.stage, a.lane, a.block.Data)
+	case errors.Is(a.err, bundle.ErrBlock):
+		w.lied(a.lane, a.err)
+	case a.err != nil && r.State != stateLied:
+		r.State, r.Error, r.At = stateFailed, a.err.Error(), w.now()
+		w.event(w.stage, a.event, a.lane.Path)
+		w.log.Info("path failed", "path", a.lane.Kind, "error", a.err)
+	}
 }

@@ -29,7 +29,7 @@ func (s *session) older(ctx context.Context, front *bundle.Front) error {
 			continue
 		}
 		if err := s.olderFront(ctx, info, p); err != nil {
-			if ctx.Err() != nil {
+			if ctx.Err() != nil || errors.Is(err, errTurned) || errors.Is(err, ErrBudget) {
 				return err
 			}
 			failed = append(failed, fmt.Errorf("edition %d: %w", p.Edition, err))
@@ -62,32 +62,15 @@ func (s *session) olderFront(ctx context.Context, info editionInfo, p bundle.Pas
 	return saveEdition(ctx, s.Library, s.ch, info, f)
 }
 
-// newestFront gets the first front page that can be had. What kept it from a
-// better one comes back as an error beside it, but for a fork: that is reported
-// in the result, and its front page is nobody's news.
-func (s *session) newestFront(ctx context.Context, targets []*channel.Head) (*bundle.Front, *channel.Head, error) {
-	var behind error
-	for _, h := range targets {
-		f, err := s.front(ctx, h)
-		switch {
-		case err == nil:
-			return f, h, behind
-		case ctx.Err() != nil:
-			return nil, nil, err
-		case !errors.Is(err, channel.ErrFork):
-			behind = oneLine(behind, err)
-		}
-	}
-	if behind == nil {
-		behind = channel.ErrFork
-	}
-	return nil, nil, behind
+// infoOf is what a head says about its edition.
+func infoOf(h *channel.Head) editionInfo {
+	return editionInfo{Number: h.Edition, Epoch: h.Epoch, Root: h.Root.String()}
 }
 
-// front fetches and stores the front page of target, after which target is held
-// for good even if it was provisional.
-func (s *session) front(ctx context.Context, target *channel.Head) (*bundle.Front, error) {
-	info := editionInfo{Number: target.Edition, Epoch: target.Epoch, Root: target.Root.String()}
+// frontOf fetches and stores the front page of target, after which target is
+// held for good even if it was provisional.
+func (s *session) frontOf(ctx context.Context, target *channel.Head) (*bundle.Front, error) {
+	info := infoOf(target)
 	vol, err := s.volume(ctx, info)
 	if err != nil {
 		return nil, err

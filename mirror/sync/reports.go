@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -24,7 +25,9 @@ const (
 type PathReport struct {
 	Name string `json:"name"`
 	Kind string `json:"kind"`
-	// State is "ok", "failed", "lied", "slow" or "idle".
+	// State is "ok", "failed", "lied", "slow" or "idle". A path that lied is not used
+	// any more in its sync, and for a day only when all others have been asked;
+	// if it then answers truly it is a path like any other.
 	State string `json:"state"`
 	// Error is why, in one line, if it failed or lied.
 	Error string `json:"error,omitempty"`
@@ -33,6 +36,13 @@ type PathReport struct {
 	Blocks int       `json:"blocks"`
 	Bytes  int64     `json:"bytes"`
 	At     time.Time `json:"at"`
+	// Head is the tree size of the newest head that this path showed, 0 for none,
+	// HeadTime when that head was signed. Seen is when the path last answered, with
+	// that head or that it has nothing newer than what was held, by the reader's
+	// clock. Reports carry them on from sync to sync.
+	Head     uint64    `json:"head,omitempty"`
+	HeadTime time.Time `json:"head_time,omitzero"`
+	Seen     time.Time `json:"seen,omitzero"`
 }
 
 func (s *session) report(p transport.Path) *PathReport {
@@ -64,6 +74,12 @@ func (s *session) saveReports(ctx context.Context) error {
 		default:
 			merged[i].Blocks += old[j].Blocks
 			merged[i].Bytes += old[j].Bytes
+			if r.Head == 0 { // "nothing newer" shows no head
+				merged[i].Head, merged[i].HeadTime = old[j].Head, old[j].HeadTime
+			}
+			if r.Seen.IsZero() {
+				merged[i].Seen = old[j].Seen
+			}
 		}
 	}
 	b, err := json.Marshal(merged)
@@ -87,4 +103,25 @@ func Reports(ctx context.Context, lib Library, ch channel.ID) ([]PathReport, err
 		return nil, nil // a note of another version: start anew
 	}
 	return rs, nil
+}
+
+// oneLine joins errors as errors.Join does, for people.
+func oneLine(errs ...error) (joined error) {
+	for _, err := range errs {
+		switch {
+		case joined == nil:
+			joined = err
+		case err != nil:
+			joined = fmt.Errorf("%w; %w", joined, err)
+		}
+	}
+	return joined
+}
+
+// joinPaths is one line: a reason and each path's failure.
+func joinPaths(reason error, failures []error) error {
+	for _, f := range failures {
+		reason = fmt.Errorf("%w; %w", reason, f)
+	}
+	return reason
 }

@@ -3,9 +3,11 @@ package sync_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"path/filepath"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"tamizdat/bundle/channel"
 	"tamizdat/mirror/library"
@@ -105,6 +107,37 @@ func TestCancelledWhileFetching(t *testing.T) {
 			r.e.Progress = nil
 			r.sync()
 			r.reads(true, c.Editions()...)
+		})
+	}
+}
+
+// TestCancelledAtAnyTime ends it at moments in between, over two paths with
+// blocks on their way. What came whole does not come again.
+func TestCancelledAtAnyTime(t *testing.T) {
+	c := published(t, 2)
+	for at := 10 * time.Millisecond; at < 2*time.Second; at += 37 * time.Millisecond {
+		synctest.Test(t, func(t *testing.T) {
+			a, b := newRoad(t, 40*time.Millisecond, 300<<10, c.Editions()...), newRoad(t, 60*time.Millisecond, 200<<10, c.Editions()...)
+			r := newReader(t, c)
+			r.over(r.guard(a.path("a", transport.KindQUIC)), r.guard(b.path("b", transport.KindTCP)))
+			ctx, stop := context.WithTimeout(t.Context(), at)
+			defer stop()
+			_, err := r.e.Sync(ctx, c.ID())
+			if errors.Is(err, sync.ErrNoPath) || errors.Is(err, sync.ErrIncomplete) {
+				t.Errorf("cancelled after %s: %v", at, err)
+			}
+			before := maps.Clone(a.whole)
+			for id, n := range b.whole {
+				before[id] += n
+			}
+			r.sync()
+			r.holds(c.Newest())
+			r.reads(true, c.Editions()...)
+			for id, n := range before {
+				if a.whole[id]+b.whole[id] > n {
+					t.Errorf("cancelled after %s: block %s came again", at, id)
+				}
+			}
 		})
 	}
 }

@@ -1,13 +1,18 @@
 // Package sync brings a channel's news into a reader's library, over whatever
 // paths are open.
 //
-// It asks all paths for the newest head at once and takes the highest one that
-// verifies; then it fetches blocks, headlines before texts before images, from
-// every path that delivers. What one path fails, another does. Bytes from a
-// path are checked here, whatever the path says it checked: signatures before
-// decrypting, hashes before storing. What has arrived is in the library, so a
-// sync that is killed at any point goes on where it was, and nothing is fetched
-// twice.
+// It asks all paths for the newest head (asks.go: the fast and quiet first) and
+// goes on with the first one that verifies, while the others are still heard: a
+// higher one that comes later turns the sync to it (session.go). Then it
+// fetches blocks, headlines before texts before images, from every path that
+// delivers: a board holds what is wanted (board.go), each path takes as much as
+// it brings in half a second (crew.go), and what one path is late with, another
+// is asked for. What worked is remembered for each network (memory.go).
+//
+// Bytes from a path are checked here, whatever the path says it checked:
+// signatures before decrypting, hashes before storing. What has arrived is in
+// the library, so a sync that is killed at any point goes on where it was, and
+// nothing is fetched twice.
 //
 // [Engine.Sync] is the way in; a [Shelf] reads what has arrived.
 package sync
@@ -16,10 +21,8 @@ import (
 	"context"
 	"crypto/ed25519"
 	"errors"
-	"fmt"
 	"iter"
 	"log/slog"
-	"slices"
 	"time"
 
 	"github.com/ipfs/go-cid"
@@ -62,28 +65,71 @@ var (
 	ErrNoKey = errors.New("no path delivered the key to this edition")
 	// ErrIncomplete: some blocks could not be had from any path; what arrived is kept.
 	ErrIncomplete = errors.New("some of the news could not be fetched")
+	// ErrBudget: the sync stopped at the limit that Budget.Bytes sets. That is no
+	// failure of a path; what arrived is kept, and the next sync goes on.
+	ErrBudget = errors.New("stopped at your data limit")
 )
 
 // Engine syncs channels. Its fields are set before use and not changed.
 type Engine struct {
 	Library Library
 	Ways    Ways
-	// TextOnly leaves images out.
-	TextOnly bool
 	// Log hears of decisions; nil discards. It is told no titles.
 	Log *slog.Logger
-	// Progress, if not nil, hears what goes on; it must return soon.
+	// Progress, if not nil, hears what goes on. Calls come one at a time; it must
+	// return soon.
 	Progress func(Progress)
+	// Budget is what a sync may spend.
+	Budget Budget
+	// Now is the clock that people read, nil means time.Now. It stamps reports and
+	// never decides whether a head is taken; durations don't depend on it.
+	Now func() time.Time
+	// Network says which network the device is on, as a keyed hash: what worked
+	// there is remembered for the next sync. Empty means unknown: all unknown
+	// networks are one.
+	Network string
+	// Langs are the reader's languages, BCP 47: their texts come first. Empty
+	// means that all are alike.
+	Langs []string
 }
 
-// Progress is one step of a sync, for people.
+// Budget bounds what one sync may spend. The zero value is no bound.
+type Budget struct {
+	// TextOnly leaves images out: none is asked for.
+	TextOnly bool
+	// Bytes is the most payload that one sync may receive, counting openings and
+	// what came in vain; 0 means no limit. A sync that stops there returns an
+	// error wrapping ErrBudget.
+	Bytes int64
+}
+
+// Progress is one step of a sync, for people and for the page.
 type Progress struct {
 	// Stage is "head", "headlines", "text", "images" or "rest".
 	Stage string
 	// Blocks and Bytes have arrived in this sync, Missing blocks are still wanted.
 	Blocks, Missing int
 	Bytes           int64
+	// Event is empty for a plain step, or one of the Event constants: what the
+	// path named Path of that Kind did.
+	Event, Path, Kind string
+	// Rate is in bytes a second over the last few seconds; Left is about how long
+	// the stage still takes, 0 if unknown; At is the time since the start.
+	Rate     int64
+	Left, At time.Duration
 }
+
+// The values of Progress.Event.
+const (
+	EventAsked    = "asked"    // the path was asked for the newest head
+	EventAnswered = "answered" // it answered with a head, or that there is nothing newer
+	EventTurned   = "turned"   // its head is a newer one: the sync turned to it
+	EventBrought  = "brought"  // it brought its first block of this stage
+	EventDoubled  = "doubled"  // it was asked for what another path was slow to bring
+	EventFailed   = "failed"   // it failed and rests for a while
+	EventDropped  = "dropped"  // it failed so often that it is left alone in this sync
+	EventLied     = "lied"     // it sent what its keys or hashes prove false: dropped for good
+)
 
 // Result is what a sync did.
 type Result struct {
@@ -94,8 +140,15 @@ type Result struct {
 	New, Fork bool
 	// Unreached: no path answered; Head is what was held before.
 	Unreached bool
-	// Times since the start; 0 if that point was not reached.
-	ToHead, ToHeadlines, ToText time.Duration
+	// Times since the start until the newest head was known, its headlines were
+	// shown, and all texts and images were here; 0 if that point was not reached.
+	ToHead, ToHeadlines, ToText, ToImages time.Duration
+	// Delivered names the path that brought most of a stage: "head", "headlines",
+	// "text", "images". A stage that needed nothing is not in it.
+	Delivered map[string]string
+	// Twice counts bytes that came in vain: blocks that were here already, and
+	// what had come of fetches that were cut off.
+	Twice int64
 	// Blocks and Bytes were fetched; Articles have their text since now.
 	Blocks   int
 	Bytes    int64
@@ -129,168 +182,23 @@ func View(ctx context.Context, lib Library, ch channel.ID) (*channel.View, error
 }
 
 // Sync brings the channel up to date. The result is never nil: it says how far
-// it came. Errors wrap ErrNoPath, ErrNoKey or ErrIncomplete and name every
-// failed path, or are the library's own.
+// it came. Errors wrap ErrNoPath, ErrNoKey, ErrIncomplete or ErrBudget and name
+// every failed path, or are the library's own.
+//
+// It may be cancelled at any point. Blocks that have arrived are in the library
+// and are not asked for again; of a block that was on its way nothing is kept
+// (64 KiB at most, and no carrier could be told to send the rest of it).
 func (e *Engine) Sync(ctx context.Context, ch channel.ID) (*Result, error) {
-	s := &session{
-		Engine: e, ch: ch, start: time.Now(), log: e.Log,
-		stash: map[cid.Cid]stashed{}, reports: map[string]*PathReport{}, res: &Result{},
-	}
-	if s.log == nil {
-		s.log = slog.New(slog.DiscardHandler)
-	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s := newSession(e, ch)
 	err := s.run(ctx)
+	s.finish()
 	for _, p := range s.paths {
 		s.res.Paths = append(s.res.Paths, *s.report(p))
 	}
-	if note := s.saveReports(ctx); err == nil {
+	if note := oneLine(s.saveReports(ctx), s.saveMemory(ctx)); err == nil {
 		err = note
 	}
 	return s.res, err
-}
-
-// stashed is a block of an opening answer and who brought it.
-type stashed struct {
-	path transport.Path
-	data []byte
-}
-
-// session is one run of Sync. Only its own goroutine touches it, besides
-// s.reports in fetch, which fetch guards.
-type session struct {
-	*Engine
-	ch    channel.ID
-	start time.Time
-	log   *slog.Logger
-	view  *channel.View
-	paths []transport.Path
-	// stash holds checked blocks of opening answers until somebody wants them.
-	stash   map[cid.Cid]stashed
-	reports map[string]*PathReport
-	res     *Result
-	// nobody is why no path answered, nil if one did.
-	nobody error
-}
-
-func (s *session) run(ctx context.Context) (err error) {
-	if s.view, err = View(ctx, s.Library, s.ch); err != nil {
-		return err
-	}
-	s.findPaths()
-	if len(s.paths) == 0 {
-		return fmt.Errorf("%w: none is known; ask for a new invite", ErrNoPath)
-	}
-	s.tell("head", 0)
-	targets, headErr := s.head(ctx)
-	if s.res.Head = s.view.Head(); len(targets) == 0 {
-		return headErr
-	}
-	s.res.ToHead = time.Since(s.start)
-	s.tell("headlines", 0)
-	front, target, behind := s.newestFront(ctx, targets)
-	if front == nil {
-		return behind
-	}
-	defer func() { err = oneLine(s.nobody, behind, err) }()
-	s.res.ToHeadlines = time.Since(s.start)
-	textErr := s.bodies(ctx, "text", s.text)
-	if textErr == nil {
-		s.res.ToText = time.Since(s.start)
-	}
-	// What one edition lacks keeps nobody from the rest.
-	return oneLine(textErr, s.more(ctx, front, target))
-}
-
-// more brings what comes after today's headlines and texts: older headlines and
-// their texts, images, and what others need.
-func (s *session) more(ctx context.Context, front *bundle.Front, target *channel.Head) error {
-	if err := s.older(ctx, front); err != nil {
-		return err
-	}
-	if s.TextOnly {
-		return nil
-	}
-	err := s.bodies(ctx, "images", s.images)
-	if errors.Is(err, ErrIncomplete) && ctx.Err() == nil {
-		// Text is the news. Images come when a wide path is open.
-		s.res.ImagesMissing = true
-		s.log.Info("images are missing", "error", err)
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return s.rest(ctx, target)
-}
-
-// findPaths asks for paths anew: a grant may have named more places.
-func (s *session) findPaths() {
-	s.paths = s.Ways.Paths(s.ch, s.view.Invite().IPNS, s.view.Places())
-	slices.SortStableFunc(s.paths, func(a, b transport.Path) int { return int(a.Hints.Patience - b.Hints.Patience) })
-}
-
-func (s *session) tell(stage string, missing int) {
-	if s.Progress != nil {
-		s.Progress(Progress{Stage: stage, Blocks: s.res.Blocks, Bytes: s.res.Bytes, Missing: missing})
-	}
-}
-
-// saveState stores the view.
-func (s *session) saveState(ctx context.Context) error {
-	state, err := s.view.Marshal()
-	if err != nil {
-		return err
-	}
-	return s.Library.SetState(ctx, s.ch, state)
-}
-
-// volume reads an edition from library and stash.
-func (s *session) volume(ctx context.Context, e editionInfo) (*bundle.Volume, error) {
-	v, err := e.volume(s.view)
-	if err != nil {
-		return nil, err
-	}
-	v.Get = func(c cid.Cid) ([]byte, error) { return getBlock(ctx, s.Library, c) }
-	return v, nil
-}
-
-// getBlock is Volume.Get over a library.
-func getBlock(ctx context.Context, lib Library, c cid.Cid) ([]byte, error) {
-	b, err := lib.Block(ctx, c)
-	if errors.Is(err, transport.ErrNotFound) {
-		return nil, bundle.ErrMissing
-	}
-	return b, err
-}
-
-// maxRounds bounds how often a volume may ask for more: directory, node, chunk.
-const maxRounds = 8
-
-// until calls try, fetching what it misses, until it does not.
-func (s *session) until(ctx context.Context, stage string, ed transport.Edition, try func() error) error {
-	for range maxRounds {
-		err := try()
-		var m *bundle.MissingError
-		if !errors.As(err, &m) {
-			return err
-		}
-		s.tell(stage, len(m.Wants))
-		if err := s.fetch(ctx, stage, ed, m.Wants); err != nil {
-			return err
-		}
-	}
-	return fmt.Errorf("%w: blocks vanish as fast as they come", ErrIncomplete)
-}
-
-// oneLine joins errors as errors.Join does, for people.
-func oneLine(errs ...error) (joined error) {
-	for _, err := range errs {
-		switch {
-		case joined == nil:
-			joined = err
-		case err != nil:
-			joined = fmt.Errorf("%w; %w", joined, err)
-		}
-	}
-	return joined
 }

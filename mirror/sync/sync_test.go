@@ -263,7 +263,7 @@ func TestTextOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := transporttest.NewMemory(t, c.Editions()...)
 		r := newReader(t, c, m.Path("p"))
-		r.e.TextOnly = true
+		r.e.Budget.TextOnly = true
 		res := r.sync()
 		r.reads(false, c.Editions()...)
 		for _, e := range c.Editions() {
@@ -276,7 +276,7 @@ func TestTextOnly(t *testing.T) {
 		if res.ImagesMissing {
 			t.Error("pictures are missed that were not wanted")
 		}
-		r.e.TextOnly = false // on a wide path, later
+		r.e.Budget.TextOnly = false // on a wide path, later
 		r.sync()
 		r.reads(true, c.Editions()...)
 		once(t, m)

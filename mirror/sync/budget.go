@@ -1,0 +1,51 @@
+package sync
+
+import gosync "sync"
+
+// purse keeps Budget.Bytes: whatever is asked for is reserved first, at the most
+// that it may be, so that what arrives can't exceed the limit. (A path that
+// sends more than a block may hold is cut off; by that one answer at most the
+// limit is passed.)
+type purse struct {
+	mu              gosync.Mutex
+	limit           int64 // 0: none
+	spent, reserved int64
+}
+
+// reserve sets n bytes aside, and reports false if they may not be spent.
+func (p *purse) reserve(n int64) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.limit > 0 && p.spent+p.reserved+n > p.limit {
+		return false
+	}
+	p.reserved += n
+	return true
+}
+
+// reserveOpening is reserve for an answer of unknown size: openings have half of
+// the limit among them, so that a silent one can't hold up the blocks.
+func (p *purse) reserveOpening(n int64) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.limit > 0 && (p.spent+p.reserved+n > p.limit || p.reserved+n > p.limit/2) {
+		return false
+	}
+	p.reserved += n
+	return true
+}
+
+// settle ends a reservation: so much has come.
+func (p *purse) settle(reserved, came int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.reserved -= reserved
+	p.spent += came
+}
+
+// fits reports whether n bytes more may be asked for now.
+func (p *purse) fits(n int64) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.limit == 0 || p.spent+p.reserved+n <= p.limit
+}

@@ -1,0 +1,272 @@
+package sync
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ipfs/go-cid"
+
+	"tamizdat/bundle"
+	"tamizdat/bundle/channel"
+	"tamizdat/transport"
+)
+
+// Verdict is what can be said about how fresh the news on this device is.
+type Verdict string
+
+// The verdicts, worst last but one: a fork stands beside them all.
+const (
+	// VerdictNothing: no head has arrived yet.
+	VerdictNothing Verdict = "nothing"
+	// VerdictCurrent: at least two independent sources lately showed the head that
+	// is held and no newer one, and it is no older than usual.
+	VerdictCurrent Verdict = "current"
+	// VerdictNothingNewer: somebody answered and nobody had anything newer; the
+	// news is older than usual, but not by so much that it is alarming.
+	VerdictNothingNewer Verdict = "nothing newer"
+	// VerdictOneSource: only one source shows that this is the newest.
+	VerdictOneSource Verdict = "one source"
+	// VerdictBehind: a newer head was shown, but what it names has not come through.
+	VerdictBehind Verdict = "behind"
+	// VerdictUnchecked: nobody was asked lately.
+	VerdictUnchecked Verdict = "unchecked"
+	// VerdictUnreached: those that were asked last did not answer.
+	VerdictUnreached Verdict = "unreached"
+	// VerdictFrozen: sources answer, but the newest that they show is so old that
+	// newer news may be kept from this reader.
+	VerdictFrozen Verdict = "frozen"
+)
+
+const (
+	// lately is how long what a source has shown counts: two of the longest
+	// intervals between syncs (mirror/reader).
+	lately = 6 * time.Hour
+	// outage is how long after the last answer a path may still fail before that
+	// means that nobody can be reached: paths that go on failing in a sync that
+	// somebody else answered are none.
+	outage = 10 * time.Minute
+	// ClockSlack is how far behind signed time a device's clock may be before the
+	// reader is told.
+	ClockSlack = 10 * time.Minute
+	// farOff is an age of the news at which a wrong clock is as likely as silence.
+	farOff = 30 * 24 * time.Hour
+
+	// When the rhythm of a channel is not known, news is old after this.
+	defaultUsual = 24 * time.Hour
+	defaultLate  = 48 * time.Hour
+	// Bounds of both when it is known.
+	minUsual, minLate = time.Hour, 6 * time.Hour
+	maxLate           = 30 * 24 * time.Hour
+	// minGaps is how many intervals make a rhythm, maxGaps how many of the newest
+	// ones count.
+	minGaps, maxGaps = 3, 30
+)
+
+// Freshness is what is known about how new the news of one channel is. It is
+// judged from what is on the device alone; see [Judge].
+//
+// A head is signed when an edition is packed and at no other time (publishers
+// send no heartbeats), so an old signature alone does not tell a silent publisher
+// from a reader who is kept from the news. The channel's own rhythm tells what
+// is alarming.
+type Freshness struct {
+	Verdict Verdict `json:"verdict"`
+	// Sources is how many independent sources lately showed the head that is held,
+	// Answered how many lately answered with any head. What can fall together is
+	// one: the QUIC and TCP paths of a host, a DNS zone through whatever resolver,
+	// all IPFS peers, all files.
+	Sources  int `json:"sources"`
+	Answered int `json:"answered"`
+	// Checked is when the newest answer came, zero for never.
+	Checked time.Time `json:"checked,omitzero"`
+	// Tried is when a path last did anything, be it that it failed.
+	Tried time.Time `json:"tried,omitzero"`
+	// Packed is when the edition held was packed, Signed the newest signed time.
+	Packed time.Time `json:"packed,omitzero"`
+	Signed time.Time `json:"signed,omitzero"`
+	// Age is how old Signed is; 0 if the device's clock is behind it.
+	Age time.Duration `json:"-"`
+	// Usual is the age that news of this channel usually reaches before there is
+	// newer news; Late is the age that is alarming. Known: both come from its past
+	// editions and are no guess.
+	Usual time.Duration `json:"-"`
+	Late  time.Duration `json:"-"`
+	Known bool          `json:"rhythm_known"`
+	// Forked: a contradicting history was shown, signed with the channel's keys.
+	// The evidence is in the view.
+	Forked bool `json:"forked"`
+	// ClockBehind: the device's clock shows a time before the newest signature.
+	// ClockOff: the clock may be ahead, since the news seems very old.
+	ClockBehind bool `json:"clock_behind"`
+	ClockOff    bool `json:"clock_off"`
+}
+
+// Alarming reports whether a person should be told before anything else.
+func (f Freshness) Alarming() bool { return f.Forked || f.Verdict == VerdictFrozen }
+
+// Judge says how fresh the news is. reports are those of the channel's paths
+// (Reports), packed the times at which its editions were packed (Packed), in any
+// order and possibly none; now is the device's clock.
+func Judge(view *channel.View, reports []PathReport, packed []time.Time, now time.Time) Freshness {
+	f := Freshness{Verdict: VerdictNothing, Forked: len(view.Evidence()) > 0}
+	newest := f.answers(view.Size(), reports, now)
+	h := view.Head()
+	if h == nil {
+		if f.silent(reports, now) {
+			f.Verdict = VerdictUnreached
+		}
+		return f
+	}
+	f.Packed, f.Signed = h.Date, h.Time
+	f.Age = max(0, now.Sub(h.Time))
+	f.ClockBehind = now.Add(ClockSlack).Before(h.Time)
+	f.ClockOff = f.Age > farOff
+	f.Usual, f.Late, f.Known = rhythm(packed, h.Date)
+	switch {
+	case f.silent(reports, now):
+		f.Verdict = VerdictUnreached
+	case f.Checked.IsZero() || now.Sub(f.Checked) > lately:
+		f.Verdict = VerdictUnchecked
+	case newest > view.Size():
+		f.Verdict = VerdictBehind
+	case f.Age > f.Late:
+		f.Verdict = VerdictFrozen
+	case f.Sources == 1:
+		f.Verdict = VerdictOneSource
+	case f.Sources > 1 && f.Age <= f.Usual:
+		f.Verdict = VerdictCurrent
+	default:
+		f.Verdict = VerdictNothingNewer
+	}
+	return f
+}
+
+// answers counts who showed what lately, and returns the size of the newest head
+// shown. A time after now is of a clock that was wrong then, and counts as none.
+func (f *Freshness) answers(held uint64, reports []PathReport, now time.Time) (newest uint64) {
+	past := func(t time.Time) bool { return !t.IsZero() && !t.After(now.Add(ClockSlack)) }
+	for _, r := range reports {
+		if r.State == stateLied {
+			continue
+		}
+		if past(r.Seen) && r.Seen.After(f.Checked) {
+			f.Checked = r.Seen
+		}
+	}
+	f.Tried = f.Checked
+	showed, answered := map[string]bool{}, map[string]bool{}
+	for _, r := range reports {
+		if past(r.At) && r.At.After(f.Tried) {
+			f.Tried = r.At
+		}
+		if r.State == stateLied || !past(r.Seen) || f.Checked.Sub(r.Seen) > lately {
+			continue
+		}
+		answered[sourceOf(r)] = true
+		if r.Head == held && held > 0 {
+			showed[sourceOf(r)] = true
+		}
+		newest = max(newest, r.Head)
+	}
+	f.Sources, f.Answered = len(showed), len(answered)
+	return newest
+}
+
+// silent reports whether those that were asked last did not answer: something
+// failed well after the last answer, and nothing has arrived since.
+func (f *Freshness) silent(reports []PathReport, now time.Time) bool {
+	reached, failed := f.Checked, time.Time{}
+	for _, r := range reports {
+		switch {
+		case r.At.After(now.Add(ClockSlack)):
+		case r.State == stateOK && r.At.After(reached):
+			reached = r.At
+		case r.State == stateFailed && r.At.After(failed):
+			failed = r.At
+		}
+	}
+	return failed.After(reached.Add(outage)) || reached.IsZero() && !failed.IsZero()
+}
+
+// sourceOf names what a path depends on: paths of one source fall together.
+func sourceOf(r PathReport) string {
+	name := strings.Fields(r.Name)
+	switch r.Kind {
+	case transport.KindQUIC, transport.KindTCP, transport.KindGateway:
+		if len(name) > 1 { // "relay HOST:PORT quic", "gateway HOST"
+			if host, _, err := net.SplitHostPort(name[1]); err == nil {
+				return "host " + host
+			}
+			return "host " + name[1]
+		}
+	case transport.KindDNS:
+		if len(name) > 1 { // "dns ZONE via RESOLVERS"
+			return "zone " + name[1]
+		}
+	case transport.KindIPFS, transport.KindFile:
+		return r.Kind
+	}
+	return r.Kind + " " + r.Name
+}
+
+// rhythm is after which age there usually is newer news, and after which it is
+// alarming that there is none: three usual intervals, and half as long again as
+// the longest pause of late.
+func rhythm(packed []time.Time, newest time.Time) (usual, late time.Duration, known bool) {
+	all := append(slices.Clone(packed), newest)
+	slices.SortFunc(all, time.Time.Compare)
+	all = slices.CompactFunc(all, time.Time.Equal)
+	all = all[max(0, len(all)-maxGaps-1):]
+	if len(all) <= minGaps {
+		return defaultUsual, defaultLate, false
+	}
+	gaps := make([]time.Duration, len(all)-1)
+	for i := range gaps {
+		gaps[i] = all[i+1].Sub(all[i])
+	}
+	slices.Sort(gaps)
+	median, longest := gaps[len(gaps)/2], gaps[len(gaps)-1]
+	late = min(max(3*median, longest+longest/2, minLate), maxLate)
+	return min(max(median+median/2, minUsual), late), late, true
+}
+
+// Packed returns when the editions were packed that the newest front page here
+// names, its own among them: what Judge learns the channel's rhythm from. It
+// reads the library alone and is empty before the first front page.
+func (s Shelf) Packed(ctx context.Context, ch channel.ID) ([]time.Time, error) {
+	view, err := View(ctx, s.Library, ch)
+	if err != nil || view.Head() == nil {
+		return nil, err
+	}
+	h := view.Head()
+	known, err := loadEditions(ctx, s.Library, ch)
+	if err != nil {
+		return nil, err
+	}
+	info, ok := known[h.Edition]
+	if !ok {
+		return nil, nil
+	}
+	vol, err := info.volume(view)
+	if err != nil {
+		return nil, nil //nolint:nilerr // no key yet: nothing to learn from
+	}
+	vol.Get = func(c cid.Cid) ([]byte, error) { return getBlock(ctx, s.Library, c) }
+	front, err := vol.Front()
+	if errors.Is(err, bundle.ErrMissing) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("front page: %w", err)
+	}
+	times := []time.Time{front.Date}
+	for _, p := range front.Past {
+		times = append(times, p.Date)
+	}
+	return times, nil
+}

@@ -1,0 +1,331 @@
+package sync_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"tamizdat/bundle/channel"
+	"tamizdat/mirror/sync"
+	"tamizdat/transport"
+	"tamizdat/transport/transporttest"
+)
+
+// viewOf is the view of a reader that holds a channel's newest head.
+func viewOf(t *testing.T, c *transporttest.Channel) *channel.View {
+	t.Helper()
+	v := channel.NewView(c.Invite(channel.Places{}))
+	for _, n := range c.Roots().Notes() {
+		if err := v.ExtendRoots(n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	consider(t, v, c)
+	return v
+}
+
+func consider(t *testing.T, v *channel.View, c *transporttest.Channel) {
+	t.Helper()
+	h, err := v.Check(c.Newest().Head.Text())
+	if err != nil {
+		t.Fatal(err)
+	}
+	v.Consider(h)
+}
+
+// seen is a path that showed a head of that many leaves at a time.
+func seen(kind, name string, head uint64, at time.Time) sync.PathReport {
+	return sync.PathReport{Name: name, Kind: kind, State: "ok", Head: head, Seen: at, At: at}
+}
+
+func failed(kind, name string, at time.Time) sync.PathReport {
+	return sync.PathReport{Name: name, Kind: kind, State: "failed", Error: "timeout", At: at}
+}
+
+// every is editions packed one interval after the other, until at.
+func every(gap time.Duration, n int, at time.Time) (ts []time.Time) {
+	for i := range n {
+		ts = append(ts, at.Add(-time.Duration(i)*gap))
+	}
+	return ts
+}
+
+func TestJudge(t *testing.T) {
+	c := published(t, 2)
+	view := viewOf(t, c)
+	signed := view.Head().Time
+	const size = 2
+	const day = 24 * time.Hour
+	quic := func(head uint64, at time.Time) sync.PathReport {
+		return seen(transport.KindQUIC, "relay 192.0.2.1:443 quic", head, at)
+	}
+	tcp := func(head uint64, at time.Time) sync.PathReport {
+		return seen(transport.KindTCP, "relay 192.0.2.1:8443 tcp", head, at)
+	}
+	zone := func(head uint64, at time.Time) sync.PathReport {
+		return seen(transport.KindDNS, "dns n.example via 192.0.2.53:53", head, at)
+	}
+	for name, test := range map[string]struct {
+		age     time.Duration // of the signed time
+		reports func(now time.Time) []sync.PathReport
+		packed  []time.Time
+		want    sync.Verdict
+		sources int
+	}{
+		"two ways agree": {
+			2 * time.Hour, func(now time.Time) []sync.PathReport { return []sync.PathReport{quic(size, now), zone(size, now)} },
+			nil, sync.VerdictCurrent, 2,
+		},
+		"two ways agreed, hours apart": {
+			5 * time.Hour, func(now time.Time) []sync.PathReport {
+				return []sync.PathReport{quic(size, now), zone(size, now.Add(-4*time.Hour))}
+			},
+			nil, sync.VerdictCurrent, 2,
+		},
+		"the other agreed yesterday": {
+			2 * time.Hour, func(now time.Time) []sync.PathReport {
+				return []sync.PathReport{quic(size, now), zone(size, now.Add(-day))}
+			},
+			nil, sync.VerdictOneSource, 1,
+		},
+		"quic and tcp of one relay": {
+			2 * time.Hour, func(now time.Time) []sync.PathReport { return []sync.PathReport{quic(size, now), tcp(size, now)} },
+			nil, sync.VerdictOneSource, 1,
+		},
+		"one lags": {
+			2 * time.Hour, func(now time.Time) []sync.PathReport { return []sync.PathReport{quic(size, now), zone(1, now)} },
+			nil, sync.VerdictOneSource, 1,
+		},
+		"all that answer lag": {
+			2 * time.Hour, func(now time.Time) []sync.PathReport { return []sync.PathReport{quic(1, now), zone(1, now)} },
+			nil, sync.VerdictNothingNewer, 0,
+		},
+		"older than usual": {
+			30 * time.Hour, func(now time.Time) []sync.PathReport { return []sync.PathReport{quic(size, now), zone(size, now)} },
+			nil, sync.VerdictNothingNewer, 2,
+		},
+		"two days, and nothing is known of the rhythm": {
+			49 * time.Hour, func(now time.Time) []sync.PathReport { return []sync.PathReport{quic(size, now), zone(size, now)} },
+			nil, sync.VerdictFrozen, 2,
+		},
+		"two days in a weekly": {
+			49 * time.Hour, func(now time.Time) []sync.PathReport { return []sync.PathReport{quic(size, now), zone(size, now)} },
+			every(7*day, 5, signed), sync.VerdictCurrent, 2,
+		},
+		"a month in a weekly": {
+			30 * day, func(now time.Time) []sync.PathReport { return []sync.PathReport{quic(size, now), zone(size, now)} },
+			every(7*day, 5, signed), sync.VerdictFrozen, 2,
+		},
+		"half a day of an hourly": {
+			12 * time.Hour, func(now time.Time) []sync.PathReport { return []sync.PathReport{quic(size, now), zone(size, now)} },
+			every(time.Hour, 30, signed), sync.VerdictFrozen, 2,
+		},
+		"a night, and it pauses each night": {
+			11 * time.Hour, func(now time.Time) []sync.PathReport { return []sync.PathReport{quic(size, now), zone(size, now)} },
+			append(every(time.Hour, 12, signed), every(time.Hour, 12, signed.Add(-20*time.Hour))...), sync.VerdictNothingNewer, 2,
+		},
+		"somebody showed a newer one": {
+			time.Hour, func(now time.Time) []sync.PathReport { return []sync.PathReport{quic(size+1, now), zone(size, now)} },
+			nil, sync.VerdictBehind, 1,
+		},
+		"a liar showed a newer one": {
+			time.Hour, func(now time.Time) []sync.PathReport {
+				liar := quic(size+1, now)
+				liar.State = "lied"
+				return []sync.PathReport{liar, zone(size, now)}
+			},
+			nil, sync.VerdictOneSource, 1,
+		},
+		"nobody answered since": {
+			day, func(now time.Time) []sync.PathReport {
+				q := quic(size, now.Add(-day))
+				q.State, q.At = "failed", now
+				return []sync.PathReport{q, failed(transport.KindDNS, "dns n.example via 192.0.2.53:53", now)}
+			},
+			nil, sync.VerdictUnreached, 1,
+		},
+		"one fails in a sync that another answered": {
+			time.Hour, func(now time.Time) []sync.PathReport {
+				return []sync.PathReport{quic(size, now.Add(-time.Minute)), failed(transport.KindDNS, "dns n.example", now)}
+			},
+			nil, sync.VerdictOneSource, 1,
+		},
+		"not asked since yesterday": {
+			day, func(now time.Time) []sync.PathReport {
+				return []sync.PathReport{quic(size, now.Add(-day)), zone(size, now.Add(-day))}
+			},
+			nil, sync.VerdictUnchecked, 2,
+		},
+		"asked when the clock was years ahead": {
+			time.Hour, func(now time.Time) []sync.PathReport {
+				return []sync.PathReport{quic(size, now.Add(3*365*day)), zone(size, now.Add(3*365*day))}
+			},
+			nil, sync.VerdictUnchecked, 0,
+		},
+		"never asked": {time.Hour, func(time.Time) []sync.PathReport { return nil }, nil, sync.VerdictUnchecked, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			now := signed.Add(test.age)
+			f := sync.Judge(view, test.reports(now), test.packed, now)
+			if f.Verdict != test.want || f.Sources != test.sources {
+				t.Errorf("%q by %d sources instead of %q by %d: %+v", f.Verdict, f.Sources, test.want, test.sources, f)
+			}
+			if f.Forked || f.ClockBehind || f.Alarming() != (test.want == sync.VerdictFrozen) {
+				t.Errorf("alarm: %+v", f)
+			}
+			if f.Age != test.age || !f.Signed.Equal(signed) {
+				t.Errorf("age %v of %v", f.Age, f.Signed)
+			}
+		})
+	}
+}
+
+// TestSources: what can fall together counts as one.
+func TestSources(t *testing.T) {
+	view := viewOf(t, published(t, 1))
+	now := view.Head().Time.Add(time.Hour)
+	var reports []sync.PathReport
+	for i, p := range []struct {
+		kind, name string
+		want       int // sources, with this and all before it
+	}{
+		{transport.KindQUIC, "relay 192.0.2.1:443 quic", 1},
+		{transport.KindTCP, "relay 192.0.2.1:443 tcp", 1},
+		{transport.KindTCP, "relay 192.0.2.1:61001 tcp", 1},
+		{transport.KindQUIC, "relay [2001:db8::1]:443 quic", 2},
+		{transport.KindGateway, "gateway 192.0.2.1:8080", 2},
+		{transport.KindGateway, "gateway ipfs.example", 3},
+		{transport.KindDNS, "dns n.example via 192.0.2.53:53", 4},
+		{transport.KindDNS, "dns n.example via 198.51.100.53:53", 4},
+		{transport.KindDNS, "dns m.example via 192.0.2.53:53", 5},
+		{transport.KindIPFS, "ipfs peer AbCdEf", 6},
+		{transport.KindIPFS, "ipfs peer GhIjKl", 6},
+		{transport.KindFile, "file", 7},
+		{transport.KindFile, "stick", 7},
+		{"strange", "", 8},
+	} {
+		reports = append(reports, seen(p.kind, p.name, 1, now))
+		if f := sync.Judge(view, reports, nil, now); f.Sources != p.want || f.Answered != p.want {
+			t.Errorf("%d, with %q: %d sources, %d answered, want %d", i, p.name, f.Sources, f.Answered, p.want)
+		}
+	}
+}
+
+func TestJudgeBeforeTheFirstHead(t *testing.T) {
+	c := published(t, 1)
+	view := channel.NewView(c.Invite(channel.Places{}))
+	now := c.Newest().Head.Time
+	if f := sync.Judge(view, nil, nil, now); f.Verdict != sync.VerdictNothing || f.Alarming() {
+		t.Errorf("%+v", f)
+	}
+	down := []sync.PathReport{failed(transport.KindQUIC, "relay 192.0.2.1:443 quic", now)}
+	if f := sync.Judge(view, down, nil, now); f.Verdict != sync.VerdictUnreached || !f.Checked.IsZero() {
+		t.Errorf("%+v", f)
+	}
+}
+
+func TestJudgeClock(t *testing.T) {
+	view := viewOf(t, published(t, 1))
+	signed := view.Head().Time
+	for _, c := range []struct {
+		off          time.Duration
+		behind, off2 bool
+	}{
+		{-3 * 365 * 24 * time.Hour, true, false},
+		{-time.Hour, true, false},
+		{-time.Minute, false, false},
+		{time.Hour, false, false},
+		{3 * 365 * 24 * time.Hour, false, true},
+	} {
+		f := sync.Judge(view, nil, nil, signed.Add(c.off))
+		if f.ClockBehind != c.behind || f.ClockOff != c.off2 || f.Age < 0 {
+			t.Errorf("%v: %+v", c.off, f)
+		}
+	}
+}
+
+func TestJudgeFork(t *testing.T) {
+	ours := published(t, 1)
+	theirs := ours.Fork()
+	history(ours, 1)
+	history(theirs, 1)
+	view := viewOf(t, ours)
+	consider(t, view, theirs)
+	now := view.Head().Time.Add(time.Hour)
+	if f := sync.Judge(view, []sync.PathReport{seen(transport.KindFile, "file", 2, now)}, nil, now); !f.Forked || !f.Alarming() {
+		t.Errorf("%+v", f)
+	}
+}
+
+// TestPacked: a channel's rhythm is read from the front page that is here.
+func TestPacked(t *testing.T) {
+	c := published(t, 1)
+	r := newReader(t, c, transporttest.NewMemory(t, c.Editions()...).Path("p"))
+	shelf := sync.Shelf{Library: r.lib}
+	if got, err := shelf.Packed(t.Context(), c.ID()); err != nil || len(got) != 0 {
+		t.Fatalf("before anything is here: %v, %v", got, err)
+	}
+	history(c, 4)
+	r.over(transporttest.NewMemory(t, c.Editions()...).Path("p")).sync()
+	got, err := shelf.Packed(t.Context(), c.ID())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []time.Time
+	for _, e := range c.Editions() {
+		want = append(want, e.Head.Date)
+	}
+	slices.SortFunc(got, time.Time.Compare)
+	if !slices.EqualFunc(got, want, time.Time.Equal) {
+		t.Errorf("packed %v instead of %v", got, want)
+	}
+	if _, err := shelf.Packed(t.Context(), channel.ID{}); !errors.Is(err, transport.ErrNotFound) {
+		t.Errorf("an unknown channel: %v", err)
+	}
+}
+
+// TestReportsForFreshness: what a path showed is known as long as nothing newer
+// is known of it, and "nothing newer" shows what was asked about.
+func TestReportsForFreshness(t *testing.T) {
+	c := published(t, 1)
+	synctest.Test(t, func(t *testing.T) {
+		m := transporttest.NewMemory(t, c.Editions()...)
+		now := c.Newest().Head.Time.Add(time.Hour)
+		r := newReader(t, c, m.Path("p"))
+		r.e.Now = func() time.Time { return now }
+		look := func(what string, seen time.Time) {
+			t.Helper()
+			reports, err := sync.Reports(t.Context(), r.lib, c.ID())
+			if err != nil || len(reports) != 1 {
+				t.Fatalf("%s: reports %+v, %v", what, reports, err)
+			}
+			if p := reports[0]; p.Head != 1 || !p.Seen.Equal(seen) || !p.HeadTime.Equal(c.Newest().Head.Time) {
+				t.Errorf("%s: %+v; want head 1, seen %v", what, p, seen)
+			}
+		}
+		r.sync()
+		look("a head", now)
+		now = now.Add(time.Hour)
+		r.sync()
+		look("nothing newer", now)
+		answered := now
+		now = now.Add(time.Hour)
+		gone := m.Path("p")
+		gone.Heads = downHeads{}
+		r.over(gone).fails(sync.ErrNoPath)
+		look("no answer", answered)
+	})
+}
+
+type downHeads struct{}
+
+func (downHeads) Head(context.Context, channel.ID, uint64) ([]byte, error) { return nil, errDown }
+
+func (downHeads) RootNote(context.Context, channel.ID, uint64) ([]byte, error) { return nil, errDown }
+
+func (downHeads) Grant(context.Context, channel.ID, string) ([]byte, error) { return nil, errDown }
+
+var errDown = errors.New("connection refused")

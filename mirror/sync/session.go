@@ -1,0 +1,397 @@
+package sync
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/ipfs/go-cid"
+
+	"tamizdat/bundle"
+	"tamizdat/bundle/channel"
+	"tamizdat/transport"
+)
+
+const (
+	// After the first answer the others are heard for as long again as it took,
+	// within these bounds, or until the news is here if that takes longer.
+	minListen = 50 * time.Millisecond
+	maxListen = 2 * time.Second
+	// When heads came but no front page could be had, others may answer for this
+	// long.
+	lastHope = 30 * time.Second
+	// How long the rest of an opening may take after its head before the front
+	// page is fetched in other ways: twice what the head took, and at least this;
+	// or, when no other path is open, more.
+	openingPause      = 250 * time.Millisecond
+	openingPauseAlone = 2 * time.Second
+	// maxTargets bounds how many provisional heads one sync tries, maxTries how
+	// often each.
+	maxTargets = 4
+	maxTries   = 3
+)
+
+// stashed is a block of an opening answer and who brought it.
+type stashed struct {
+	lane *lane
+	data []byte
+}
+
+// target is a head whose front page is to be shown.
+type target struct {
+	head *channel.Head
+	from *ask // nil for the head that was held before
+	// tried: its front page could not be had, because of err, and nothing has come
+	// since that could help. online: what came with openings is not enough.
+	tried, online bool
+	tries         int
+	err           error
+}
+
+// session is one run of Sync. Only its own goroutine touches it; what the
+// goroutines of paths touch is in crew, purse, asks and boards, which guard
+// themselves.
+type session struct {
+	*Engine
+	ch      channel.ID
+	start   time.Time
+	log     *slog.Logger
+	view    *channel.View
+	paths   []transport.Path
+	crew    *crew
+	purse   purse
+	memory  *memory
+	asks    *asks
+	list    []*ask
+	meter   meter
+	stage   string // the last one told
+	reports map[string]*PathReport
+	res     *Result
+	// stash holds checked blocks of opening answers until somebody wants them.
+	stash map[cid.Cid]stashed
+	// targets are heads that are news, shown the best of those whose front page
+	// is in the library, front that page; working is the one being fetched.
+	targets []*target
+	shown   *channel.Head
+	front   *bundle.Front
+	working *target
+	// offline: fetches take what is in the stash, or fail with errStash.
+	offline bool
+	// done: all has been tried for what is shown.
+	done bool
+	// first is when a path first had news or said that there is none, any when one
+	// answered at all.
+	first, any time.Time
+	changed    bool // the view, since it was stored
+	grants     [][]byte
+	failures   []error
+	shares     map[string]map[string]int64 // bytes by stage and path
+}
+
+func newSession(e *Engine, ch channel.ID) *session {
+	s := &session{
+		Engine: e, ch: ch, start: time.Now(), log: e.Log, crew: newCrew(),
+		stash: map[cid.Cid]stashed{}, reports: map[string]*PathReport{}, res: &Result{Delivered: map[string]string{}},
+		shares: map[string]map[string]int64{},
+	}
+	s.purse.limit = e.Budget.Bytes
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	return s
+}
+
+// now is the clock that people read.
+func (s *session) now() time.Time {
+	if s.Now != nil {
+		return s.Now()
+	}
+	return time.Now()
+}
+
+func (s *session) lane(p transport.Path) *lane { return s.crew.lane(p, s.memory.path(p.Name)) }
+
+func (s *session) run(ctx context.Context) (err error) {
+	if s.view, err = View(ctx, s.Library, s.ch); err != nil {
+		return err
+	}
+	if s.memory, err = loadMemory(ctx, s.Library, s.ch, s.Network); err != nil {
+		return err
+	}
+	s.res.Head = s.view.Head()
+	s.findPaths()
+	if len(s.paths) == 0 {
+		return fmt.Errorf("%w: none is known; ask for a new invite", ErrNoPath)
+	}
+	s.tell("head", 0, 0)
+	s.asks = newAsks(&s.purse, ctx.Done())
+	s.askThem()
+	go s.asks.run(ctx)
+	return s.loop(ctx)
+}
+
+// loop shows the best front page there is, brings what belongs to it, and begins
+// anew when a better one comes.
+func (s *session) loop(ctx context.Context) error {
+	var bodies error
+	for ctx.Err() == nil {
+		t, wait := s.next()
+		switch {
+		case t != nil:
+			s.show(ctx, t)
+		case s.shown != nil && !s.done:
+			if bodies = s.bring(ctx); !errors.Is(bodies, errTurned) {
+				s.done = true
+			}
+		case s.over():
+			if s.shown == nil && s.fallBack() {
+				continue
+			}
+			return s.conclude(bodies)
+		default:
+			select {
+			case h := <-s.asks.out:
+				if err := s.hear(ctx, h); err != nil {
+					return err
+				}
+			case <-after(wait):
+			case <-after(s.listenFor()):
+			case <-ctx.Done():
+			}
+		}
+	}
+	return ctx.Err()
+}
+
+// after is time.After, and never for a negative time.
+func after(d time.Duration) <-chan time.Time {
+	if d < 0 {
+		return nil
+	}
+	return time.After(d)
+}
+
+// next is the best target whose front page can be had now: one that came with an
+// opening before any that has to be fetched. Without one, wait is when there will
+// be, negative for never.
+func (s *session) next() (best *target, wait time.Duration) {
+	if t := s.stashedTarget(); t != nil {
+		return t, 0
+	}
+	wait = -1
+	for _, t := range s.candidates() {
+		switch d := s.opening(t.head); {
+		case d <= 0:
+			return t, 0
+		case wait < 0 || d < wait:
+			wait = d
+		}
+	}
+	return nil, wait
+}
+
+// candidates are the targets better than what is shown and than the one being
+// fetched, best first.
+func (s *session) candidates() []*target {
+	var ts []*target
+	for _, t := range s.targets {
+		if t.tried || s.shown != nil && t.head.Size <= s.shown.Size || s.working != nil && t.head.Size <= s.working.head.Size {
+			continue
+		}
+		if _, ok := s.view.EpochKey(t.head.Epoch); ok {
+			ts = append(ts, t)
+		}
+	}
+	slices.SortStableFunc(ts, func(a, b *target) int { return cmp.Compare(b.head.Size, a.head.Size) })
+	return ts
+}
+
+// stashedTarget is the best target whose front page is here without any fetch.
+func (s *session) stashedTarget() *target {
+	for _, t := range s.candidates() {
+		if !t.online && s.frontHere(t.head) {
+			return t
+		}
+	}
+	return nil
+}
+
+// opening is how long to wait for the rest of openings that have shown this
+// head; 0 if there is none or all are overdue.
+func (s *session) opening(h *channel.Head) time.Duration {
+	var wait time.Duration
+	for _, a := range s.list {
+		if a.head == nil || a.head.Root != h.Root || !a.opens || a.ended {
+			continue
+		}
+		pause := max(2*a.took, openingPause)
+		if !s.otherThan(a) {
+			pause = max(2*pause, openingPauseAlone)
+		}
+		wait = max(wait, time.Until(a.last.Add(pause)))
+	}
+	return wait
+}
+
+// otherThan reports whether a path other than a's is open for blocks.
+func (s *session) otherThan(a *ask) bool {
+	return slices.ContainsFunc(s.list, func(o *ask) bool { return o != a && o.answered && o.Blocks != nil && !s.crew.out(o.lane) })
+}
+
+// show gets a target's front page. What keeps it from that is in the target.
+func (s *session) show(ctx context.Context, t *target) {
+	outer := s.working
+	s.working = t
+	before := s.view.Size()
+	f, err := s.frontOf(ctx, t.head)
+	s.working = outer
+	switch {
+	case err == nil:
+	case errors.Is(err, errTurned), ctx.Err() != nil:
+		return
+	case errors.Is(err, errStash):
+		t.online = true
+		return
+	default:
+		t.tried, t.err = true, err
+		t.tries++
+		if errors.Is(err, channel.ErrFork) && t.from != nil {
+			s.lied(t.from.lane, err)
+		}
+		return
+	}
+	if s.shown != nil && t.from != nil {
+		s.event("headlines", EventTurned, t.from.Path)
+	}
+	s.shown, s.front, s.done = t.head, f, false
+	s.res.New = s.res.New || t.head.Size > before
+	s.res.Head = s.view.Head()
+	s.res.ToHeadlines, s.res.ToText, s.res.ToImages = time.Since(s.start), 0, 0
+	if t.from != nil {
+		s.res.Delivered["head"] = t.from.Name
+	}
+	s.delivered("headlines")
+	s.tellAsks()
+	for _, a := range s.list { // the others' heads are still of interest
+		if a.opens && !a.ended && a.head != nil && a.head.Size <= s.shown.Size {
+			a.cut(errCut)
+		}
+	}
+}
+
+// bring fetches what belongs to the front page shown: texts, older headlines and
+// their texts, images, and what others need.
+func (s *session) bring(ctx context.Context) error {
+	textErr := s.bodies(ctx, "text", s.text)
+	if errors.Is(textErr, errTurned) || errors.Is(textErr, ErrBudget) {
+		return textErr
+	}
+	if textErr == nil {
+		s.res.ToText = time.Since(s.start)
+		s.delivered("text")
+	}
+	// What one edition lacks keeps nobody from the rest.
+	return oneLine(textErr, s.more(ctx))
+}
+
+// more brings what comes after today's texts.
+func (s *session) more(ctx context.Context) error {
+	if err := s.older(ctx, s.front); err != nil {
+		return err
+	}
+	if s.Budget.TextOnly {
+		return nil
+	}
+	s.res.ImagesMissing = false
+	err := s.bodies(ctx, "images", s.images)
+	if errors.Is(err, ErrIncomplete) && !errors.Is(err, errTurned) && !errors.Is(err, ErrBudget) && ctx.Err() == nil {
+		// Text is the news. Images come when a wide path is open.
+		s.res.ImagesMissing = true
+		s.log.Info("images are missing", "error", err)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	s.res.ToImages = time.Since(s.start)
+	s.delivered("images")
+	return s.rest(ctx, s.shown)
+}
+
+// over reports whether nobody needs to be heard any more.
+func (s *session) over() bool {
+	if !slices.ContainsFunc(s.list, func(a *ask) bool { return !a.ended }) {
+		return true
+	}
+	return s.listenFor() == 0
+}
+
+// listenFor is how much longer the asks are to be heard when there is nothing
+// else to do; negative for as long as they go on.
+func (s *session) listenFor() time.Duration {
+	fair := func(since time.Time, least time.Duration) time.Duration {
+		took := since.Sub(s.start)
+		if s.memory.leads {
+			took *= 2 // the others began later on purpose
+		}
+		return max(0, time.Until(since.Add(min(max(took, least), maxListen))))
+	}
+	switch {
+	case s.shown != nil && !s.first.IsZero():
+		return fair(s.first, minListen)
+	case s.shown != nil: // what was held, since nobody had anything newer
+		return 0
+	case !s.first.IsZero():
+		return max(0, time.Until(s.first.Add(lastHope)))
+	case !s.any.IsZero() && s.view.Head() != nil:
+		return fair(s.any, maxListen)
+	}
+	return -1
+}
+
+// fallBack makes the head that was held before a target: it may lack texts.
+func (s *session) fallBack() bool {
+	h := s.view.Head()
+	return h != nil && s.target(h, nil)
+}
+
+// conclude is what people are told at the end.
+func (s *session) conclude(bodies error) error {
+	var behind error
+	for _, t := range s.targets {
+		if t.err != nil && !errors.Is(t.err, channel.ErrFork) && (s.shown == nil || t.head.Size > s.shown.Size) {
+			behind = oneLine(behind, t.err)
+		}
+	}
+	answered := slices.ContainsFunc(s.list, func(a *ask) bool { return a.answered })
+	switch {
+	case s.shown != nil && !answered:
+		// Nobody answered. What is held may still have lacked texts.
+		s.res.Unreached = true
+		return oneLine(joinPaths(ErrNoPath, s.failures), behind, bodies)
+	case s.shown != nil || behind != nil:
+		return oneLine(behind, bodies)
+	case len(s.targets) > 0:
+		for _, t := range s.targets {
+			if _, ok := s.view.EpochKey(t.head.Epoch); ok {
+				return channel.ErrFork
+			}
+		}
+		return joinPaths(ErrNoKey, s.failures)
+	}
+	return joinPaths(ErrNoPath, s.failures)
+}
+
+// finish reports the paths that are still silent when the sync ends.
+func (s *session) finish() {
+	for _, a := range s.list {
+		if a.begun && !a.ended && !a.answered && s.res.ToHeadlines > 0 {
+			r := s.report(a.Path)
+			r.State, r.Error, r.At = stateSlow, "no answer before others had the news", s.now()
+		}
+	}
+}
