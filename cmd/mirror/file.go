@@ -48,8 +48,34 @@ func (c *importCmd) Run(e *env) (err error) {
 	}
 	defer cli.Close(r, &err)
 	return r.Import(e.ctx, c.File, func(ch channel.ID, res *newsync.Result) {
+		e.meter.Done()
 		if res.Head != nil {
 			e.report(ch, res)
 		}
 	})
+}
+
+type proofCmd struct {
+	File    string `arg:"" help:"The file to write." type:"path"`
+	Channel string `help:"The first letters of the channel's ID, if there are several." placeholder:"ID"`
+}
+
+// Run writes the evidence held to a file.
+func (c *proofCmd) Run(e *env) (err error) {
+	r, err := e.open(false)
+	if err != nil {
+		return err
+	}
+	defer cli.Close(r, &err)
+	ch, err := r.Resolve(e.ctx, c.Channel)
+	if err != nil {
+		return err
+	}
+	n, err := r.Proof(e.ctx, ch, c.File)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(e.out, "%s written to %s: both sides are signed with the channel's keys\n", cli.Count(n, "contradiction"), c.File)
+	fmt.Fprintln(e.err, "it names the channel's ID, so it tells whoever sees it that you read this channel; your invite is not in it")
+	return nil
 }

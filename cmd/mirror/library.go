@@ -9,13 +9,14 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strings"
 
 	"golang.org/x/term"
+	"golang.org/x/text/language"
 
-	"tamizdat/internal/cli"
 	"tamizdat/mirror/library"
 	"tamizdat/mirror/reader"
-	newsync "tamizdat/mirror/sync"
 )
 
 // defaultDir is where the library lives unless --dir says otherwise.
@@ -58,14 +59,34 @@ func (e *env) open(create bool) (*reader.Reader, error) {
 }
 
 func (e *env) openWith(pass []byte) (*reader.Reader, error) {
-	meter := cli.NewMeter(e.err)
+	p := progress{meter: e.meter}
 	return reader.Open(e.ctx, reader.Config{
 		Dir: e.c.Dir, Passphrase: pass, Network: e.network, Resolvers: e.c.Resolver, Hurry: e.c.Hurry,
-		TextOnly: e.c.TextOnly, Log: e.log,
-		Progress: func(p newsync.Progress) {
-			meter.Stage(fmt.Sprintf("%s: %d blocks, %s", p.Stage, p.Blocks, cli.Bytes(p.Bytes)), p.Missing)
-		},
+		TextOnly: e.c.TextOnly || e.data.Metered, Bytes: e.data.limit(), DayBytes: int64(e.data.LimitDay),
+		Langs: systemLangs(os.Getenv), Where: e.where, Log: e.log, Progress: p.heard,
 	})
+}
+
+// systemLangs are the languages that the system speaks with its user, BCP 47, by
+// the variables of POSIX and GNU; none where there are none.
+func systemLangs(getenv func(string) string) []string {
+	var langs []string
+	names := strings.Split(getenv("LANGUAGE"), ":")
+	for _, v := range []string{"LC_ALL", "LC_MESSAGES", "LANG"} {
+		names = append(names, getenv(v))
+	}
+	for _, n := range names {
+		n, _, _ = strings.Cut(n, "@")
+		n, _, _ = strings.Cut(n, ".")
+		if n == "" || n == "C" || n == "POSIX" {
+			continue
+		}
+		tag, err := language.Parse(n)
+		if err == nil && !slices.Contains(langs, tag.String()) {
+			langs = append(langs, tag.String())
+		}
+	}
+	return langs
 }
 
 // maxPassphrase bounds what is read of a passphrase file.

@@ -37,7 +37,8 @@ type commands struct {
 	Open   openCmd   `cmd:"" help:"Serve the reader's page on this device and print its address."`
 	Export exportCmd `cmd:"" help:"Write the newest edition to a file, for a friend with an invite."`
 	Import importCmd `cmd:"" help:"Take in an edition from a file or a folder of them."`
-	Status statusCmd `cmd:"" help:"Show channels, how old the news is, and which ways work."`
+	Status statusCmd `cmd:"" help:"Show channels, how fresh the news is, and which ways work."`
+	Proof  proofCmd  `cmd:"" help:"Write the proof that a channel shows different readers different news."`
 	Wipe   wipeCmd   `cmd:"" help:"Destroy the library on this device, at once."`
 	Demo   demoCmd   `cmd:"" help:"Try all of it in one process on this machine."`
 }
@@ -47,10 +48,15 @@ type env struct {
 	ctx     context.Context
 	c       *commands
 	network transport.Network
-	in      io.Reader
-	out     io.Writer
-	err     io.Writer
-	log     *slog.Logger
+	// where tells networks apart; see reader.Config.
+	where func() string
+	// data bounds what a command fetches, meter shows it.
+	data  dataFlags
+	meter *cli.Meter
+	in    io.Reader
+	out   io.Writer
+	err   io.Writer
+	log   *slog.Logger
 }
 
 func main() {
@@ -71,6 +77,6 @@ func run(ctx context.Context, args []string, network transport.Network, in io.Re
 			level = slog.LevelInfo
 		}
 		log := slog.New(redact.Handler(slog.NewTextHandler(errOut, &slog.HandlerOptions{Level: level})))
-		return &env{ctx: ctx, c: &c, network: network, in: in, out: out, err: errOut, log: log}
+		return &env{ctx: ctx, c: &c, network: network, where: netreal.Gateway, meter: cli.NewMeter(errOut), in: in, out: out, err: errOut, log: log}
 	})
 }

@@ -5,27 +5,30 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync"
 	"time"
 
 	"tamizdat/internal/cli"
 	"tamizdat/mirror/library"
+	"tamizdat/mirror/reader"
 	"tamizdat/mirror/web"
 )
 
 type openCmd struct {
 	Listen string        `help:"Loopback address of the page." default:"127.0.0.1:0" placeholder:"127.0.0.1:PORT"`
-	Every  time.Duration `help:"How often to look for news; 0 only when you ask." default:"30m"`
+	Every  time.Duration `help:"About how often to look for news; 0 only at the start and when you ask. On a battery or with --metered at most every 3 hours." default:"30m"`
+	dataFlags
 }
 
 // Run serves the page until it is interrupted.
 func (c *openCmd) Run(e *env) (err error) {
+	e.data = c.dataFlags
 	r, err := e.open(false)
 	if err != nil {
 		return err
 	}
 	defer cli.Close(r, &err)
-	engine := r.Engine(e.ctx)
-	s, err := web.New(web.Options{Library: r.Library(), Engine: engine, Logger: e.log})
+	s, err := web.New(web.Options{Library: r.Library(), Engine: r.Engine(e.ctx), Logger: e.log})
 	if err != nil {
 		return err
 	}
@@ -35,26 +38,14 @@ func (c *openCmd) Run(e *env) (err error) {
 	}
 	fmt.Fprintln(e.out, s.URL(ln.Addr()))
 	fmt.Fprintln(e.err, "open this address in a browser on this device; Ctrl-C ends it")
-	go c.keepFresh(e.ctx, engine)
-	return s.Serve(e.ctx, ln)
-}
-
-// keepFresh looks for news at the start and every now and then.
-func (c *openCmd) keepFresh(ctx context.Context, engine web.Engine) {
-	engine.Sync(ctx)
-	if c.Every <= 0 {
-		return
-	}
-	t := time.NewTicker(max(c.Every, time.Minute))
-	defer t.Stop()
-	for {
-		select {
-		case <-t.C:
-			engine.Sync(ctx)
-		case <-ctx.Done():
-			return
-		}
-	}
+	ctx, stop := context.WithCancel(e.ctx)
+	var keep sync.WaitGroup
+	keep.Go(func() {
+		r.Keep(ctx, reader.Pace{Every: c.Every, Saving: func() bool { return c.Metered || reader.OnBattery() }})
+	})
+	defer keep.Wait() // before the library is closed
+	defer stop()
+	return s.Serve(ctx, ln)
 }
 
 // listenLoopback refuses to show the page to the network.

@@ -11,6 +11,7 @@ import (
 	"tamizdat/bundle/channel"
 	"tamizdat/mirror/reader"
 	newsync "tamizdat/mirror/sync"
+	"tamizdat/mirror/web"
 )
 
 type statusCmd struct {
@@ -28,6 +29,7 @@ type channelStatus struct {
 	Unread    int                  `json:"unread"`
 	FirstTime bool                 `json:"first_time"`
 	Forks     int                  `json:"forks"`
+	Freshness newsync.Freshness    `json:"freshness"`
 	Paths     []newsync.PathReport `json:"paths"`
 }
 
@@ -77,6 +79,9 @@ func status(e *env, r *reader.Reader, ch channel.ID) (channelStatus, error) {
 	if m, err := r.Library().Meta(e.ctx, ch); err == nil {
 		st.Name, st.Headlines, st.Unread = m.Name, m.Headlines, m.Unread
 	}
+	if st.Freshness, err = r.Freshness(e.ctx, ch); err != nil {
+		return st, err
+	}
 	reports, err := newsync.Reports(e.ctx, r.Library(), ch)
 	if reports != nil {
 		st.Paths = reports
@@ -91,14 +96,20 @@ func (st channelStatus) print(e *env) {
 	} else {
 		fmt.Fprintf(e.out, "  edition %d, packed %s; %d headlines, %d unread\n", *st.Edition, ago(*st.Packed), st.Headlines, st.Unread)
 	}
+	f := st.Freshness
+	f.ClockBehind, f.ClockOff = false, false // clock says it with figures
+	lines, alarm := web.FreshWords(f, time.Now())
+	for i, l := range lines {
+		if alarm && i == 0 { // the most urgent comes first
+			l = "WARNING: " + l
+		}
+		fmt.Fprintln(e.out, "  "+l)
+	}
 	if st.Signed != nil {
 		st.clock(e)
 	}
 	if st.Edition != nil && st.FirstTime {
 		fmt.Fprintln(e.out, "  only one edition was seen so far: its history is not checked yet")
-	}
-	if st.Forks > 0 {
-		fmt.Fprintln(e.out, "  WARNING: a different history of this channel was shown to you, signed with its key; the proof is kept")
 	}
 	for _, p := range st.Paths {
 		line := fmt.Sprintf("  %-6s  %s", p.State, p.Name)
@@ -113,8 +124,6 @@ func (st channelStatus) print(e *env) {
 }
 
 const (
-	// clockSlack is how far behind signed time a device's clock may be.
-	clockSlack = 10 * time.Minute
 	// staleAfter is when silence is more than a publisher's holiday.
 	staleAfter = 30 * 24 * time.Hour
 )
@@ -123,7 +132,7 @@ const (
 // is wrong can't be known here: the news is shown either way.
 func (st channelStatus) clock(e *env) {
 	switch age := time.Since(*st.Signed); {
-	case age < -clockSlack:
+	case age < -newsync.ClockSlack:
 		fmt.Fprintln(e.out, "  WARNING: this was signed in the future by this device's clock: look at its date and time")
 	case age > staleAfter:
 		fmt.Fprintf(e.out, "  WARNING: nothing newer for %d days: every way in may be blocked, or this device's clock is ahead\n", int(age.Hours()/24))

@@ -1,33 +1,54 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 
 	"tamizdat/bundle/channel"
 	"tamizdat/internal/cli"
+	"tamizdat/mirror/reader"
 	newsync "tamizdat/mirror/sync"
 )
 
-type syncCmd struct{}
+type syncCmd struct {
+	dataFlags
+}
 
-// Run fetches what is new on all channels.
+// Run fetches what is new on all channels. Stopping at a limit is no failure: it
+// was asked for.
 func (c *syncCmd) Run(e *env) (err error) {
+	e.data = c.dataFlags
 	r, err := e.open(false)
 	if err != nil {
 		return err
 	}
 	defer cli.Close(r, &err)
-	return r.SyncAll(e.ctx, func(ch channel.ID, res *newsync.Result, err error) {
+	var failed []error
+	err = r.SyncAll(e.ctx, func(ch channel.ID, res *newsync.Result, err error) {
+		e.meter.Done()
 		if res.Head != nil {
 			e.report(ch, res)
 		}
+		if !errors.Is(err, newsync.ErrBudget) {
+			failed = append(failed, err)
+			return
+		}
+		if errors.Is(err, reader.ErrDayLimit) {
+			fmt.Fprintf(e.out, "%s: today's limit is used up; nothing more is fetched before tomorrow\n", ch.String()[:8])
+			return
+		}
+		fmt.Fprintf(e.out, "%s: stopped at your limit; mirror sync goes on from here\n", ch.String()[:8])
 	})
+	if errors.Is(err, newsync.ErrBudget) {
+		return errors.Join(failed...)
+	}
+	return err
 }
 
 // report is a line on what a sync did.
 func (e *env) report(ch channel.ID, res *newsync.Result) {
 	if res.Fork {
-		fmt.Fprintf(e.out, "%s: WARNING: somebody showed a different history of this channel, signed with its key; the proof is kept\n", ch.String()[:8])
+		fmt.Fprintf(e.out, "%s: WARNING: someone is showing different readers different news; see mirror status\n", ch.String()[:8])
 	}
 	what := "nothing newer than edition"
 	switch {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"tamizdat/bundle"
@@ -52,10 +53,11 @@ func notFound(err error) error {
 
 // Sync implements web.Engine.
 func (e engine) Sync(context.Context) {
-	if e.r.busy() {
+	if !e.r.claim() {
 		return
 	}
 	go func() {
+		defer e.r.release()
 		if err := e.r.SyncAll(e.life, nil); err != nil {
 			e.r.log.Info("sync ended early", "error", err)
 		}
@@ -65,37 +67,23 @@ func (e engine) Sync(context.Context) {
 // FetchImages implements web.Engine: a sync brings whatever is missing.
 func (e engine) FetchImages(ctx context.Context, _ channel.ID, _ string) { e.Sync(ctx) }
 
-func (r *Reader) busy() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.active
-}
-
-// clockSlack is how far behind signed time a device's clock may be before the
-// reader is told.
-const clockSlack = 10 * time.Minute
-
 // Status implements web.Engine.
 func (e engine) Status(ctx context.Context) web.Status {
 	r := e.r
 	r.mu.Lock()
-	st := web.Status{Syncing: r.active, LastSync: r.lastSync}
+	st := web.Status{Syncing: r.active || r.claimed, LastSync: r.lastSync, Work: r.work, Events: slices.Clone(r.events)}
 	r.mu.Unlock()
 	ids, err := r.lib.Channels(ctx)
 	if err != nil {
 		return st
 	}
 	for _, ch := range ids {
-		view, err := newsync.View(ctx, r.lib, ch)
+		f, err := r.Freshness(ctx, ch)
 		if err != nil {
 			continue
 		}
-		if h := view.Head(); h != nil && time.Now().Add(clockSlack).Before(h.Time) {
-			st.ClockWrong = true
-		}
-		if len(view.Evidence()) > 0 {
-			st.Forked = append(st.Forked, r.channelName(ctx, ch))
-		}
+		st.ClockWrong = st.ClockWrong || f.ClockBehind
+		st.Fresh = append(st.Fresh, web.Fresh{Channel: ch, Name: r.channelName(ctx, ch), Freshness: f})
 		reports, err := newsync.Reports(ctx, r.lib, ch)
 		if err != nil {
 			continue
@@ -115,7 +103,7 @@ func (r *Reader) channelName(ctx context.Context, ch channel.ID) string {
 }
 
 func pathStatus(p newsync.PathReport) web.PathStatus {
-	st := web.PathStatus{Name: p.Name, Kind: p.Kind, Bytes: p.Bytes, Last: p.At}
+	st := web.PathStatus{Name: p.Name, Kind: p.Kind, Bytes: p.Bytes, Last: p.At, Head: p.Head, Seen: p.Seen}
 	switch p.State {
 	case "ok":
 		st.State = web.PathWorking

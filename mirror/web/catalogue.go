@@ -22,6 +22,8 @@ type catalogue struct {
 	// plural.Other is always there.
 	spans map[string]map[plural.Form]string
 	day   func(time.Time) string
+	// weekdays begin with Sunday.
+	weekdays [7]string
 	// zero is the language's digit zero.
 	zero rune
 }

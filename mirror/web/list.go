@@ -26,6 +26,8 @@ type listPage struct {
 	// ClockWrong: the newest news is from the future.
 	ClockWrong bool
 	Syncing    bool
+	// Fresh says how fresh the news is, the most urgent first.
+	Fresh []freshLine
 	// Lively: load anew after Options.Refresh.
 	Lively bool
 	// Empty is "", or which empty state to show.
@@ -71,10 +73,11 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request) {
 	now := s.now(newest)
 	status := s.o.Engine.Status(ctx)
 	v.Syncing = status.Syncing
-	v.ClockWrong = status.ClockWrong || newest.After(s.o.Now().Add(24*time.Hour))
+	v.ClockWrong = s.clockWrong(status, newest)
 	if !newest.IsZero() {
 		v.Age = ui.age(now.Sub(newest))
 	}
+	v.Fresh = ui.freshLines(status.Fresh, s.o.Now())
 	if s.o.Panel != nil {
 		v.Panel = newPanelView(s.o.Panel.View(ctx))
 		v.Lively = v.Panel.Busy && v.Search == "" && !q.Has("after")

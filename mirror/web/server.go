@@ -11,7 +11,8 @@
 //
 // One file a page: list.go, article.go, image.go, status.go, panel.go (the
 // demo's switches), message.go (errors and empty states). Each has a template of
-// its name. catalogue.go and the files ui_*.go hold what the page says, in
+// its name. fresh.go says how fresh the news is, events.go what happened.
+// catalogue.go and the files ui_*.go hold what the page says, in
 // English, Russian, Persian and Chinese.
 package web
 
@@ -237,6 +238,9 @@ func (s *Server) render(w http.ResponseWriter, r *http.Request, status int, name
 	p.Langs = uiLinks(p.UI, p.Path)
 	if l, ok := body.(listPage); name == "status" || ok && l.Lively {
 		p.Refresh = int(s.o.Refresh / time.Second)
+	}
+	if st, ok := body.(statusPage); ok && st.Refresh > 0 {
+		p.Refresh = st.Refresh
 	}
 	var b bytes.Buffer
 	if err := s.pages[name].Execute(&b, p); err != nil {

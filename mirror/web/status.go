@@ -3,6 +3,8 @@ package web
 import (
 	"net/http"
 	"time"
+
+	"tamizdat/mirror/library"
 )
 
 // Status is how things stand.
@@ -15,8 +17,12 @@ type Status struct {
 	LastSync time.Time
 	// ClockWrong: the device's clock is known to be far off.
 	ClockWrong bool
-	// Forked names channels of which two different histories were seen.
-	Forked []string
+	// Fresh is how fresh each channel's news is.
+	Fresh []Fresh
+	// Work is what is going on now, if Syncing.
+	Work Work
+	// Events are what happened last, oldest first, MaxEvents at most.
+	Events []Event
 }
 
 // PathState says how a path does.
@@ -52,6 +58,10 @@ type PathStatus struct {
 	// much did.
 	Last  time.Time
 	Bytes int64
+	// Head is the number of editions that the newest head shown by it covers, Seen
+	// when it showed that: zero for never.
+	Head uint64
+	Seen time.Time
 }
 
 type statusPage struct {
@@ -60,19 +70,34 @@ type statusPage struct {
 	Syncing    bool
 	Last       string
 	ClockWrong bool
-	Forked     []string
 	Working    int
+	// Work is what is going on, in parts.
+	Work   []string
+	Events []eventRow
+	// Live: the page loads itself anew while news is being looked for, as the
+	// reader asked by a link.
+	Live bool
+	// Refresh is in seconds, 0 for the server's own.
+	Refresh int
 }
 
+// liveSeconds is how often the page loads itself anew while it is followed live.
+const liveSeconds = 2
+
 type channelRow struct {
-	Name, ID, Age, At   string
-	Edition             string
-	Articles, Unread    string
-	Nothing, FromFuture bool
+	Name, ID, Age, At string
+	Edition           string
+	Articles, Unread  string
+	Nothing           bool
+	// Lines say how fresh it is, the rest are the figures behind them.
+	Lines                            []freshLine
+	Sources, Checked, Signed, Rhythm string
 }
 
 type pathRow struct {
 	Name, Kind, State, Class, Last, Bytes string
+	// Edition is the newest that it showed, Seen when.
+	Edition, Seen string
 }
 
 func (s *Server) status(w http.ResponseWriter, r *http.Request) {
@@ -84,24 +109,26 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 	}
 	now := s.now(newest)
 	st := s.o.Engine.Status(ctx)
-	v := statusPage{Syncing: st.Syncing, Forked: st.Forked, ClockWrong: st.ClockWrong || newest.After(s.o.Now().Add(24*time.Hour))}
+	v := statusPage{
+		Syncing: st.Syncing, ClockWrong: s.clockWrong(st, newest),
+		Work: ui.work(st.Work), Events: ui.eventRows(st.Events), Live: r.URL.Query().Get("live") == "1",
+	}
+	if v.Live && v.Syncing {
+		v.Refresh = liveSeconds
+	}
 	if !st.LastSync.IsZero() {
 		v.Last = ui.ago(s.now(st.LastSync).Sub(st.LastSync))
 	}
 	for _, m := range metas {
-		row := channelRow{
-			Name: m.Name, ID: m.Channel.String(), Edition: ui.number(int(m.Edition)),
-			Articles: ui.number(m.Headlines), Unread: ui.number(m.Unread), Nothing: m.Date.IsZero(),
-		}
-		if !m.Date.IsZero() {
-			row.Age, row.At = ui.age(now.Sub(m.Date)), ui.date(m.Date.In(time.Local))
-		}
-		v.Channels = append(v.Channels, row)
+		v.Channels = append(v.Channels, s.channelRow(ui, m, st.Fresh, now))
 	}
 	for _, p := range st.Paths {
 		row := pathRow{Name: p.Name, Kind: ui.T("kind." + p.Kind), State: ui.T("path." + p.State.key()), Class: p.State.key(), Bytes: ui.bytes(p.Bytes)}
 		if !p.Last.IsZero() {
 			row.Last = ui.ago(s.now(p.Last).Sub(p.Last))
+		}
+		if p.Head > 0 && !p.Seen.IsZero() {
+			row.Edition, row.Seen = ui.number(int(p.Head-1)), ui.ago(s.now(p.Seen).Sub(p.Seen))
 		}
 		if p.State == PathWorking {
 			v.Working++
@@ -111,8 +138,39 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 	s.render(w, r, http.StatusOK, "status", v)
 }
 
+// clockWrong reports whether a warning is due that no line about freshness gives.
+func (s *Server) clockWrong(st Status, newest time.Time) bool {
+	return len(st.Fresh) == 0 && (st.ClockWrong || newest.After(s.o.Now().Add(24*time.Hour)))
+}
+
+func (s *Server) channelRow(ui *catalogue, m library.Meta, fresh []Fresh, now time.Time) channelRow {
+	row := channelRow{
+		Name: m.Name, ID: m.Channel.String(), Edition: ui.number(int(m.Edition)),
+		Articles: ui.number(m.Headlines), Unread: ui.number(m.Unread), Nothing: m.Date.IsZero(),
+	}
+	if !m.Date.IsZero() {
+		row.Age, row.At = ui.age(now.Sub(m.Date)), ui.date(m.Date.In(time.Local))
+	}
+	for _, f := range fresh {
+		if f.Channel != m.Channel {
+			continue
+		}
+		row.Lines, row.Sources = ui.fresh(f.Freshness, s.o.Now()), ui.number(f.Sources)
+		if !f.Checked.IsZero() {
+			row.Checked = ui.ago(s.o.Now().Sub(f.Checked))
+		}
+		if !f.Signed.IsZero() {
+			row.Signed = ui.when(f.Signed, now)
+		}
+		if f.Known {
+			row.Rhythm = ui.span(f.Usual)
+		}
+	}
+	return row
+}
+
 // sync starts to look for news and shows how it goes.
 func (s *Server) sync(w http.ResponseWriter, r *http.Request) {
 	s.o.Engine.Sync(r.Context())
-	http.Redirect(w, r, "/status", http.StatusSeeOther)
+	http.Redirect(w, r, "/status?live=1", http.StatusSeeOther)
 }

@@ -21,6 +21,7 @@ import (
 	"tamizdat/bundle"
 	"tamizdat/bundle/channel"
 	"tamizdat/mirror/library"
+	newsync "tamizdat/mirror/sync"
 	"tamizdat/transport"
 )
 
@@ -519,7 +520,7 @@ func TestHostileArticle(t *testing.T) {
 	h.Lead, h.Source = evil, `javascript:alert(1)//`+evil
 	f.heads = []library.Headline{h}
 	f.metas[0].Name, f.metas[0].Langs = evil, []string{evil, "en", "fa"}
-	f.st = Status{Forked: []string{evil}, Paths: []PathStatus{{Name: evil, Kind: evil, State: 99}}}
+	f.st = Status{Fresh: []Fresh{{Channel: ch, Name: evil, Freshness: newsync.Freshness{Forked: true}}, {Name: evil}}, Events: []Event{{What: newsync.EventAsked, Path: evil}, {What: evil, Path: evil}, {What: newsync.EventBrought, Stage: evil}}, Paths: []PathStatus{{Name: evil, Kind: evil, State: 99}}}
 	f.articles[id1] = bundle.Article{Body: `<p onclick="x()" style="position:fixed">Text<script>alert(1)</script></p><a href="javascript:alert(1)">a</a><a href="https://a.example/&quot;&gt;&lt;script&gt;">b</a>` +
 		`<img src="https://evil.example/t.gif"><img src="image:0" alt='"><script>x</script>' onload=x><img src="image:-1"><img src="image:0/../../leave"><iframe src="/leave"></iframe><svg><style><img src=x onerror=x></style></svg><form action="/sync"><button>x</button></form><base href="//evil.example/"><meta http-equiv="refresh" content="0;url=//evil.example"><p dir="ltr&quot;" lang='"x'>q</p>`}
 	b := visit(t, f)
@@ -563,10 +564,10 @@ func TestStatus(t *testing.T) {
 	f := sample()
 	f.st = Status{LastSync: now.Add(-time.Minute), Paths: []PathStatus{
 		{Name: "relay 198.51.100.7:443 quic", Kind: transport.KindQUIC, State: PathBlocked},
-		{Name: "zone a.example", Kind: transport.KindDNS, State: PathWorking, Last: now.Add(-2 * time.Hour), Bytes: 1_260_000},
+		{Name: "zone a.example", Kind: transport.KindDNS, State: PathWorking, Last: now.Add(-2 * time.Hour), Bytes: 1_260_000, Head: 5, Seen: now.Add(-5 * time.Minute)},
 	}}
 	got := text(visit(t, f).get("/status", 200))
-	for _, want := range []string{"Last looked for news: 1 minute ago", "Newest edition: 3 hours old", "23 November 2026", "blocked not yet 0 bytes", "working 2 hours ago 1.3 MB", english.T("status.one")} {
+	for _, want := range []string{"Last looked for news: 1 minute ago", "Newest edition: 3 hours old", "23 November 2026", "blocked Newest it showed: not yet Last brought something: not yet Brought: 0 bytes", "working Newest it showed: Edition 4 5 minutes ago Last brought something: 2 hours ago Brought: 1.3 MB", english.T("status.one")} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %q in %q", want, got)
 		}

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"tamizdat/internal/cli"
+	newsync "tamizdat/mirror/sync"
+)
+
+func TestSize(t *testing.T) {
+	for in, want := range map[string]size{
+		"500kB": 500_000, "5MB": 5_000_000, "5 MB": 5_000_000, "1.5GB": 1_500_000_000, "2m": 2_000_000, "300": 300, "300B": 300, "1TB": 1_000_000_000_000,
+		"": 0, "0": 0, "0.1": 0, "-5MB": 0, "much": 0, "5MiB": 0, "5XB": 0, "MB": 0, "1e3": 0, "NaN": 0, "Inf": 0, "0x10": 0, "9999999999TB": 0, "1.2.3": 0,
+	} {
+		var s size
+		err := s.UnmarshalText([]byte(in))
+		if s != want || (err == nil) != (want > 0) {
+			t.Errorf("%q: %d, %v", in, s, err)
+		}
+	}
+}
+
+func TestMeteredLimit(t *testing.T) {
+	for want, d := range map[int64]dataFlags{0: {}, meteredLimit: {Metered: true}, 5: {Metered: true, Limit: 5}, 7: {Limit: 7}} {
+		if got := d.limit(); got != want {
+			t.Errorf("%+v: %d", d, got)
+		}
+	}
+}
+
+func TestSystemLangs(t *testing.T) {
+	for _, c := range []struct {
+		env  map[string]string
+		want []string
+	}{
+		{nil, nil},
+		{map[string]string{"LANG": "C.UTF-8"}, nil},
+		{map[string]string{"LANG": "ru_RU.UTF-8"}, []string{"ru-RU"}},
+		{map[string]string{"LANG": "fa_IR.UTF-8", "LC_ALL": "POSIX", "LANGUAGE": "fa:en_GB:fa"}, []string{"fa", "en-GB", "fa-IR"}},
+		{map[string]string{"LANG": "uz_UZ@cyrillic", "LC_MESSAGES": "../../etc"}, []string{"uz-UZ"}},
+	} {
+		if got := systemLangs(func(k string) string { return c.env[k] }); !slices.Equal(got, c.want) {
+			t.Errorf("%v: %q, want %q", c.env, got, c.want)
+		}
+	}
+}
+
+// What a person reads while it works: what, from where, how fast, how long.
+func TestProgressLine(t *testing.T) {
+	p := progress{meter: cli.NewMeter(nil)}
+	step := newsync.Progress{Stage: "head", At: 200 * time.Millisecond}
+	p.heard(step)
+	if got := p.line(step); got != "asking what is newest, 0 s" {
+		t.Errorf("%q", got)
+	}
+	step = newsync.Progress{Stage: "text", At: time.Second, Event: newsync.EventBrought, Path: "dns n.example"}
+	p.heard(step)
+	step.Path = "relay 192.0.2.1:443 tcp"
+	p.heard(step)
+	step = newsync.Progress{Stage: "text", At: 3 * time.Second, Bytes: 120_000, Rate: 40_000, Left: 5 * time.Second}
+	if got := p.line(step); got != "texts, 120.0 kB from dns n.example and 1 more, 40.0 kB/s, 3 s, about 5 s left" {
+		t.Errorf("%q", got)
+	}
+	p.heard(newsync.Progress{Stage: "images"})
+	if len(p.from) != 0 {
+		t.Error("what brought texts is said to bring images")
+	}
+}

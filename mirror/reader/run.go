@@ -1,0 +1,143 @@
+package reader
+
+import (
+	"context"
+	"errors"
+
+	"tamizdat/bundle/channel"
+	newsync "tamizdat/mirror/sync"
+	"tamizdat/mirror/web"
+)
+
+// Sync brings one channel up to date. The result is never nil. ErrDayLimit if
+// nothing may be fetched any more today.
+func (r *Reader) Sync(ctx context.Context, ch channel.ID) (*newsync.Result, error) {
+	r.syncing.Lock()
+	defer r.syncing.Unlock()
+	r.begin()
+	budget, err := r.budget(ctx)
+	if err != nil {
+		r.end(nil, err)
+		return &newsync.Result{}, err
+	}
+	m := meter{r: r, ctx: context.WithoutCancel(ctx)}
+	res, err := r.engine(ctx, r.paths, budget, m.heard).Sync(ctx, ch)
+	received := res.Bytes + res.Twice
+	if errors.Is(err, newsync.ErrBudget) {
+		// Heads and grants are not in these sums, and nothing more fitted.
+		received = max(received, budget.Bytes)
+	}
+	if noted := m.settle(received); err == nil {
+		err = noted
+	}
+	r.end(res, err)
+	return res, err
+}
+
+// fromFile is Sync over a file, which costs nothing.
+func (r *Reader) fromFile(ctx context.Context, ch channel.ID, ways newsync.Ways) (*newsync.Result, error) {
+	r.syncing.Lock()
+	defer r.syncing.Unlock()
+	r.begin()
+	res, err := r.engine(ctx, ways, newsync.Budget{TextOnly: r.cfg.TextOnly}, r.heard).Sync(ctx, ch)
+	r.end(res, err)
+	return res, err
+}
+
+func (r *Reader) engine(ctx context.Context, ways newsync.Ways, budget newsync.Budget, progress func(newsync.Progress)) *newsync.Engine {
+	return &newsync.Engine{
+		Library: r.lib, Ways: ways, Log: r.log, Progress: progress, Budget: budget,
+		Now: r.cfg.Now, Network: r.network(ctx), Langs: r.cfg.Langs,
+	}
+}
+
+// ErrNoChannel: no invite was added yet.
+var ErrNoChannel = errors.New("no channel yet; add an invite with mirror add")
+
+// SyncAll brings all channels up to date, one after the other. One channel's
+// failure doesn't keep the others.
+func (r *Reader) SyncAll(ctx context.Context, each func(channel.ID, *newsync.Result, error)) error {
+	ids, err := r.lib.Channels(ctx)
+	if err != nil {
+		return err
+	}
+	if len(ids) == 0 {
+		return ErrNoChannel
+	}
+	var errs []error
+	for _, ch := range ids {
+		res, err := r.Sync(ctx, ch)
+		if each != nil {
+			each(ch, res, err)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// claim takes the right to begin a sync, unless one runs or is about to.
+func (r *Reader) claim() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.claimed || r.active {
+		return false
+	}
+	r.claimed = true
+	return true
+}
+
+func (r *Reader) release() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.claimed = false
+}
+
+func (r *Reader) begin() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.active, r.answered, r.work = true, false, web.Work{}
+	r.add(web.Event{What: web.EventStart})
+}
+
+// end notes how a sync ended; res is nil if it did not even begin.
+func (r *Reader) end(res *newsync.Result, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.active, r.work, r.lastSync = false, web.Work{}, r.cfg.Now()
+	what := web.EventSame
+	switch {
+	case errors.Is(err, newsync.ErrBudget):
+		what = web.EventLimit
+	case res == nil || res.Unreached || errors.Is(err, newsync.ErrNoPath):
+		what = web.EventNobody
+	case err != nil || res.ImagesMissing:
+		what = web.EventIncomplete
+	case res.New:
+		what = web.EventNew
+	}
+	r.add(web.Event{What: what})
+}
+
+// add keeps the newest events. r.mu is held.
+func (r *Reader) add(e web.Event) {
+	e.At = r.cfg.Now()
+	r.events = append(r.events, e)
+	r.events = r.events[max(0, len(r.events)-web.MaxEvents):]
+}
+
+// heard is the engine's Progress.
+func (r *Reader) heard(p newsync.Progress) {
+	r.mu.Lock()
+	r.work = web.Work{Stage: p.Stage, Bytes: p.Bytes, Rate: p.Rate, Left: p.Left}
+	if p.Event != "" {
+		e := web.Event{What: p.Event, Path: p.Path, Stage: p.Stage}
+		if p.Event == newsync.EventAnswered && !r.answered {
+			r.answered, e.What = true, web.EventFirst
+		}
+		r.add(e)
+	}
+	r.mu.Unlock()
+	if r.cfg.Progress != nil {
+		r.cfg.Progress(p)
+	}
+}

@@ -1,0 +1,79 @@
+package web
+
+import (
+	"time"
+
+	newsync "tamizdat/mirror/sync"
+)
+
+// MaxEvents is how many of the newest events Status should hold.
+const MaxEvents = 50
+
+// Event is one thing that happened while looking for news.
+type Event struct {
+	At time.Time
+	// What is one of sync's Event constants or of those below.
+	What string
+	// Path names the path that did it, "" if none did.
+	Path string
+	// Stage is that of sync.Progress.
+	Stage string
+}
+
+// What happens besides what single paths do.
+const (
+	EventFirst      = "first"      // it answered before all others
+	EventStart      = "start"      // looking for news began
+	EventNew        = "new"        // it ended with a newer edition
+	EventSame       = "same"       // it ended, and nobody had anything newer
+	EventNobody     = "nobody"     // it ended without an answer
+	EventIncomplete = "incomplete" // it ended, and some of the news is missing
+	EventLimit      = "limit"      // it ended at the limit that the reader set
+)
+
+// Work is what is going on now.
+type Work struct {
+	// Stage is that of sync.Progress, "" if nothing is going on.
+	Stage string
+	// Bytes have arrived, Rate is in bytes a second.
+	Bytes, Rate int64
+	// Left is about how long the stage still takes; 0 if unknown.
+	Left time.Duration
+}
+
+type eventRow struct{ At, ISO, Path, Text string }
+
+// eventRows are what happened last, newest first.
+func (c *catalogue) eventRows(es []Event) (rows []eventRow) {
+	for i := len(es) - 1; i >= 0 && len(rows) < MaxEvents; i-- {
+		e := es[i]
+		key := "event." + e.What
+		if e.What == newsync.EventBrought {
+			key += "." + e.Stage
+		}
+		text, ok := c.texts[key]
+		if !ok {
+			continue // of a newer engine
+		}
+		rows = append(rows, eventRow{
+			At: c.digits(e.At.In(time.Local).Format("15:04:05")), ISO: e.At.UTC().Format(time.RFC3339), Path: e.Path, Text: text,
+		})
+	}
+	return rows
+}
+
+// work says what is going on, in the parts of one line.
+func (c *catalogue) work(w Work) (parts []string) {
+	stage, ok := c.texts["stage."+w.Stage]
+	if !ok {
+		return nil
+	}
+	parts = append(parts, stage)
+	if w.Bytes > 0 {
+		parts = append(parts, c.bytes(w.Bytes))
+	}
+	if w.Rate > 0 {
+		parts = append(parts, c.bytes(w.Rate)+c.T("persecond"))
+	}
+	return parts
+}
