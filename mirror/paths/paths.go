@@ -127,7 +127,9 @@ func (s *Set) relay(r channel.Relay) ([]transport.Path, error) {
 }
 
 func (s *Set) gateway(base string, key ed25519.PublicKey) ([]transport.Path, error) {
-	rt := gateway.NewTransport(s.cfg.Network, s.cfg.trust())
+	life, end := context.WithCancel(context.Background())
+	rt := gateway.NewTransport(life, s.cfg.Network, s.cfg.trust())
+	s.closers = append(s.closers, closer(func() { end(); rt.CloseIdleConnections() }))
 	c, err := gateway.New(base, rt, gateway.Options{})
 	if err != nil {
 		return nil, err
@@ -183,6 +185,11 @@ func (s *Set) zone(z channel.Zone) ([]transport.Path, error) {
 	}
 	return []transport.Path{c.Path()}, nil
 }
+
+// closer is something to be done at the end.
+type closer func()
+
+func (c closer) Close() error { c(); return nil }
 
 // Close ends all connections.
 func (s *Set) Close() error {

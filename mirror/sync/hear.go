@@ -93,6 +93,7 @@ func (s *session) judge(ctx context.Context, h heard) {
 	case h.head != nil:
 		s.extend(h.roots)
 		s.judgeHead(a, h.head)
+		s.cutShort(a)
 	case h.grant != nil:
 		s.judgeGrant(a, h.grant)
 	case h.end:

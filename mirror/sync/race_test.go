@@ -192,6 +192,9 @@ func TestMemory(t *testing.T) {
 		if quic.questions() == 0 || quic.asked[0].Sub(start) == 0 {
 			t.Error("the path that did not work here was asked first, or never")
 		}
+		if quic.opened != 0 {
+			t.Error("it was asked for the front page that was here")
+		}
 		r.e.Network = "home"
 		dns.asked = nil
 		start = time.Now()
@@ -288,10 +291,18 @@ func TestOpeningsOnce(t *testing.T) {
 	c := transporttest.NewChannel(t, "Kolokol")
 	c.Publish(pictures(2 << 20)...)
 	synctest.Test(t, func(t *testing.T) {
+		var ms []*transporttest.Memory
 		r := newReader(t, c, names(6, func(i int) transport.Path {
-			return newRoad(t, time.Duration(40+10*i)*time.Millisecond, 1<<20, c.Editions()...).path("p", transport.KindQUIC)
+			rd := newRoad(t, time.Duration(40+10*i)*time.Millisecond, 1<<20, c.Editions()...)
+			ms = append(ms, rd.m)
+			return rd.path("p", transport.KindQUIC)
 		})...)
 		res := r.sync()
+		for _, w := range c.Newest().Wants(bundle.LayerFront) {
+			if n := sum(ms...)[w.CID]; n > 2 {
+				t.Errorf("%d paths were asked for the front page", n)
+			}
+		}
 		if res.Twice*100 > 3*res.Bytes {
 			t.Errorf("%d bytes of %d came twice", res.Twice, res.Bytes)
 		}
@@ -299,6 +310,21 @@ func TestOpeningsOnce(t *testing.T) {
 			if p.Head != 1 {
 				t.Errorf("%s was not heard: %+v", p.Name, p)
 			}
+		}
+	})
+}
+
+// TestSlowOpening: the rest of an opening that trickles in is waited for, not
+// fetched a second time beside it.
+func TestSlowOpening(t *testing.T) {
+	c := published(t, 2)
+	synctest.Test(t, func(t *testing.T) {
+		p := newRoad(t, 50*time.Millisecond, 12<<10, c.Editions()...)
+		r := newReader(t, c, p.path("p", transport.KindQUIC))
+		res := r.sync()
+		once(t, p.m)
+		if res.Twice != 0 {
+			t.Errorf("%d bytes came twice", res.Twice)
 		}
 	})
 }

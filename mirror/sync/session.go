@@ -276,10 +276,16 @@ func (s *session) show(ctx context.Context, t *target) {
 	}
 	s.delivered("headlines")
 	s.tellAsks()
-	for _, a := range s.list { // the others' heads are still of interest
-		if a.opens && !a.ended && a.head != nil && a.head.Size <= s.shown.Size {
-			a.cut(errCut)
-		}
+	for _, a := range s.list {
+		s.cutShort(a)
+	}
+}
+
+// cutShort ends an opening whose front page is not needed any more. Its head was
+// of interest all the same.
+func (s *session) cutShort(a *ask) {
+	if s.shown != nil && a.opens && !a.ended && a.head != nil && a.head.Size <= s.shown.Size {
+		a.cut(errCut)
 	}
 }
 

@@ -52,7 +52,7 @@ func TestConformance(t *testing.T) {
 		srv := &http.Server{Handler: gatewayOf(w)}
 		go srv.Serve(ln)
 		t.Cleanup(func() { srv.Close() })
-		rt := gateway.NewTransport(w.Network, gateway.Trust{})
+		rt := gateway.NewTransport(t.Context(), w.Network, gateway.Trust{})
 		t.Cleanup(rt.CloseIdleConnections)
 		c, err := gateway.New("http://"+ln.Addr().String(), rt, gateway.Options{Records: records{}})
 		if err != nil {

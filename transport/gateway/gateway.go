@@ -118,10 +118,10 @@ type Trust struct {
 
 // NewTransport returns a round tripper for gateways on the web: HTTP/2 or 1.1
 // over TLS with certificates checked by trust, every socket opened through
-// network.
-func NewTransport(network transport.Network, trust Trust) *http.Transport {
+// network. What is being dialled ends with life.
+func NewTransport(life context.Context, network transport.Network, trust Trust) *http.Transport {
 	return &http.Transport{
-		DialContext:            DialWithin(context.Background(), network),
+		DialContext:            DialWithin(life, network),
 		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: trust.Roots, Time: trust.Now},
 		TLSHandshakeTimeout:    10 * time.Second,
 		ForceAttemptHTTP2:      true,

@@ -30,7 +30,7 @@ func TestTrust(t *testing.T) {
 		"a clock far in the past": {gateway.Trust{Roots: roots, Now: at(time.Unix(0, 0).AddDate(-5, 0, 0))}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			rt := gateway.NewTransport(&netreal.Network{}, c.trust)
+			rt := gateway.NewTransport(t.Context(), &netreal.Network{}, c.trust)
 			defer rt.CloseIdleConnections()
 			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL, nil)
 			if err != nil {
