@@ -43,7 +43,8 @@ type Way string
 const (
 	ViaQUIC     Way = "quic"      // a relay over QUIC v1
 	ViaTCP      Way = "tcp"       // a relay over TLS over TCP, in connections of any size
-	ViaCDN      Way = "cdn"       // a relay behind a CDN's name
+	ViaCDNQUIC  Way = "cdn/quic"  // a relay behind a CDN's name, over QUIC v1
+	ViaCDNTCP   Way = "cdn/tcp"   // the same over TLS over TCP
 	ViaGateway  Way = "gateway"   // a public IPFS gateway
 	ViaIPFSQUIC Way = "ipfs/quic" // libp2p peers over QUIC
 	ViaIPFSTCP  Way = "ipfs/tcp"  // libp2p peers over TCP
@@ -51,12 +52,13 @@ const (
 	ViaDNSTCP   Way = "dns/tcp"   // the ISP's resolver over TCP
 )
 
-// kindsOf says which kinds of path go which way. What a CDN carries looks
-// like either to a reader.
+// kindsOf says which kinds of path go which way. What a CDN carries may be a
+// relay or, over TCP, a gateway to a reader.
 var kindsOf = map[Way][]string{
 	ViaQUIC:     {transport.KindQUIC},
 	ViaTCP:      {transport.KindTCP},
-	ViaCDN:      {transport.KindTCP, transport.KindGateway},
+	ViaCDNQUIC:  {transport.KindQUIC},
+	ViaCDNTCP:   {transport.KindTCP, transport.KindGateway},
 	ViaGateway:  {transport.KindGateway},
 	ViaIPFSQUIC: {transport.KindIPFS},
 	ViaIPFSTCP:  {transport.KindIPFS},
@@ -66,7 +68,7 @@ var kindsOf = map[Way][]string{
 
 // Ways returns all ways but those given.
 func Ways(but ...Way) []Way {
-	all := []Way{ViaQUIC, ViaTCP, ViaCDN, ViaGateway, ViaIPFSQUIC, ViaIPFSTCP, ViaDNSUDP, ViaDNSTCP}
+	all := []Way{ViaQUIC, ViaTCP, ViaCDNQUIC, ViaCDNTCP, ViaGateway, ViaIPFSQUIC, ViaIPFSTCP, ViaDNSUDP, ViaDNSTCP}
 	return slices.DeleteFunc(all, func(w Way) bool { return slices.Contains(but, w) })
 }
 

@@ -75,9 +75,9 @@ func TestStill(t *testing.T) {
 		"udp-drop":                    {tcp, g, i, d},
 		"quic-v1-drop+tcp-freeze-16k": {d}, // libp2p over QUIC is gone, and over TCP
 		"udp-drop+tcp-freeze-16k":     {d},
-		"ip-block":                    {tcp, g, i, d}, // TCP to the relay behind the CDN
-		"allowlist":                   {tcp, g, d},
-		"allowlist+tcp-freeze-16k":    {d},
+		"ip-block":                    {q, tcp, g, i, d}, // to the relay behind the CDN
+		"allowlist":                   {q, tcp, g, d},
+		"allowlist+tcp-freeze-16k":    {q, d}, // the CDN over QUIC
 		"dns-only+evil-resolver":      nil,
 		"dns-only+ipfs-block":         {d},
 		"offline+open":                nil,
@@ -105,7 +105,7 @@ func TestPair(t *testing.T) {
 	if want := (Line{RTT: 2, LossUp: 0.1, LossDown: 0.2, MTU: 1280, Up: 5}); p.Line != want {
 		t.Errorf("line %+v, want %+v", p.Line, want)
 	}
-	if slices.Contains(p.Open, ViaTCP) || slices.Contains(p.Open, ViaQUIC) || !slices.Contains(p.Open, ViaCDN) {
+	if slices.Contains(p.Open, ViaTCP) || slices.Contains(p.Open, ViaQUIC) || !slices.Contains(p.Open, ViaCDNTCP) {
 		t.Errorf("open: %v", p.Open)
 	}
 	if len(a.Rules) != 1 || len(b.Rules) != 2 {

@@ -89,7 +89,7 @@ var ways = []way{
 		shut: `ip saddr $reader ip daddr != $isp goto shut`,
 	},
 	{
-		name: "cdn", via: []censor.Way{censor.ViaCDN}, from: cdnName,
+		name: "cdn", via: []censor.Way{censor.ViaCDNTCP}, from: cdnName,
 		shut: `ip saddr $reader ip daddr != $cdn goto shut`,
 	},
 	{
