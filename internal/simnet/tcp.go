@@ -267,7 +267,7 @@ func (c *conn) deliver(seg []byte, fin bool) {
 	}
 	if p.closed && len(seg) > 0 { // nobody will ever read it
 		n.tell("rst", "tcp", p.local, p.remote, 0)
-		n.at(time.Now().Add(way{p.h, c.h}.delay()), func() { c.abort(syscall.ECONNRESET) })
+		n.at(time.Now().Add(way{p.h, c.h}.delay()), func() { c.abort() })
 		return
 	}
 	p.got = append(p.got, seg...)
@@ -415,9 +415,9 @@ func (c *conn) drop() {
 }
 
 // abort is the arrival of an RST.
-func (c *conn) abort(err error) {
+func (c *conn) abort() {
 	if c.err == nil {
-		c.err = err
+		c.err = syscall.ECONNRESET
 		c.unsent = nil
 	}
 	c.wake.Broadcast()
@@ -430,8 +430,8 @@ func (c *conn) Reset() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.tell("rst", "tcp", c.local, c.remote, 0)
-	c.abort(syscall.ECONNRESET)
-	n.at(time.Now().Add(way{c.h, c.peer.h}.delay()), func() { c.peer.abort(syscall.ECONNRESET) })
+	c.abort()
+	n.at(time.Now().Add(way{c.h, c.peer.h}.delay()), func() { c.peer.abort() })
 }
 
 // Freeze lets nothing through any more, either way, without any error.
@@ -511,8 +511,8 @@ func (l *listener) host() *Host { return l.h }
 
 func (l *listener) deliver(c *conn) {
 	if l.closed || c.closed {
-		c.abort(syscall.ECONNRESET)
-		c.peer.abort(syscall.ECONNRESET)
+		c.abort()
+		c.peer.abort()
 		return
 	}
 	l.ready = append(l.ready, c)
@@ -553,9 +553,9 @@ func (l *listener) Close() error {
 func (l *listener) shut() {
 	l.closed = true
 	for _, c := range l.ready {
-		c.abort(syscall.ECONNRESET)
+		c.abort()
 		if c.peer != nil {
-			c.peer.abort(syscall.ECONNRESET)
+			c.peer.abort()
 		}
 	}
 	l.ready = nil

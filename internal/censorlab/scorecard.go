@@ -1,0 +1,294 @@
+package censorlab
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"tamizdat/internal/censor"
+	"tamizdat/transport"
+)
+
+// Never stands for something that never arrived.
+const Never = -1
+
+// Card is the whole scorecard.
+type Card struct {
+	Singles []Row `json:"singles"`
+	Pairs   []Row `json:"pairs"`
+}
+
+// Row is one scenario's line of the scorecard. Times are medians over seeds in
+// round trips, rounded to 0.1, Never if more than half of the readers waited in
+// vain.
+type Row struct {
+	Scenario string `json:"scenario"`
+	// By is the way that brought the headlines to most readers, ImagesBy the
+	// pictures.
+	By       string `json:"by,omitempty"`
+	ImagesBy string `json:"images_by,omitempty"`
+
+	Head      float64 `json:"head"`
+	Headlines float64 `json:"headlines"`
+	Text      float64 `json:"text"`
+	Images    float64 `json:"images"`
+	// Up and Down are bytes on the reader's line, Twice the share of blocks'
+	// bytes that came more than once.
+	Up    int64   `json:"up"`
+	Down  int64   `json:"down"`
+	Twice float64 `json:"twice"`
+
+	// Alone is the time to headlines of the best way when it is the only one the
+	// reader has, and which it is; Allowed is what we may take (DESIGN).
+	Alone   float64 `json:"alone"`
+	AloneBy string  `json:"alone_by,omitempty"`
+	Allowed float64 `json:"allowed"`
+
+	// Models are the stand-ins, in the order of Models: time to headlines and to
+	// texts.
+	Models [][2]float64 `json:"models"`
+
+	// Seeds that ended with everything that must arrive, of how many.
+	Good  int `json:"good"`
+	Seeds int `json:"seeds"`
+	// NotYet names the counter-measure that is still to come.
+	NotYet string `json:"not_yet,omitempty"`
+	// Why says, for a row that fails, what is wrong with it.
+	Why string `json:"why,omitempty"`
+}
+
+// OK reports whether the row is as it must be.
+func (r *Row) OK() bool { return r.Why == "" && r.NotYet == "" }
+
+// rtts turns a duration into round trips, rounded to 0.1.
+func rtts(d time.Duration) float64 {
+	return math.Round(float64(d)/float64(RTT)*10) / 10
+}
+
+// median of durations, of which 0 means never.
+func median(ds []time.Duration) float64 {
+	if len(ds) == 0 {
+		return Never
+	}
+	s := slices.Clone(ds)
+	for i, d := range s {
+		if d == 0 {
+			s[i] = math.MaxInt64
+		}
+	}
+	slices.Sort(s)
+	m := s[len(s)/2]
+	if m == math.MaxInt64 {
+		return Never
+	}
+	return rtts(m)
+}
+
+func medianInt(ns []int64) int64 {
+	s := slices.Clone(ns)
+	slices.Sort(s)
+	return s[len(s)/2]
+}
+
+func each[T any](os []Outcome, f func(Outcome) T) []T {
+	out := make([]T, len(os))
+	for i, o := range os {
+		out[i] = f(o)
+	}
+	return out
+}
+
+// most returns the commonest non-empty string.
+func most(ss []string) string {
+	n := map[string]int{}
+	best := ""
+	for _, s := range ss {
+		if s == "" {
+			continue
+		}
+		if n[s]++; n[s] > n[best] || best == "" || n[s] == n[best] && s < best {
+			best = s
+		}
+	}
+	return best
+}
+
+// patience is how long the loud ways may have let the others go first.
+func patience(way string) float64 {
+	if way == transport.KindDNS {
+		return rtts(300 * time.Millisecond)
+	}
+	return 0
+}
+
+// wide reports whether a way carries pictures.
+func wide(way string) bool { return way != transport.KindDNS }
+
+// NewRow makes a row of what the readers of a scenario got, together and with
+// each way alone.
+func NewRow(s censor.Scenario, all []Outcome, alone map[string][]Outcome, models [][]Outcome) Row {
+	r := Row{
+		Scenario: s.Name, NotYet: s.NotYet, Seeds: len(all), Alone: Never, Allowed: Never,
+		By:        most(each(all, func(o Outcome) string { return o.By["headlines"] })),
+		ImagesBy:  most(each(all, func(o Outcome) string { return o.By["images"] })),
+		Head:      median(each(all, func(o Outcome) time.Duration { return o.Head })),
+		Headlines: median(each(all, func(o Outcome) time.Duration { return o.Headlines })),
+		Text:      median(each(all, func(o Outcome) time.Duration { return o.Text })),
+		Images:    median(each(all, func(o Outcome) time.Duration { return o.Images })),
+		Up:        medianInt(each(all, func(o Outcome) int64 { return o.Up })),
+		Down:      medianInt(each(all, func(o Outcome) int64 { return o.Down })),
+	}
+	var twice, blocks int64
+	for _, o := range all {
+		twice += o.Twice
+		blocks += o.Blocks
+	}
+	if blocks > 0 {
+		r.Twice = math.Round(1000*float64(twice)/float64(blocks)) / 1000
+	}
+	pictures := false
+	for way, os := range alone {
+		if m := median(each(os, func(o Outcome) time.Duration { return o.Headlines })); m != Never {
+			pictures = pictures || wide(way)
+			if r.Alone == Never || m+patience(way)/1.25 < r.Alone+patience(r.AloneBy)/1.25 || m == r.Alone && way < r.AloneBy {
+				r.Alone, r.AloneBy = m, way
+			}
+		}
+	}
+	if r.Alone != Never {
+		r.Allowed = math.Round(10*(1.25*r.Alone+patience(r.AloneBy))) / 10
+	}
+	for _, os := range models {
+		r.Models = append(r.Models, [2]float64{
+			median(each(os, func(o Outcome) time.Duration { return o.Headlines })),
+			median(each(os, func(o Outcome) time.Duration { return o.Text })),
+		})
+	}
+	for _, o := range all {
+		if o.Newest && o.Headlines > 0 && o.Text > 0 && (!pictures || o.Images > 0) {
+			r.Good++
+		}
+	}
+	r.Why = r.wrong(s)
+	return r
+}
+
+// wrong says what the numbers to reach are missed by.
+func (r *Row) wrong(s censor.Scenario) string {
+	limit := 0.03
+	if s.Line.LossUp > 0 || s.Line.LossDown > 0 {
+		limit = 0.15
+	}
+	switch {
+	case r.Good < r.Seeds:
+		return fmt.Sprintf("%d of %d readers got all of it", r.Good, r.Seeds)
+	case r.Alone != Never && r.Headlines > r.Allowed:
+		return fmt.Sprintf("headlines took more than the allowed %.1f", r.Allowed)
+	case r.Twice > limit:
+		return fmt.Sprintf("%.1f %% of the bytes came twice", 100*r.Twice)
+	}
+	return ""
+}
+
+// Worse says how a row is worse than it was, "" if it is not by more than a
+// tenth, and by more than the rounding.
+func (r *Row) Worse(than Row) string {
+	if than.OK() && !r.OK() {
+		return cmp.Or(r.Why, "not yet: "+r.NotYet)
+	}
+	for _, t := range []struct {
+		what     string
+		now, was float64
+	}{
+		{"head", r.Head, than.Head},
+		{"headlines", r.Headlines, than.Headlines},
+		{"text", r.Text, than.Text},
+		{"images", r.Images, than.Images},
+	} {
+		switch {
+		case t.was == Never:
+		case t.now == Never:
+			return t.what + " never came"
+		case t.now > 1.1*t.was+0.1:
+			return fmt.Sprintf("%s came after %.1f instead of %.1f round trips", t.what, t.now, t.was)
+		}
+	}
+	return ""
+}
+
+// cell writes round trips, and seconds if asked.
+func cell(v float64) string {
+	if v == Never {
+		return "–"
+	}
+	return fmt.Sprintf("%.1f", v)
+}
+
+func seconds(v float64) string {
+	if v == Never {
+		return "–"
+	}
+	return fmt.Sprintf("%.2f s", v*RTT.Seconds())
+}
+
+func kilobytes(n int64) string { return fmt.Sprintf("%d", (n+500)/1000) }
+
+func (r *Row) verdict() string {
+	switch {
+	case r.NotYet != "":
+		return "**not yet**: " + r.NotYet
+	case r.Why != "":
+		return "**fails**: " + r.Why
+	}
+	return "ok"
+}
+
+// String is docs/scorecard.md.
+func (c Card) String() string {
+	var b strings.Builder
+	b.WriteString(preface)
+	b.WriteString("\n## Scenarios\n\n")
+	table(&b, c.Singles)
+	b.WriteString("\n## Pairs\n\nTwo scenarios at once; a pair that leaves no way open has no row.\n\n")
+	table(&b, c.Pairs)
+	good, not, bad := 0, 0, 0
+	for _, r := range slices.Concat(c.Singles, c.Pairs) {
+		switch {
+		case r.NotYet != "":
+			not++
+		case r.Why != "":
+			bad++
+		default:
+			good++
+		}
+	}
+	fmt.Fprintf(&b, "\nOf %d rows %d are ok, %d wait for a counter-measure (not yet), %d fail.\n", good+not+bad, good, not, bad)
+	return b.String()
+}
+
+// table writes rows as Markdown.
+func table(b *strings.Builder, rows []Row) {
+	b.WriteString("| scenario | brought by | head | headlines | text | images | headlines after | kB down / up | twice | best way alone | mirror site | IPNS over IPFS | DNS tunnel | |\n")
+	b.WriteString("|---|---|--:|--:|--:|--:|--:|--:|--:|---|--:|--:|--:|---|\n")
+	for i := range rows {
+		r := &rows[i]
+		by := r.By
+		if r.ImagesBy != "" && r.ImagesBy != r.By {
+			by += ", images " + r.ImagesBy
+		}
+		alone := "–"
+		if r.Alone != Never {
+			alone = fmt.Sprintf("%.1f %s", r.Alone, r.AloneBy)
+		}
+		fmt.Fprintf(b, "| `%s` | %s | %s | %s | %s | %s | %s | %s / %s | %.1f %% | %s |", r.Scenario, by,
+			cell(r.Head), cell(r.Headlines), cell(r.Text), cell(r.Images), seconds(r.Headlines),
+			kilobytes(r.Down), kilobytes(r.Up), 100*r.Twice, alone)
+		for _, m := range r.Models {
+			fmt.Fprintf(b, " %s |", cell(m[0]))
+		}
+		fmt.Fprintf(b, " %s |\n", r.verdict())
+	}
+}
