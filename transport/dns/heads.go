@@ -142,7 +142,7 @@ func (c *Client) head(ctx context.Context, ch channel.ID, have uint64) (*channel
 	err := c.bothClasses(func(class record.Class) (err error) {
 		name := c.fresh(ch.Label(), have > 0)
 		if class == record.Large {
-			raw, err = c.ask(ctx, query{name: name, class: class, tries: namedTries - 1, check: check, recheck: rooted})
+			raw, err = c.ask(ctx, query{name: name, class: class, tries: namedTries, check: check, recheck: rooted})
 			if err != nil {
 				return err
 			}
