@@ -1,569 +1,391 @@
 package simnet
 
 import (
-	"context"
 	"io"
-	"math/rand/v2"
 	"net"
-	"net/netip"
 	"os"
-	"sync"
 	"syscall"
 	"time"
 )
 
-// What TCP's timers and windows are here: those of RFC 6928, 5681 and 6298, with
-// the 200 ms of Linux for the least timeout.
+// Buffers of a connection's end, in bytes.
 const (
-	initialWindow = 10 // segments
-	sendBuffer    = 256 << 10
-	receiveWindow = 4 << 20
-	minRTO        = 200 * time.Millisecond
-	synRTO        = time.Second
-	synTries      = 6
-	lossTries     = 15
-	tcpHeaders    = 40
-	backlog       = 4096
+	sendBuffer    = 256 << 10 // written and not yet sent
+	receiveWindow = 4 << 20   // received and not yet read
 )
 
-// stream is what the two ends of a connection share.
-type stream struct{ frozen bool }
+type tcpState uint8
 
-// conn is one end of a TCP connection, with all that is sent from here. Guarded
-// by net.mu.
-type conn struct {
-	h             *Host
-	local, remote netip.AddrPort
-	peer          *conn
-	link          *stream
-	wake          *sync.Cond
-	luck          *rand.Rand
+const (
+	stateSYN tcpState = iota // the handshake
+	stateOpen
+)
 
-	// Receiving.
-	got []byte
-	eof bool
-	rd  deadline
+// tcpConn is one end of a TCP connection. The other end is a tcpConn too, which
+// it knows but whose state it never looks at: what one learns of the other
+// comes by packet. They do share the segments' bytes, which nobody changes.
+type tcpConn struct {
+	net     *Net
+	host    *Host
+	network string
+	out     *flow // to the peer
+	id      uint64
+	dialled bool // from here, with a port of its own
 
-	// Sending.
-	unsent    []byte
-	cwnd      int
-	ssthresh  int
-	flight    int       // bytes sent and not acknowledged
-	unheard   int       // bytes whose acknowledgement was lost
-	recovered time.Time // losses before then have halved the window already
-	arrival   time.Time // when the last byte will have arrived, in order
-	narrow    bool      // the receiver's window was full
-	finish    bool      // FIN after what is unsent
-	finished  bool
-	wd        deadline
+	// Guarded by net.mu.
+	peer     *tcpConn
+	state    tcpState
+	err      error         // why the connection is dead
+	ready    chan struct{} // of Dial: closed when there is a state or an error
+	listener *listener     // of a half-open connection
+	closed   bool          // by its user
+	frozen   bool
+	linger0  bool // Close resets
+	detached bool // nothing will happen any more
+	timer    event
+	due      time.Duration // when the timer's matter is due, which may be later than it fires
+	tries    int           // how often the timer came in vain
+	sent     time.Duration // when the handshake's packet was sent
 
-	err    error // of a reset
-	closed bool
-	// open is closed when the handshake is over, one way or the other.
-	open        chan struct{}
-	established bool
+	sender
+	receiver
 }
 
-var _ net.Conn = (*conn)(nil)
+// segment is a piece of what is sent. off counts bytes, with one more for FIN.
+type segment struct {
+	off  uint64
+	data []byte
+	fin  bool
 
-func (h *Host) newConn(local, remote netip.AddrPort, link *stream) *conn {
-	c := &conn{
-		h: h, local: local, remote: remote, link: link, wake: sync.NewCond(&h.net.mu),
-		luck: h.net.luck(h, "tcp", remote), ssthresh: 1 << 30, open: make(chan struct{}),
+	// The sender's.
+	sent   time.Duration // last
+	times  int           // how often
+	lost   bool          // and not yet sent again
+	sacked bool
+
+	got uint64 // The receiver's: the how-manieth to arrive, 0 not yet.
+}
+
+func (s *segment) size() int {
+	if s.fin {
+		return len(s.data) + 1
 	}
-	h.net.socks[c] = struct{}{}
+	return len(s.data)
+}
+
+func (s *segment) end() uint64 { return s.off + uint64(s.size()) }
+
+var _ net.Conn = (*tcpConn)(nil)
+
+func newTCP(h *Host, network string, out *flow) *tcpConn {
+	n := h.net
+	c := &tcpConn{net: n, host: h, network: network, out: out, id: n.conns}
+	n.conns++
+	c.timer.run = c.onTimer
+	c.readable.L, c.writable.L = &n.mu, &n.mu
+	c.limit, c.edge = receiveWindow, receiveWindow
 	h.conns[c] = struct{}{}
 	return c
 }
 
-func (c *conn) host() *Host { return c.h }
-
-// dialTCP shakes hands.
-func (h *Host) dialTCP(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
-	n := h.net
-	n.mu.Lock()
-	fail := func(err error) (net.Conn, error) {
-		return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: net.TCPAddrFromAddrPort(to), Err: err}
-	}
-	if n.closed {
-		n.mu.Unlock()
-		return fail(net.ErrClosed)
-	}
-	c := h.newConn(netip.AddrPortFrom(h.own(to.Addr()), h.free()), to, &stream{})
-	c.syn(0)
-	n.mu.Unlock()
-	select {
-	case <-c.open:
-	case <-ctx.Done():
-	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	switch {
-	case c.established && !c.closed:
-		return c, nil
-	case c.closed:
-		c.err = net.ErrClosed
-	case ctx.Err() != nil:
-		c.err = ctx.Err()
-	}
-	c.drop()
-	return fail(c.err)
-}
-
-// syn sends the first packet, again if there is no answer.
-func (c *conn) syn(try int) {
-	n := c.h.net
-	if c.closed || c.established || c.err != nil {
-		return
-	}
-	if try == synTries {
-		c.refuse(syscall.ETIMEDOUT)
-		return
-	}
-	n.tell("syn", "tcp", c.local, c.remote, 0)
-	n.at(time.Now().Add(synRTO<<try), func() { c.syn(try + 1) })
-	far := n.hosts[c.remote.Addr()]
-	if far == nil || far.down || c.h.down {
-		return
-	}
-	there, back := way{c.h, far}, way{far, c.h}
-	if there.lost(c.luck) {
-		n.tell("loss", "tcp", c.local, c.remote, 0)
-		return
-	}
-	lost := func() { n.tell("queue", "tcp", c.local, c.remote, 0) }
-	there.carry(tcpHeaders, func() {
-		if far.down {
-			return
-		}
-		ln := far.tcp[c.remote.Port()]
-		if ln == nil || !ln.at.Addr().IsUnspecified() && ln.at.Addr() != c.remote.Addr() || len(ln.ready) >= backlog {
-			n.tell("refused", "tcp", c.local, c.remote, 0)
-			back.carry(tcpHeaders, func() { c.refuse(syscall.ECONNREFUSED) }, lost)
-			return
-		}
-		if back.lost(c.luck) {
-			return
-		}
-		back.carry(tcpHeaders, func() { c.establish(ln, far) }, lost)
-	}, lost)
-}
-
-// establish is when the client hears that the server will talk. The server
-// hears of it with the client's next packet.
-func (c *conn) establish(ln *listener, far *Host) {
-	if c.closed || c.established || c.err != nil {
-		return
-	}
-	s := far.newConn(c.remote, c.local, c.link)
-	s.peer, c.peer = c, s
-	c.established, s.established = true, true
-	close(c.open)
-	close(s.open)
-	c.begin()
-	s.begin()
-	c.h.net.at(time.Now().Add(way{c.h, far}.delay()), func() { ln.deliver(s) })
-}
-
-func (c *conn) begin() { c.cwnd = initialWindow * c.mss() }
-
-func (c *conn) mss() int { return way{c.h, c.peer.h}.mtu() - tcpHeaders }
-
-// refuse ends a handshake.
-func (c *conn) refuse(err error) {
-	if c.closed || c.established || c.err != nil {
-		return
-	}
-	c.err = err
-	close(c.open)
-}
-
-// rto is how long the sender waits for an acknowledgement.
-func (c *conn) rto() time.Duration { return max(minRTO, 4*way{c.h, c.peer.h}.delay()) }
-
-// pump sends what the windows let it.
-func (c *conn) pump() {
-	if c.link.frozen || c.err != nil {
-		return
-	}
-	for len(c.unsent) > 0 && c.flight < c.cwnd {
-		room := receiveWindow - c.flight - len(c.peer.got)
-		if room <= 0 {
-			c.narrow = true
-			return
-		}
-		seg := c.unsent[:min(c.mss(), len(c.unsent), room)]
-		c.unsent = c.unsent[len(seg):]
-		c.flight += len(seg)
-		c.transmit(seg, false)
-	}
-	if len(c.unsent) == 0 {
-		c.unsent = nil // let go of what was sent
-		if c.finish && !c.finished {
-			c.finished = true
-			c.h.net.tell("fin", "tcp", c.local, c.remote, 0)
-			c.transmit(nil, true)
-		}
-	}
-	c.wake.Broadcast() // writers: there is room
-}
-
-// transmit brings one segment to the peer. A loss costs the time until it is
-// there after all.
-func (c *conn) transmit(seg []byte, fin bool) {
-	n, w := c.h.net, way{c.h, c.peer.h}
-	n.tell("send", "tcp", c.local, c.remote, len(seg))
-	var late time.Duration
-	rto := c.rto()
-	for try := 0; try < lossTries && w.lost(c.luck); try++ {
-		n.tell("loss", "tcp", c.local, c.remote, len(seg))
-		if try == 0 && c.flight >= 4*c.mss() {
-			late += 2 * w.delay() // three packets behind it tell of the gap (RFC 5681, 3.2)
-			c.halve(max(c.cwnd/2, 2*c.mss()))
-		} else {
-			late += rto
-			rto *= 2
-			c.halve(c.mss())
-		}
-	}
-	var send func()
-	send = func() {
-		w.carry(len(seg)+tcpHeaders, func() {
-			at := time.Now().Add(late)
-			if at.Before(c.arrival) {
-				at = c.arrival
-			}
-			c.arrival = at
-			if at.After(time.Now()) {
-				n.at(at, func() { c.deliver(seg, fin) })
-				return
-			}
-			c.deliver(seg, fin)
-		}, func() {
-			n.tell("queue", "tcp", c.local, c.remote, len(seg))
-			c.halve(max(c.cwnd/2, 2*c.mss()))
-			n.at(time.Now().Add(2*w.delay()), send)
-		})
-	}
-	send()
-}
-
-// halve shrinks the window, once a round trip.
-func (c *conn) halve(to int) {
-	now := time.Now()
-	if now.Before(c.recovered) {
-		return
-	}
-	c.recovered = now.Add(2 * way{c.h, c.peer.h}.delay())
-	c.ssthresh = max(c.cwnd/2, 2*c.mss())
-	c.cwnd = to
-}
-
-// deliver hands a segment to the peer and acknowledges it.
-func (c *conn) deliver(seg []byte, fin bool) {
-	n, p := c.h.net, c.peer
-	if c.link.frozen || c.err != nil {
-		return
-	}
-	if p.closed && len(seg) > 0 { // nobody will ever read it
-		n.tell("rst", "tcp", p.local, p.remote, 0)
-		n.at(time.Now().Add(way{p.h, c.h}.delay()), func() { c.abort() })
-		return
-	}
-	p.got = append(p.got, seg...)
-	p.eof = p.eof || fin
-	p.wake.Broadcast()
-	back := way{p.h, c.h}
-	if back.lost(c.luck) {
-		c.unheard += len(seg)
-		n.at(time.Now().Add(c.rto()), func() { c.acknowledge(0) })
-		return
-	}
-	n.at(time.Now().Add(back.delay()), func() { c.acknowledge(len(seg)) })
-}
-
-// acknowledge is an acknowledgement's arrival: of size bytes and of what earlier
-// ones would have said.
-func (c *conn) acknowledge(size int) {
-	size += c.unheard
-	c.unheard = 0
-	c.flight -= size
-	if c.cwnd < c.ssthresh {
-		c.cwnd += size
-	} else {
-		c.cwnd += c.mss() * size / c.cwnd
-	}
-	c.pump()
-}
-
 // Read implements net.Conn.
-func (c *conn) Read(b []byte) (int, error) {
-	n := c.h.net
+func (c *tcpConn) Read(b []byte) (int, error) {
+	n := c.net
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for {
 		switch {
 		case c.closed:
-			return 0, c.opError("read", net.ErrClosed)
-		case c.rd.over():
-			return 0, c.opError("read", os.ErrDeadlineExceeded)
+			return 0, c.fail("read", net.ErrClosed)
+		case over(c.rd):
+			return 0, c.fail("read", os.ErrDeadlineExceeded)
 		case len(b) == 0:
 			return 0, nil
-		case len(c.got) > 0:
-			k := copy(b, c.got)
-			if c.got = c.got[k:]; len(c.got) == 0 {
-				c.got = nil
-			}
-			if p := c.peer; p.narrow {
-				p.narrow = false
-				n.at(time.Now().Add(way{c.h, p.h}.delay()), p.pump)
-			}
-			return k, nil
-		case c.err != nil:
-			return 0, c.opError("read", c.err)
-		case c.eof:
+		case c.unread > 0:
+			return c.take(b), nil
+		case c.eof || c.deaf:
 			return 0, io.EOF
+		case c.err != nil:
+			return 0, c.fail("read", c.err)
 		}
-		c.wake.Wait()
+		n.wait(&c.readable, c.rd)
 	}
 }
 
-// Write implements net.Conn. It returns when all of b is in the send buffer.
-func (c *conn) Write(b []byte) (int, error) {
-	n := c.h.net
+// Write implements net.Conn. It returns when b is in the send buffer.
+func (c *tcpConn) Write(b []byte) (int, error) {
+	n := c.net
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	wrote := 0
+	wrote, mine := 0, false
 	for {
+		var err error
 		switch {
-		case c.closed || c.finish:
-			return wrote, c.opError("write", net.ErrClosed)
+		case c.closed:
+			err = net.ErrClosed
 		case c.err != nil:
-			return wrote, c.opError("write", c.err)
-		case c.wd.over():
-			return wrote, c.opError("write", os.ErrDeadlineExceeded)
-		case wrote == len(b):
+			err = c.err
+		case c.finished:
+			err = syscall.EPIPE
+		case over(c.wd):
+			err = os.ErrDeadlineExceeded
+		case c.writing && !mine: // Writes don't mix
+		default:
+			mine, c.writing = true, true
+			if room := sendBuffer - c.waiting; room > 0 && wrote < len(b) {
+				k := min(room, len(b)-wrote)
+				c.enqueue(b[wrote : wrote+k])
+				wrote += k
+				c.pump()
+			}
+		}
+		if err != nil || mine && wrote == len(b) {
+			if mine {
+				c.writing = false
+				c.writable.Broadcast()
+			}
+			if err != nil {
+				return wrote, c.fail("write", err)
+			}
 			return wrote, nil
 		}
-		if room := sendBuffer - len(c.unsent); room > 0 {
-			k := min(room, len(b)-wrote)
-			c.unsent = append(c.unsent, b[wrote:wrote+k]...)
-			wrote += k
-			c.pump()
+		if mine && c.waiting < sendBuffer {
 			continue
 		}
-		c.wake.Wait()
+		n.wait(&c.writable, c.wd)
 	}
 }
 
-func (c *conn) opError(op string, err error) error {
-	return &net.OpError{Op: op, Net: "tcp", Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: err}
+// Close implements net.Conn. What was written is still sent, in the background;
+// if something that came was not read, the connection is reset instead, as an
+// OS does.
+func (c *tcpConn) Close() error {
+	c.net.mu.Lock()
+	defer c.net.mu.Unlock()
+	if c.closed {
+		return c.fail("close", net.ErrClosed)
+	}
+	c.closed = true
+	c.readable.Broadcast()
+	c.writable.Broadcast()
+	switch {
+	case c.err != nil:
+	case c.frozen, len(c.flight) > 0 && c.timer.pos == 0: // the other host is dead
+		c.die(net.ErrClosed)
+	case c.linger0 || c.unread > 0:
+		c.reset()
+	default:
+		c.finish()
+		c.retire()
+	}
+	return nil
 }
 
 // CloseWrite sends FIN behind what was written.
-func (c *conn) CloseWrite() error {
-	c.h.net.mu.Lock()
-	defer c.h.net.mu.Unlock()
-	if c.closed {
-		return c.opError("close", net.ErrClosed)
+func (c *tcpConn) CloseWrite() error {
+	c.net.mu.Lock()
+	defer c.net.mu.Unlock()
+	switch {
+	case c.closed:
+		return c.fail("close", net.ErrClosed)
+	case c.err != nil:
+		return c.fail("close", c.err)
 	}
-	c.finish = true
-	c.pump()
+	c.finish()
 	return nil
 }
 
-// Close implements net.Conn. What was written is still sent.
-func (c *conn) Close() error {
-	n := c.h.net
-	n.mu.Lock()
-	defer n.mu.Unlock()
+// CloseRead has Read return io.EOF; what comes is thrown away.
+func (c *tcpConn) CloseRead() error {
+	c.net.mu.Lock()
+	defer c.net.mu.Unlock()
 	if c.closed {
-		return c.opError("close", net.ErrClosed)
+		return c.fail("close", net.ErrClosed)
 	}
-	c.shut()
-	delete(n.socks, c)
-	if !n.closed {
-		c.finish = true
-		c.pump()
-	}
-	if c.peer.closed {
-		delete(c.h.conns, c)
-		delete(c.peer.h.conns, c.peer)
-	}
+	c.deaf = true
+	c.inbox, c.unread = nil, 0
+	c.readable.Broadcast()
 	return nil
-}
-
-func (c *conn) shut() {
-	if c.closed {
-		return
-	}
-	c.closed = true
-	c.got = nil
-	c.rd.set(time.Time{}, nil)
-	c.wd.set(time.Time{}, nil)
-	if !c.established && c.err == nil {
-		close(c.open)
-	}
-	c.wake.Broadcast()
-}
-
-// drop forgets a connection that never came to be.
-func (c *conn) drop() {
-	c.closed = true
-	delete(c.h.net.socks, c)
-	delete(c.h.conns, c)
-}
-
-// abort is the arrival of an RST.
-func (c *conn) abort() {
-	if c.err == nil {
-		c.err = syscall.ECONNRESET
-		c.unsent = nil
-	}
-	c.wake.Broadcast()
 }
 
 // Reset ends the connection with an RST to both ends: here at once, there when
-// it has arrived.
-func (c *conn) Reset() {
-	n := c.h.net
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.tell("rst", "tcp", c.local, c.remote, 0)
-	c.abort()
-	n.at(time.Now().Add(way{c.h, c.peer.h}.delay()), func() { c.peer.abort() })
+// it arrives. Reads (of what has not come yet) and writes then return an error
+// that wraps syscall.ECONNRESET.
+func (c *tcpConn) Reset() {
+	c.net.mu.Lock()
+	defer c.net.mu.Unlock()
+	if c.err == nil {
+		c.reset()
+	}
 }
 
-// Freeze lets nothing through any more, either way, without any error.
-func (c *conn) Freeze() {
-	c.h.net.mu.Lock()
-	defer c.h.net.mu.Unlock()
-	c.link.frozen = true
+// Freeze lets nothing through any more, either way, without any error: writes
+// are taken until the buffer is full, reads wait for ever.
+func (c *tcpConn) Freeze() {
+	n := c.net
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if c.frozen || c.err != nil {
+		return
+	}
+	if n.trace != nil {
+		n.trace(Event{At: time.Now(), Kind: KindFreeze, Proto: "tcp", From: c.out.from, To: c.out.to})
+	}
+	for _, e := range []*tcpConn{c, c.peer} {
+		e.frozen = true
+		n.cancel(&e.timer)
+		if e.closed && e.err == nil {
+			e.die(net.ErrClosed)
+		}
+	}
+}
+
+// reset tells the peer that the connection is over and ends this end.
+func (c *tcpConn) reset() {
+	c.control(pktRST)
+	c.die(syscall.ECONNRESET)
+}
+
+// die ends this end for a reason; what has come can still be read.
+func (c *tcpConn) die(err error) {
+	if c.err != nil {
+		return
+	}
+	c.err = err
+	if c.state == stateSYN && c.ready != nil {
+		close(c.ready)
+	}
+	if c.listener != nil {
+		c.listener.half--
+		c.listener = nil
+	}
+	c.flight, c.unsent, c.early = nil, nil, nil
+	c.detach()
+	c.readable.Broadcast()
+	c.writable.Broadcast()
+}
+
+// retire detaches an end that has said and heard all it will.
+func (c *tcpConn) retire() {
+	if c.closed && c.finished && c.una == c.written {
+		c.detach()
+	}
+}
+
+func (c *tcpConn) detach() {
+	if c.detached {
+		return
+	}
+	c.detached = true
+	c.net.cancel(&c.timer)
+	delete(c.host.conns, c)
+	if c.dialled {
+		port := c.out.from.Port()
+		u := c.host.use(tcp, port)
+		u.conns--
+		c.host.tidy(tcp, port, u)
+	}
+}
+
+// control sends a packet without data that is neither lost nor dropped by a full
+// queue: an RST, which a real TCP would provoke again, or the news that there is
+// room, which it would ask for.
+func (c *tcpConn) control(kind packetKind) {
+	if c.peer == nil || c.frozen {
+		return
+	}
+	p := c.net.packet(c.out)
+	p.kind, p.from, p.to, p.sure = kind, c, c.peer, true
+	if kind == pktAck {
+		p.ack = c.tellAck()
+	}
+	c.net.send(p, c.out.header())
+}
+
+// receive handles a packet for this end.
+func (c *tcpConn) receive(p *packet) {
+	if c.frozen {
+		c.net.tell(p, KindDropFrozen)
+		return
+	}
+	if p.kind == pktRST {
+		if p.from == nil {
+			c.die(syscall.ECONNREFUSED)
+		} else {
+			c.die(syscall.ECONNRESET)
+		}
+		return
+	}
+	if c.err != nil {
+		c.control(pktRST)
+		return
+	}
+	switch p.kind {
+	case pktSYNACK:
+		if c.state == stateSYN {
+			c.opened()
+		}
+		c.owe()
+		return
+	case pktAck:
+		if c.state == stateSYN {
+			c.opened()
+		}
+		c.acked(p.ack)
+	case pktData:
+		if c.state == stateSYN {
+			c.opened()
+		}
+		c.arrived(p.seg)
+	}
+}
+
+func (c *tcpConn) fail(op string, err error) error {
+	return opError(op, c.network, c.out.from, c.out.to, err)
 }
 
 // LocalAddr implements net.Conn.
-func (c *conn) LocalAddr() net.Addr { return net.TCPAddrFromAddrPort(c.local) }
+func (c *tcpConn) LocalAddr() net.Addr { return net.TCPAddrFromAddrPort(c.out.from) }
 
 // RemoteAddr implements net.Conn.
-func (c *conn) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(c.remote) }
+func (c *tcpConn) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(c.out.to) }
 
 // SetDeadline implements net.Conn.
-func (c *conn) SetDeadline(t time.Time) error {
-	if err := c.SetReadDeadline(t); err != nil {
-		return err
-	}
-	return c.SetWriteDeadline(t)
-}
+func (c *tcpConn) SetDeadline(t time.Time) error { return c.deadline(&t, &t) }
 
 // SetReadDeadline implements net.Conn.
-func (c *conn) SetReadDeadline(t time.Time) error { return c.setDeadline(&c.rd, t) }
+func (c *tcpConn) SetReadDeadline(t time.Time) error { return c.deadline(&t, nil) }
 
 // SetWriteDeadline implements net.Conn.
-func (c *conn) SetWriteDeadline(t time.Time) error { return c.setDeadline(&c.wd, t) }
+func (c *tcpConn) SetWriteDeadline(t time.Time) error { return c.deadline(nil, &t) }
 
-func (c *conn) setDeadline(d *deadline, t time.Time) error {
-	c.h.net.mu.Lock()
-	defer c.h.net.mu.Unlock()
+func (c *tcpConn) deadline(rd, wd *time.Time) error {
+	c.net.mu.Lock()
+	defer c.net.mu.Unlock()
 	if c.closed {
-		return c.opError("set", net.ErrClosed)
+		return c.fail("set", net.ErrClosed)
 	}
-	d.set(t, c.wake)
+	if rd != nil {
+		c.rd = *rd
+		c.readable.Broadcast()
+	}
+	if wd != nil {
+		c.wd = *wd
+		c.writable.Broadcast()
+	}
 	return nil
 }
 
-// listener takes connections on one port.
-type listener struct {
-	h  *Host
-	at netip.AddrPort
-
-	// Guarded by net.mu.
-	wake   *sync.Cond
-	ready  []*conn
-	closed bool
-}
-
-func (h *Host) listenTCP(at netip.AddrPort) (*listener, error) {
-	n := h.net
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	fail := func(err error) (*listener, error) {
-		return nil, &net.OpError{Op: "listen", Net: "tcp", Addr: net.TCPAddrFromAddrPort(at), Err: err}
-	}
-	if n.closed {
-		return fail(net.ErrClosed)
-	}
-	if !h.has(at.Addr()) {
-		return fail(ErrNoHost)
-	}
-	if at.Port() == 0 {
-		at = netip.AddrPortFrom(at.Addr(), h.free())
-	}
-	if h.tcp[at.Port()] != nil {
-		return fail(ErrInUse)
-	}
-	l := &listener{h: h, at: at, wake: sync.NewCond(&n.mu)}
-	h.tcp[at.Port()] = l
-	n.socks[l] = struct{}{}
-	return l, nil
-}
-
-func (l *listener) host() *Host { return l.h }
-
-func (l *listener) deliver(c *conn) {
-	if l.closed || c.closed {
-		c.abort()
-		c.peer.abort()
-		return
-	}
-	l.ready = append(l.ready, c)
-	l.wake.Signal()
-}
-
-// Accept implements net.Listener.
-func (l *listener) Accept() (net.Conn, error) {
-	n := l.h.net
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for {
-		switch {
-		case l.closed:
-			return nil, &net.OpError{Op: "accept", Net: "tcp", Addr: l.Addr(), Err: net.ErrClosed}
-		case len(l.ready) > 0:
-			c := l.ready[0]
-			l.ready = l.ready[1:]
-			return c, nil
-		}
-		l.wake.Wait()
-	}
-}
-
-// Close implements net.Listener.
-func (l *listener) Close() error {
-	n := l.h.net
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if l.closed {
-		return &net.OpError{Op: "close", Net: "tcp", Addr: l.Addr(), Err: net.ErrClosed}
-	}
-	l.shut()
-	delete(n.socks, l)
+// SetLinger with 0 has Close reset the connection; anything else is the default.
+func (c *tcpConn) SetLinger(sec int) error {
+	c.net.mu.Lock()
+	defer c.net.mu.Unlock()
+	c.linger0 = sec == 0
 	return nil
 }
 
-func (l *listener) shut() {
-	l.closed = true
-	for _, c := range l.ready {
-		c.abort()
-		if c.peer != nil {
-			c.peer.abort()
-		}
-	}
-	l.ready = nil
-	if l.h.tcp[l.at.Port()] == l {
-		delete(l.h.tcp, l.at.Port())
-	}
-	l.wake.Broadcast()
-}
+// SetKeepAlive does nothing: there are no probes here. libp2p asks for it.
+func (c *tcpConn) SetKeepAlive(bool) error { return nil }
 
-// Addr implements net.Listener.
-func (l *listener) Addr() net.Addr { return net.TCPAddrFromAddrPort(l.at) }
+// SetKeepAlivePeriod does nothing, as SetKeepAlive.
+func (c *tcpConn) SetKeepAlivePeriod(time.Duration) error { return nil }

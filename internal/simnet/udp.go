@@ -1,230 +1,306 @@
 package simnet
 
 import (
-	"bytes"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
+	"syscall"
 	"time"
 )
 
-// inboxBytes is a packet socket's receive buffer.
-const inboxBytes = 2 << 20
+// Receive buffers of datagram sockets, in bytes of payload. A whole window may
+// arrive in one instant here, so the default is larger than an OS's.
+const (
+	defaultBuffer = 2 << 20
+	maxBuffer     = 16 << 20
+)
 
-// packetConn is a UDP socket; with a remote end it is a connected one.
-type packetConn struct {
-	h      *Host
-	at     netip.AddrPort
-	remote netip.AddrPort // of Dial, else invalid
+// maxDatagram is the largest UDP payload over IPv4.
+const maxDatagram = 65507
+
+// udpConn is a datagram socket; one made by Dial has a remote end.
+type udpConn struct {
+	net     *Net
+	host    *Host
+	bind    *binding
+	network string
+	remote  netip.AddrPort // valid if dialled
+	given   bool           // the port is an ephemeral one
 
 	// Guarded by net.mu.
-	wake   *sync.Cond
-	inbox  []packet
+	flows  map[netip.AddrPort]*flow // by where to; only to sockets that are there
+	stray  *flow                    // for all that goes nowhere
+	inbox  []*packet
 	bytes  int
-	rd     deadline
-	out    map[netip.AddrPort]func() bool // draws a loss
+	buffer int
+	cond   sync.Cond
+	rd, wd time.Time
 	closed bool
 }
 
-type packet struct {
-	from netip.AddrPort
-	data []byte
-}
-
 var (
-	_ net.PacketConn = (*packetConn)(nil)
-	_ net.Conn       = (*packetConn)(nil)
+	_ net.PacketConn = (*udpConn)(nil)
+	_ net.Conn       = (*udpConn)(nil)
 )
 
-func (h *Host) listenUDP(at netip.AddrPort) (*packetConn, error) {
-	n := h.net
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	fail := func(err error) (*packetConn, error) {
-		return nil, &net.OpError{Op: "listen", Net: "udp", Addr: net.UDPAddrFromAddrPort(at), Err: err}
+func newUDP(h *Host, b *binding, network string) *udpConn {
+	return &udpConn{
+		net: h.net, host: h, bind: b, network: network, flows: make(map[netip.AddrPort]*flow),
+		buffer: defaultBuffer, cond: sync.Cond{L: &h.net.mu},
 	}
-	if n.closed {
+}
+
+func (h *Host) dialUDP(network string, to netip.AddrPort) (net.Conn, error) {
+	h.net.mu.Lock()
+	defer h.net.mu.Unlock()
+	b := &binding{addr: h.source(to.Addr())}
+	fail := func(err error) (net.Conn, error) {
+		return nil, opError("dial", network, netip.AddrPort{}, to, err)
+	}
+	if h.net.closed {
 		return fail(net.ErrClosed)
 	}
-	if !h.has(at.Addr()) {
-		return fail(ErrNoHost)
+	if !b.addr.IsValid() {
+		return fail(syscall.ENETUNREACH)
 	}
-	if at.Port() == 0 {
-		at = netip.AddrPortFrom(at.Addr(), h.free())
+	if b.port = h.ephemeral(udp); b.port == 0 {
+		return fail(syscall.EADDRNOTAVAIL)
 	}
-	if h.udp[at.Port()] != nil {
-		return fail(ErrInUse)
-	}
-	c := &packetConn{h: h, at: at, wake: sync.NewCond(&n.mu), out: map[netip.AddrPort]func() bool{}}
-	h.udp[at.Port()] = c
-	n.socks[c] = struct{}{}
-	return c, nil
+	use := h.use(udp, b.port)
+	use.bound = append(use.bound, b)
+	b.udp = newUDP(h, b, network)
+	b.udp.remote, b.udp.given = to, true
+	return b.udp, nil
 }
 
-func (c *packetConn) host() *Host { return c.h }
-
-// ReadFrom implements net.PacketConn.
-func (c *packetConn) ReadFrom(b []byte) (int, net.Addr, error) {
-	p, err := c.next()
-	if err != nil {
-		return 0, nil, &net.OpError{Op: "read", Net: "udp", Source: c.LocalAddr(), Err: err}
-	}
-	return copy(b, p.data), net.UDPAddrFromAddrPort(p.from), nil
-}
-
-// Read implements net.Conn.
-func (c *packetConn) Read(b []byte) (int, error) {
-	n, _, err := c.ReadFrom(b)
-	return n, err
-}
-
-func (c *packetConn) next() (packet, error) {
-	n := c.h.net
+// ReadFrom implements net.PacketConn. A datagram larger than b is cut.
+func (c *udpConn) ReadFrom(b []byte) (int, net.Addr, error) {
+	n := c.net
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for {
 		switch {
 		case c.closed:
-			return packet{}, net.ErrClosed
-		case c.rd.over():
-			return packet{}, errTimeout
+			return 0, nil, c.fail("read", net.ErrClosed)
+		case over(c.rd):
+			return 0, nil, c.fail("read", os.ErrDeadlineExceeded)
 		case len(c.inbox) > 0:
 			p := c.inbox[0]
-			c.inbox[0] = packet{}
+			c.inbox[0] = nil
 			c.inbox = c.inbox[1:]
 			c.bytes -= len(p.data)
-			return p, nil
+			k := copy(b, p.data)
+			from := p.flow.addr
+			n.release(p)
+			return k, from, nil
 		}
-		c.wake.Wait()
+		n.wait(&c.cond, c.rd)
 	}
 }
 
-// WriteTo implements net.PacketConn. What can't be delivered vanishes.
-func (c *packetConn) WriteTo(b []byte, to net.Addr) (int, error) {
-	var ap netip.AddrPort
-	if u, ok := to.(*net.UDPAddr); ok {
-		ap = u.AddrPort()
-	} else {
-		var err error
-		if ap, err = netip.ParseAddrPort(to.String()); err != nil {
-			return 0, &net.OpError{Op: "write", Net: "udp", Err: err}
-		}
+// Read implements net.Conn.
+func (c *udpConn) Read(b []byte) (int, error) {
+	k, _, err := c.ReadFrom(b)
+	return k, err
+}
+
+// WriteTo implements net.PacketConn. It never waits, and what can't arrive
+// vanishes without an error.
+func (c *udpConn) WriteTo(b []byte, addr net.Addr) (int, error) {
+	var to netip.AddrPort
+	if u, ok := addr.(*net.UDPAddr); ok {
+		to = u.AddrPort()
+	} else if addr != nil {
+		to, _ = netip.ParseAddrPort(addr.String())
 	}
-	return c.send(b, netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()))
+	if !to.IsValid() {
+		return 0, c.fail("write", syscall.EDESTADDRREQ)
+	}
+	if c.remote.IsValid() {
+		return 0, c.fail("write", net.ErrWriteToConnected)
+	}
+	return c.write(b, netip.AddrPortFrom(plain(to.Addr()), to.Port()))
 }
 
 // Write implements net.Conn.
-func (c *packetConn) Write(b []byte) (int, error) { return c.send(b, c.remote) }
+func (c *udpConn) Write(b []byte) (int, error) {
+	if !c.remote.IsValid() {
+		return 0, c.fail("write", syscall.EDESTADDRREQ)
+	}
+	return c.write(b, c.remote)
+}
 
-func (c *packetConn) send(b []byte, to netip.AddrPort) (int, error) {
-	n := c.h.net
+func (c *udpConn) write(b []byte, to netip.AddrPort) (int, error) {
+	n := c.net
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if c.closed {
-		return 0, &net.OpError{Op: "write", Net: "udp", Source: c.LocalAddr(), Err: net.ErrClosed}
+	switch {
+	case c.closed:
+		return 0, c.fail("write", net.ErrClosed)
+	case over(c.wd):
+		return 0, c.fail("write", os.ErrDeadlineExceeded)
+	case len(b) > maxDatagram:
+		return 0, c.fail("write", syscall.EMSGSIZE)
 	}
-	from := c.at
-	if from.Addr().IsUnspecified() {
-		from = netip.AddrPortFrom(c.h.own(to.Addr()), from.Port())
+	f := c.flow(to)
+	if f == nil {
+		return 0, c.fail("write", syscall.ENETUNREACH)
 	}
-	peer := n.hosts[to.Addr()]
-	if peer == nil || peer.down || c.h.down {
-		n.tell("down", "udp", from, to, len(b))
-		return len(b), nil
-	}
-	w := way{c.h, peer}
-	headers := 28
-	if to.Addr().Is6() {
-		headers = 48
-	}
-	if len(b)+headers > w.mtu() {
-		n.tell("mtu", "udp", from, to, len(b))
-		return len(b), nil
-	}
-	lost := c.out[to]
-	if lost == nil {
-		r := n.luck(c.h, "udp", to)
-		lost = func() bool { return w.lost(r) }
-		if len(c.out) > 4096 { // a server that speaks to many
-			clear(c.out)
-		}
-		c.out[to] = lost
-	}
-	if lost() {
-		n.tell("loss", "udp", from, to, len(b))
-		return len(b), nil
-	}
-	n.tell("send", "udp", from, to, len(b))
-	p := packet{from, bytes.Clone(b)}
-	w.carry(len(b)+headers, func() { peer.arrive(p, to) }, func() { n.tell("queue", "udp", from, to, len(b)) })
+	p := n.packet(f)
+	p.data = append(p.data, b...)
+	n.send(p, len(b)+f.header())
 	return len(b), nil
 }
 
-// arrive puts a datagram into the socket that it is for.
-func (h *Host) arrive(p packet, to netip.AddrPort) {
-	c := h.udp[to.Port()]
-	if h.down || c == nil || c.closed || c.bytes+len(p.data) > inboxBytes ||
-		!c.at.Addr().IsUnspecified() && c.at.Addr() != to.Addr() ||
-		c.remote.IsValid() && c.remote != p.from {
+// flow finds the flow to an address; nil if no address of ours can speak to it.
+func (c *udpConn) flow(to netip.AddrPort) *flow {
+	if f := c.flows[to]; f != nil && !f.dst.gone {
+		return f
+	}
+	src := c.bind.addr
+	switch {
+	case !src.IsValid() && (to.Addr().Is4() && c.bind.v4 || to.Addr().Is6() && c.bind.v6):
+		src = c.host.source(to.Addr())
+	case !src.IsValid() || src.Is4() != to.Addr().Is4():
+		return nil
+	}
+	if !src.IsValid() {
+		return nil
+	}
+	n, from := c.net, netip.AddrPortFrom(src, c.bind.port)
+	var far *udpConn
+	if dst := n.hostOf(c.host, to.Addr()); dst != nil {
+		if b := dst.lookup(udp, to); b != nil {
+			far = b.udp
+		}
+	}
+	if far == nil {
+		// Nobody is there. One flow does for all of that, or a server that
+		// answers clients who have gone would keep one for each.
+		if c.stray == nil || c.stray.to != to {
+			last := c.stray
+			c.stray = n.newFlow(udp, c.host, from, to, netip.AddrPort{})
+			c.stray.addr = net.UDPAddrFromAddrPort(from)
+			if last != nil {
+				c.stray.count = last.count
+			}
+		}
+		return c.stray
+	}
+	var f *flow
+	if there := far.flows[from]; there != nil {
+		f = n.back(there)
+	} else {
+		key := to
+		if far.given { // see flowKey
+			key = netip.AddrPortFrom(to.Addr(), 0)
+		}
+		f = n.newFlow(udp, c.host, from, to, key)
+	}
+	if c.stray != nil && c.stray.to == to { // what is under way stays ahead
+		f.core, f.last = c.stray.core, c.stray.last
+	}
+	f.addr = net.UDPAddrFromAddrPort(from)
+	c.flows[to] = f
+	return f
+}
+
+// datagram puts a datagram into the socket that it is for.
+func (h *Host) datagram(p *packet) {
+	b := h.lookup(udp, p.flow.to)
+	if b == nil {
+		h.net.drop(p, KindDropNobody)
+		return
+	}
+	c := b.udp
+	if c.remote.IsValid() && c.remote != p.flow.from {
+		h.net.drop(p, KindDropNobody)
+		return
+	}
+	if c.bytes+len(p.data) > c.buffer {
+		h.net.drop(p, KindDropBuffer)
 		return
 	}
 	c.inbox = append(c.inbox, p)
 	c.bytes += len(p.data)
-	c.wake.Signal()
+	c.cond.Broadcast()
 }
 
 // Close implements net.Conn and net.PacketConn.
-func (c *packetConn) Close() error {
-	n := c.h.net
-	n.mu.Lock()
-	defer n.mu.Unlock()
+func (c *udpConn) Close() error {
+	c.net.mu.Lock()
+	defer c.net.mu.Unlock()
 	if c.closed {
-		return &net.OpError{Op: "close", Net: "udp", Err: net.ErrClosed}
+		return c.fail("close", net.ErrClosed)
 	}
 	c.shut()
-	delete(n.socks, c)
 	return nil
 }
 
-func (c *packetConn) shut() {
+func (c *udpConn) shut() {
 	c.closed = true
 	c.inbox = nil
-	c.rd.set(time.Time{}, nil)
-	if c.h.udp[c.at.Port()] == c {
-		delete(c.h.udp, c.at.Port())
+	c.host.unbind(udp, c.bind)
+	for to, f := range c.flows { // those who spoke to us forget us
+		if b := f.dst.lookup(udp, to); b != nil {
+			delete(b.udp.flows, f.from)
+		}
 	}
-	c.wake.Broadcast()
+	c.flows = nil
+	c.cond.Broadcast()
 }
 
-// LocalAddr implements net.Conn and net.PacketConn.
-func (c *packetConn) LocalAddr() net.Addr {
-	at := c.at
-	if c.remote.IsValid() && at.Addr().IsUnspecified() { // as of a connected socket
-		at = netip.AddrPortFrom(c.h.own(c.remote.Addr()), at.Port())
-	}
-	return net.UDPAddrFromAddrPort(at)
+func (c *udpConn) fail(op string, err error) error {
+	return opError(op, c.network, c.bind.local(), c.remote, err)
 }
 
-// RemoteAddr implements net.Conn.
-func (c *packetConn) RemoteAddr() net.Addr { return net.UDPAddrFromAddrPort(c.remote) }
+// LocalAddr implements net.Conn and net.PacketConn. For a socket on all
+// addresses it is the unspecified one.
+func (c *udpConn) LocalAddr() net.Addr { return net.UDPAddrFromAddrPort(c.bind.local()) }
+
+// RemoteAddr implements net.Conn; nil unless dialled.
+func (c *udpConn) RemoteAddr() net.Addr {
+	if !c.remote.IsValid() {
+		return nil
+	}
+	return net.UDPAddrFromAddrPort(c.remote)
+}
+
+// SetDeadline implements net.Conn and net.PacketConn.
+func (c *udpConn) SetDeadline(t time.Time) error { return c.deadline(&t, &t) }
 
 // SetReadDeadline implements net.Conn and net.PacketConn.
-func (c *packetConn) SetReadDeadline(t time.Time) error {
-	c.h.net.mu.Lock()
-	defer c.h.net.mu.Unlock()
+func (c *udpConn) SetReadDeadline(t time.Time) error { return c.deadline(&t, nil) }
+
+// SetWriteDeadline implements net.Conn and net.PacketConn. Writing never waits.
+func (c *udpConn) SetWriteDeadline(t time.Time) error { return c.deadline(nil, &t) }
+
+func (c *udpConn) deadline(rd, wd *time.Time) error {
+	c.net.mu.Lock()
+	defer c.net.mu.Unlock()
 	if c.closed {
-		return net.ErrClosed
+		return c.fail("set", net.ErrClosed)
 	}
-	c.rd.set(t, c.wake)
+	if rd != nil {
+		c.rd = *rd
+	}
+	if wd != nil {
+		c.wd = *wd
+	}
+	c.cond.Broadcast()
 	return nil
 }
 
-// SetWriteDeadline implements net.Conn and net.PacketConn: writing never waits.
-func (c *packetConn) SetWriteDeadline(time.Time) error { return nil }
+// SetReadBuffer sets how many bytes wait to be read before more is dropped: at
+// most 16 MiB, and 2 MiB unless set.
+func (c *udpConn) SetReadBuffer(bytes int) error {
+	c.net.mu.Lock()
+	defer c.net.mu.Unlock()
+	c.buffer = min(max(bytes, 4096), maxBuffer)
+	return nil
+}
 
-// SetDeadline implements net.Conn and net.PacketConn.
-func (c *packetConn) SetDeadline(t time.Time) error { return c.SetReadDeadline(t) }
-
-// SetReadBuffer and SetWriteBuffer are looked for by QUIC.
-func (c *packetConn) SetReadBuffer(int) error  { return nil }
-func (c *packetConn) SetWriteBuffer(int) error { return nil }
+// SetWriteBuffer does nothing: what is written is under way at once. QUIC asks
+// for it.
+func (c *udpConn) SetWriteBuffer(int) error { return nil }
