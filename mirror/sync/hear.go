@@ -136,7 +136,7 @@ func (s *session) judgeHead(a *ask, head *channel.Head) {
 		s.target(h, a)
 	case channel.Fork:
 		s.changed, s.res.Fork, news = true, true, false
-		s.lied(a.lane, channel.ErrFork)
+		s.forked(a)
 	case channel.Stale:
 		r.Error, news = "it lags behind: an older edition", false
 	}
@@ -146,6 +146,18 @@ func (s *session) judgeHead(a *ask, head *channel.Head) {
 	if s.res.ToHead == 0 || s.shown != nil && h.Size > s.shown.Size {
 		s.res.ToHead = time.Since(s.start)
 	}
+}
+
+// forked notes who showed another history. Of two that a new reader hears at
+// once neither is known to be the true one: the proof is kept and the alarm
+// raised, but nobody is called a liar.
+func (s *session) forked(a *ask) {
+	if !s.joining {
+		s.lied(a.lane, channel.ErrFork)
+		return
+	}
+	r := s.report(a.Path)
+	r.State, r.Error = stateFailed, "it shows another history of the channel than the first way did"
 }
 
 // answered notes that a path is open.

@@ -122,7 +122,9 @@ func TestLateFork(t *testing.T) {
 				t.Errorf("%d longer: fork %v, %d pieces of evidence", longer, res.Fork, len(r.view().Evidence()))
 			}
 			state(t, res, "good", "ok")
-			state(t, res, "bad", "lied")
+			if p := report(t, res, "bad"); p.State == "lied" { // a new reader can't know whose history is true
+				t.Errorf("%+v", p)
+			}
 			r.holds(c.Newest())
 			r.reads(true, c.Editions()...)
 		})

@@ -87,6 +87,7 @@ type session struct {
 	// answered at all.
 	first, any time.Time
 	changed    bool // the view, since it was stored
+	joining    bool // nothing was held when the sync began
 	grants     [][]byte
 	failures   []error
 	shares     map[string]map[string]int64 // bytes by stage and path
@@ -119,6 +120,7 @@ func (s *session) run(ctx context.Context) (err error) {
 	if s.view, err = View(ctx, s.Library, s.ch); err != nil {
 		return err
 	}
+	s.joining = s.view.Head() == nil
 	if s.memory, err = loadMemory(ctx, s.Library, s.ch, s.Network); err != nil {
 		return err
 	}
@@ -260,7 +262,7 @@ func (s *session) show(ctx context.Context, t *target) {
 		t.tried, t.err = true, err
 		t.tries++
 		if errors.Is(err, channel.ErrFork) && t.from != nil {
-			s.lied(t.from.lane, err)
+			s.forked(t.from)
 		}
 		return
 	}
