@@ -27,6 +27,9 @@ zone through the ISP's resolver, to an IPFS peer and a public gateway.
   them is open, pictures, in the time allowed, and was shown nothing false.
 - **Not yet** names a counter-measure that is still to be built. Such a row
   counts as failing.
+- What leaves no way open has no row. ` + "`offline`" + `: TestOffline (what was there stays readable, the program says within
+  a minute and a half that nobody answers, a stick brings the rest). ` + "`seizure`" + `: TestSeizure in cmd. ` + "`prober`" + ` is the
+  relay's own test.
 - The last columns are *models* of what people use today, not the programs
   themselves: a small program of the lab plays their round trips, packets and
   bytes against the same censor, for news of the same size, in their best case.
@@ -38,5 +41,5 @@ zone through the ISP's resolver, to an IPFS peer and a public gateway.
 
 Faults are drawn from the seed for each flow, but the order of goroutines is not
 fixed, so a run differs a little from the next. CI fails when a row gets worse
-by more than 10 %.
+by more than 10 % (of the third quartile, where the line loses packets).
 `

@@ -35,6 +35,9 @@ type Row struct {
 	Headlines float64 `json:"headlines"`
 	Text      float64 `json:"text"`
 	Images    float64 `json:"images"`
+	// Late are the third quartiles of the same four, where chance decides: what a
+	// median of as many other draws may well be.
+	Late *[4]float64 `json:"late,omitempty"`
 	// Up and Down are bytes on the reader's line, Twice the share of blocks'
 	// bytes that came more than once.
 	Up    int64   `json:"up"`
@@ -69,7 +72,10 @@ func rtts(d time.Duration) float64 {
 }
 
 // median of durations, of which 0 means never.
-func median(ds []time.Duration) float64 {
+func median(ds []time.Duration) float64 { return quantile(ds, 2) }
+
+// quantile is that of so many quarters.
+func quantile(ds []time.Duration, quarters int) float64 {
 	if len(ds) == 0 {
 		return Never
 	}
@@ -80,7 +86,7 @@ func median(ds []time.Duration) float64 {
 		}
 	}
 	slices.Sort(s)
-	m := s[len(s)/2]
+	m := s[len(s)*quarters/4]
 	if m == math.MaxInt64 {
 		return Never
 	}
@@ -127,6 +133,14 @@ func patience(way string) float64 {
 // wide reports whether a way carries pictures.
 func wide(way string) bool { return way != transport.KindDNS }
 
+// times are what a row gives of an outcome.
+var times = [4]func(Outcome) time.Duration{
+	func(o Outcome) time.Duration { return o.Head },
+	func(o Outcome) time.Duration { return o.Headlines },
+	func(o Outcome) time.Duration { return o.Text },
+	func(o Outcome) time.Duration { return o.Images },
+}
+
 // NewRow makes a row of what the readers of a scenario got, together and with
 // each way alone.
 func NewRow(s censor.Scenario, all []Outcome, alone map[string][]Outcome, models [][]Outcome) Row {
@@ -134,12 +148,18 @@ func NewRow(s censor.Scenario, all []Outcome, alone map[string][]Outcome, models
 		Scenario: s.Name, NotYet: s.NotYet, Seeds: len(all), Alone: Never, Allowed: Never,
 		By:        most(each(all, func(o Outcome) string { return o.By["headlines"] })),
 		ImagesBy:  most(each(all, func(o Outcome) string { return o.By["images"] })),
-		Head:      median(each(all, func(o Outcome) time.Duration { return o.Head })),
-		Headlines: median(each(all, func(o Outcome) time.Duration { return o.Headlines })),
-		Text:      median(each(all, func(o Outcome) time.Duration { return o.Text })),
-		Images:    median(each(all, func(o Outcome) time.Duration { return o.Images })),
+		Head:      median(each(all, times[0])),
+		Headlines: median(each(all, times[1])),
+		Text:      median(each(all, times[2])),
+		Images:    median(each(all, times[3])),
 		Up:        medianInt(each(all, func(o Outcome) int64 { return o.Up })),
 		Down:      medianInt(each(all, func(o Outcome) int64 { return o.Down })),
+	}
+	if lossy(s) {
+		r.Late = &[4]float64{}
+		for i, f := range times {
+			r.Late[i] = quantile(each(all, f), 3)
+		}
 	}
 	var twice, blocks int64
 	for _, o := range all {
@@ -179,7 +199,7 @@ func NewRow(s censor.Scenario, all []Outcome, alone map[string][]Outcome, models
 // wrong says what the numbers to reach are missed by.
 func (r *Row) wrong(s censor.Scenario) string {
 	limit := 0.03
-	if s.Line.LossUp > 0 || s.Line.LossDown > 0 {
+	if lossy(s) {
 		limit = 0.15
 	}
 	switch {
@@ -193,27 +213,28 @@ func (r *Row) wrong(s censor.Scenario) string {
 	return ""
 }
 
+// lossy reports whether chance decides in a scenario.
+func lossy(s censor.Scenario) bool { return s.Line.LossUp > 0 || s.Line.LossDown > 0 }
+
 // Worse says how a row is worse than it was, "" if it is not by more than a
-// tenth, and by more than the rounding.
+// tenth, and by more than the rounding. Where chance decides, the tenth is on
+// top of the third quartile.
 func (r *Row) Worse(than Row) string {
 	if than.OK() && !r.OK() {
 		return cmp.Or(r.Why, "not yet: "+r.NotYet)
 	}
-	for _, t := range []struct {
-		what     string
-		now, was float64
-	}{
-		{"head", r.Head, than.Head},
-		{"headlines", r.Headlines, than.Headlines},
-		{"text", r.Text, than.Text},
-		{"images", r.Images, than.Images},
-	} {
+	was := [4]float64{than.Head, than.Headlines, than.Text, than.Images}
+	if than.Late != nil {
+		was = *than.Late
+	}
+	for i, now := range [4]float64{r.Head, r.Headlines, r.Text, r.Images} {
+		what := [4]string{"head", "headlines", "text", "images"}[i]
 		switch {
-		case t.was == Never:
-		case t.now == Never:
-			return t.what + " never came"
-		case t.now > 1.1*t.was+0.1:
-			return fmt.Sprintf("%s came after %.1f instead of %.1f round trips", t.what, t.now, t.was)
+		case was[i] == Never:
+		case now == Never:
+			return what + " never came"
+		case now > 1.1*was[i]+0.1:
+			return fmt.Sprintf("%s came after %.1f instead of %.1f round trips", what, now, was[i])
 		}
 	}
 	return ""

@@ -48,6 +48,7 @@ type World struct {
 
 	mu       sync.Mutex                // never held while something is under way
 	articles map[string]bundle.Article // by ID, as published
+	coerced  map[string]bundle.Article // what the other history says
 	readers  int                       // made so far: each gets an address of its own
 	size     uint64                    // of the log, as far as it was pushed
 }
@@ -59,7 +60,7 @@ func NewWorld(ctx context.Context, seed uint64) (w *World, err error) {
 	if err != nil {
 		return nil, err
 	}
-	w = &World{Net: simnet.New(seed), dir: dir, stick: filepath.Join(dir, "stick"), articles: map[string]bundle.Article{}}
+	w = &World{Net: simnet.New(seed), dir: dir, stick: filepath.Join(dir, "stick"), articles: map[string]bundle.Article{}, coerced: map[string]bundle.Article{}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, w.Close())
@@ -377,8 +378,12 @@ func (w *World) fork(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, p.Close()) }()
-	if _, err := p.Pack(News(1000, time.Now()), time.Now()); err != nil {
+	other := News(1000, time.Now())
+	if _, err := p.Pack(other, time.Now()); err != nil {
 		return err
+	}
+	for _, a := range other {
+		w.coerced[a.ID] = a
 	}
 	return w.pushTo(ctx, p, w.forking)
 }
