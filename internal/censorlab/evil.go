@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -31,6 +32,8 @@ type evil struct {
 	ch     channel.ID
 	name   string // IPNS
 	source *relay.Relay
+
+	mu sync.Mutex
 	// record is the IPNS record of now, old the one of an earlier edition.
 	record, old []byte
 }
@@ -60,6 +63,8 @@ func (e *evil) set(f censor.Far, seed uint64) error {
 
 // recordNow is the IPNS record that a peer or gateway hands out.
 func (e *evil) recordNow() []byte {
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	if e.peerVice.Load() == censor.EvilOld {
 		return e.old
 	}
@@ -79,12 +84,18 @@ func (e *evil) learn(p *publisher.Publisher, source *relay.Relay) error {
 
 // setRecord hands out a new IPNS record.
 func (e *evil) setRecord(raw []byte) error {
+	e.mu.Lock()
 	e.record = raw
-	return e.give(raw)
+	e.mu.Unlock()
+	return e.give(e.recordNow())
 }
 
 // remember keeps the record of now as the old one.
-func (e *evil) remember() { e.old = e.record }
+func (e *evil) remember() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.old = e.record
+}
 
 // give makes the node hand out a record, an older one as well.
 func (e *evil) give(raw []byte) error {
