@@ -80,11 +80,14 @@ type asks struct {
 	asked   int
 	hopeful int // asked, and not failed so far
 	changed chan struct{}
-	// What the next question says: the channel, what is held, and whether a front
-	// page of this sync is here (then heads are enough).
+	// What the next question says: the channel, what is held, and the tree size of
+	// the front page of this sync that is here, 0 for none (then heads are enough).
 	q     transport.Ask
 	roots *channel.Roots
-	shown bool
+	shown uint64
+	// led: the quiet ones are known to work here. If one has brought the news, the
+	// loud ones are not asked at all.
+	led bool
 }
 
 func newAsks(p *purse, quit <-chan struct{}) *asks {
@@ -92,16 +95,24 @@ func newAsks(p *purse, quit <-chan struct{}) *asks {
 }
 
 // set tells what is held now.
-func (as *asks) set(q transport.Ask, roots *channel.Roots, shown bool) {
+func (as *asks) set(q transport.Ask, roots *channel.Roots, shown uint64) {
 	as.mu.Lock()
 	defer as.mu.Unlock()
 	as.q, as.roots, as.shown = q, roots, shown
 }
 
-// add plans more questions.
-func (as *asks) add(list []*ask) {
+// has reports whether a front page is here that is as new as this head.
+func (as *asks) has(h *channel.Head) bool {
 	as.mu.Lock()
 	defer as.mu.Unlock()
+	return as.shown >= h.Size
+}
+
+// add plans more questions; led: to paths that are known.
+func (as *asks) add(list []*ask, led bool) {
+	as.mu.Lock()
+	defer as.mu.Unlock()
+	as.led = led
 	as.waiting = append(as.waiting, list...)
 	slices.SortStableFunc(as.waiting, func(a, b *ask) int { return int(a.delay - b.delay) })
 	as.wake()
@@ -131,9 +142,11 @@ func (as *asks) run(ctx context.Context) {
 				wait = 0
 				a := as.waiting[0]
 				as.waiting = as.waiting[1:]
-				as.asked++
-				as.hopeful++
-				go as.put(ctx, a, as.q, as.roots, as.shown)
+				if !as.led || as.shown == 0 || a.Hints.Patience == 0 {
+					as.asked++
+					as.hopeful++
+					go as.put(ctx, a, as.q, as.roots, as.shown > 0)
+				}
 			}
 		}
 		as.mu.Unlock()
@@ -276,6 +289,10 @@ func (f *question) open(ctx, opening context.Context, cut context.CancelCauseFun
 			f.roots = next
 		case transport.PieceHead:
 			if f.take(ctx, piece.Data, nil); f.end.err != nil {
+				return
+			}
+			if f.as.has(f.head) {
+				cut(errCut) // the rest of it is here
 				return
 			}
 			if stalled == nil {

@@ -3,6 +3,7 @@ package sync
 import (
 	"context"
 	"errors"
+	"slices"
 	gosync "sync"
 	"time"
 
@@ -13,19 +14,33 @@ import (
 )
 
 const (
-	// A want is doubled when that saves at least this much time.
-	doubleGain = 300 * time.Millisecond
-	// maxTakers bounds how many paths are asked for one block at once.
-	maxTakers    = 3
+	// A want is doubled, or left to another path, when that saves at least this
+	// much time.
+	doubleGain   = 300 * time.Millisecond
 	defaultBatch = 8
+	// maxLeft bounds how many wants a path looks at that are better left to others.
+	maxLeft = 64
+)
+
+// The order in which wants are worked on.
+const (
+	rankLangs  = iota // texts in the reader's languages, and front pages
+	rankText          // other texts
+	rankOlder         // older front pages
+	rankImages        // pictures
+	rankRest
 )
 
 // job is the work on one edition: try does what it can and returns a
 // *bundle.MissingError for the blocks that it needs first.
 type job struct {
-	ed     transport.Edition
-	urgent bool // before those jobs that are not
-	try    func() error
+	ed    transport.Edition
+	stage string
+	rank  int // lower ones first
+	try   func() error
+	// then, if not nil, takes in what a job without an error has brought, and
+	// returns the jobs that follow from it.
+	then func() ([]*job, error)
 
 	rounds, open int // tries so far, wants on the board
 	done         bool
@@ -36,8 +51,10 @@ type job struct {
 type want struct {
 	bundle.Want
 	ed     *transport.Edition
+	stage  string
+	rank   int
 	jobs   []*job
-	urgent bool
+	since  time.Time
 	done   bool // it is here; stored: in the library
 	stored bool
 	takers []*batch
@@ -63,6 +80,7 @@ type batch struct {
 	open    int   // wants that are still of use
 	cancel  context.CancelCauseFunc
 	taken   time.Time
+	due     time.Duration // how long it should take
 	first   time.Duration // to the first byte, 0 before
 	heard   time.Time     // when something came last
 	came    int64         // bytes, as Got had them or as blocks
@@ -81,32 +99,46 @@ type board struct {
 	lanes []*lane
 
 	mu      gosync.Mutex
-	wants   []*want // urgent ones first
+	wants   []*want // by rank
 	byCID   map[cid.Cid]*want
-	flying  int // batches on their way
+	flying  map[*batch]bool // on their way
+	texts   int             // jobs that come before pictures and are not done
 	stopped bool
 	starved bool          // the budget doesn't allow the next want
-	changed chan struct{} // closed and replaced when something may be taken
 	landed  chan struct{} // told when a batch has ended
 }
 
-func newBoard(c *crew, p *purse, lanes []*lane) *board {
+func newBoard(c *crew, p *purse) *board {
 	return &board{
-		crew: c, purse: p, lanes: lanes, since: time.Now(),
-		byCID: map[cid.Cid]*want{}, changed: make(chan struct{}), landed: make(chan struct{}, 1),
+		crew: c, purse: p, since: time.Now(),
+		byCID: map[cid.Cid]*want{}, flying: map[*batch]bool{}, landed: make(chan struct{}, 1),
 	}
 }
 
-// news is closed when something may be taken that could not be before.
-func (b *board) news() <-chan struct{} {
+// join lets one more path work on it.
+func (b *board) join(l *lane) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.changed
+	b.lanes = append(b.lanes, l)
 }
 
-func (b *board) wake() {
-	close(b.changed)
-	b.changed = make(chan struct{})
+// wait is how long l lets the others go first.
+func (b *board) wait(l *lane) time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.crew.wait(l, b.lanes, b.since)
+}
+
+// open counts jobs that come before pictures: done ones with -1.
+func (b *board) open(j *job, n int) {
+	if j.rank >= rankOlder {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.texts += n; b.texts == 0 {
+		b.crew.wake()
+	}
 }
 
 // add puts up what a job needs.
@@ -116,7 +148,7 @@ func (b *board) add(j *job, wants []bundle.Want) {
 	for _, bw := range wants {
 		w := b.byCID[bw.CID]
 		if w == nil {
-			w = &want{Want: bw, ed: &j.ed, urgent: j.urgent, failed: map[*lane]bool{}}
+			w = &want{Want: bw, ed: &j.ed, stage: j.stage, rank: j.rank, since: time.Now(), failed: map[*lane]bool{}}
 			b.byCID[bw.CID] = w
 			b.wants = append(b.wants, w)
 		}
@@ -125,27 +157,10 @@ func (b *board) add(j *job, wants []bundle.Want) {
 		}
 		w.jobs = append(w.jobs, j)
 		j.open++
-		if w.urgent = w.urgent || j.urgent; w.urgent {
-			b.raise(w)
-		}
+		w.rank = min(w.rank, j.rank)
 	}
-	b.wake()
-}
-
-// raise moves an urgent want behind the last urgent one.
-func (b *board) raise(w *want) {
-	to, from := 0, 0
-	for i, o := range b.wants {
-		if o == w {
-			from = i
-			break
-		}
-		if o.urgent {
-			to = i + 1
-		}
-	}
-	copy(b.wants[to+1:from+1], b.wants[to:from])
-	b.wants[to] = w
+	slices.SortStableFunc(b.wants, func(a, b *want) int { return a.rank - b.rank })
+	b.crew.wake()
 }
 
 // stop lets nothing more be taken; what is on its way may land.
@@ -153,7 +168,7 @@ func (b *board) stop() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.stopped = true
-	b.wake()
+	b.crew.wake()
 }
 
 // take gives a path about half a second of work: wants that nobody is at work
@@ -162,24 +177,44 @@ func (b *board) stop() {
 func (b *board) take(l *lane) (*batch, <-chan struct{}) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.stopped || b.crew.out(l) {
-		return nil, b.changed
+	news := b.crew.news()
+	if b.stopped {
+		return nil, news
 	}
-	n := &batch{lane: l, taken: time.Now()}
-	n.heard = n.taken
-	b.gather(n, func(w *want) bool { return len(w.takers) == 0 })
+	g := b.look()
+	c := g.of(l)
+	if !c.able || !c.kept && c.free < max(1, l.Hints.Parallel) {
+		return nil, news // who has brought nothing so far gets one request at a time
+	}
+	n := &batch{lane: l, taken: g.now, heard: g.now}
+	// While texts are missing, a path that brings some brings nothing else, and
+	// one request is left free for them.
+	texts := b.texts > 0 && (c.free < 2 || c.texts)
+	left, ahead := 0, int64(0) // wants that come first and are left to others
+	b.gather(n, func(w *want) bool {
+		if len(w.takers) > 0 || w.rank > rankText && texts {
+			return false
+		}
+		if left < maxLeft && g.others(c, w, ahead) {
+			left, ahead = left+1, ahead+w.size()
+			return false
+		}
+		return left < maxLeft
+	})
 	if len(n.wants) == 0 {
 		n.doubled = true
-		b.gather(n, func(w *want) bool { return b.late(w, l) })
+		b.gather(n, func(w *want) bool { return len(w.takers) > 0 && (w.rank <= rankText || !texts) && g.late(c, w) })
 	}
 	if len(n.wants) == 0 {
-		return nil, b.changed
+		return nil, news
 	}
 	for _, w := range n.wants {
 		w.takers = append(w.takers, n)
 	}
 	n.open = len(n.wants)
-	b.flying++
+	n.due = g.expect(c, n.known)
+	b.flying[n] = true
+	b.crew.wake() // others may have left something to l
 	return n, nil
 }
 
@@ -189,11 +224,18 @@ func (b *board) gather(n *batch, ok func(*want) bool) {
 	if count == 0 {
 		count = defaultBatch
 	}
+	b.wants = slices.DeleteFunc(b.wants, func(w *want) bool { return w.done })
+	kept, sum := b.crew.known(n.lane).kept, int64(0)
 	for _, w := range b.wants {
-		if w.done || w.failed[n.lane] || !suits(n.lane.Path, w.Want) || n.ed != nil && n.ed.Root != w.ed.Root || !ok(w) {
+		if w.failed[n.lane] || !suits(n.lane.Path, w.Want) || n.ed != nil && n.ed.Root != w.ed.Root || !ok(w) {
 			continue
 		}
-		if len(n.wants) > 0 && n.size+w.size() > share {
+		// What doesn't say its size is mostly small, but not from everybody.
+		size := int64(w.Size)
+		if !kept {
+			size = w.size()
+		}
+		if sum += size; len(n.wants) > 0 && sum > share {
 			return
 		}
 		if !b.purse.reserve(w.size()) {
@@ -205,35 +247,6 @@ func (b *board) gather(n *batch, ok func(*want) bool) {
 			return
 		}
 	}
-}
-
-// late reports whether l would bring a want much sooner than all who are at
-// work on it.
-func (b *board) late(w *want, l *lane) bool {
-	if len(w.takers) >= maxTakers {
-		return false
-	}
-	soon := 2*b.crew.expect(l, int64(w.Size)) + doubleGain
-	for _, t := range w.takers {
-		// Only another path's: one that stalls would stall it twice.
-		if t.lane == l || b.remaining(t) < soon {
-			return false
-		}
-	}
-	return true
-}
-
-// remaining is how long a batch will still take, as far as can be told: by what
-// came of it, or by what its path did before; and if it is overdue or quiet, as
-// long again as it has been so.
-func (b *board) remaining(t *batch) time.Duration {
-	now := time.Now()
-	age, quiet := now.Sub(t.taken), now.Sub(t.heard)
-	if t.came == 0 {
-		return max(b.crew.expect(t.lane, t.known)-age, quiet)
-	}
-	left := float64(max(t.known-t.came, 0)) / float64(t.came)
-	return max(time.Duration(left*float64(age)), quiet)
 }
 
 // suits reports whether a path can carry a block at all.
@@ -258,14 +271,15 @@ func (b *board) heard(t *batch, got, block int) bool {
 
 // tally is what came of a batch.
 type tally struct {
-	came, useful int64
-	first        time.Duration
+	came, yielded, useful int64
+	first                 time.Duration
+	stalled               bool
 }
 
 func (b *board) sum(t *batch) tally {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return tally{t.came, t.useful, t.first}
+	return tally{t.came, t.yielded, t.useful, t.first, b.stalled(t)}
 }
 
 // arrived marks a want as done, for good; nil if it was not wanted (any more).
@@ -286,7 +300,7 @@ func (b *board) arrived(c cid.Cid, by *batch, n int) *want {
 			t.cancel(errNotNeeded)
 		}
 	}
-	b.wake()
+	b.crew.wake()
 	return w
 }
 
@@ -320,8 +334,8 @@ func (b *board) release(t *batch, final bool) (undone int, vain int64) {
 		}
 	}
 	b.purse.settle(t.size, t.came)
-	b.flying--
-	b.wake()
+	delete(b.flying, t)
+	b.crew.wake()
 	select {
 	case b.landed <- struct{}{}:
 	default:
@@ -334,7 +348,7 @@ func (b *board) release(t *batch, final bool) (undone int, vain int64) {
 func (b *board) over() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.flying > 0 {
+	if len(b.flying) > 0 {
 		return false
 	}
 	if b.stopped {
@@ -355,12 +369,13 @@ func (b *board) over() bool {
 	return true
 }
 
-// missing counts what is not here, and its bytes as far as they are known.
-func (b *board) missing() (n int, bytes int64) {
+// missing counts what is not here of a stage (of all with ""), and its bytes as
+// far as they are known.
+func (b *board) missing(stage string) (n int, bytes int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, w := range b.wants {
-		if !w.done {
+		if !w.done && (stage == "" || w.stage == stage) {
 			n++
 			bytes += int64(w.Size)
 		}

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"tamizdat/bundle"
 	"tamizdat/bundle/channel"
@@ -42,73 +43,188 @@ func (s *session) rest(ctx context.Context, target *channel.Head) error {
 	return err
 }
 
-// bodies brings texts or images of all headlines in the library whose edition is
-// known, the newest edition first, and before all else what is in the reader's
-// languages. An edition that can't be had doesn't keep the others.
-func (s *session) bodies(ctx context.Context, stage string, one func(context.Context, *bundle.Volume, []bundle.Entry) error) error {
+// plan is what is to be fetched after a front page.
+type plan struct {
+	*session
+	ctx    context.Context
+	front  *bundle.Front
+	known  map[uint64]editionInfo
+	jobs   []*job
+	failed []error // editions that can't be opened
+	// all: older front pages and pictures are planned too. at is when the texts
+	// were here, 0 before.
+	all bool
+	at  time.Duration
+}
+
+// bring fetches what belongs to the front page shown: texts, then older headlines
+// and their texts, images, and what others need. All of it goes on one board, so
+// that no path is idle while something can be asked for, the urgent first.
+func (s *session) bring(ctx context.Context) error {
 	known, err := loadEditions(ctx, s.Library, s.ch)
 	if err != nil {
 		return err
 	}
-	type part struct {
-		edition uint64
-		urgent  bool
+	p := &plan{session: s, ctx: ctx, front: s.front, known: known}
+	texts, err := p.bodies("text")
+	if err != nil {
+		return err
 	}
-	parts := map[part][]bundle.Entry{}
-	for h, err := range s.Library.Headlines(ctx, library.Query{Channel: s.ch}) {
+	err = s.fetch(ctx, "text", texts, p.more)
+	if err == nil && !p.all {
+		// No wide path has answered; one may still do.
+		p.all = true
+		err = s.fetch(ctx, "images", p.later(), nil)
+	}
+	p.tellText()
+	if err != nil {
+		return err
+	}
+	return p.end()
+}
+
+// add notes jobs, for the end.
+func (p *plan) add(jobs []*job) []*job {
+	p.jobs = append(p.jobs, jobs...)
+	return jobs
+}
+
+// more adds older front pages and images as soon as a wide path has answered:
+// over narrow ones they are not worth it. Where bytes are counted they wait for
+// the texts.
+func (p *plan) more() []*job {
+	p.tellText()
+	if p.all || !p.wide() || p.purse.limit > 0 && p.at == 0 {
+		return nil
+	}
+	p.all = true
+	return p.later()
+}
+
+func (p *plan) later() []*job {
+	jobs := p.older()
+	if p.Budget.TextOnly {
+		return jobs
+	}
+	images, err := p.bodies("images")
+	if err != nil {
+		p.failed = append(p.failed, err)
+	}
+	return append(jobs, images...)
+}
+
+// tellText notes when all texts are here.
+func (p *plan) tellText() {
+	for _, j := range p.jobs {
+		if j.stage == "text" && (!j.done || j.err != nil) {
+			return
+		}
+	}
+	if p.at == 0 && len(p.failed) == 0 {
+		p.at = time.Since(p.start)
+		p.res.ToText = p.at
+		p.delivered("text")
+	}
+}
+
+// end says what became of it. What one edition lacks keeps nobody from the rest.
+func (p *plan) end() error {
+	whole, missing := map[uint64]bool{}, false
+	for _, j := range p.jobs {
+		images := j.stage == "images"
+		if _, ok := whole[j.ed.Number]; images && !ok {
+			whole[j.ed.Number] = true
+		}
+		switch {
+		case j.err == nil:
+			continue
+		case images && errors.Is(j.err, ErrIncomplete):
+			// Text is the news. Images come when a wide path is open.
+			missing = true
+			p.log.Info("images are missing", "error", j.err)
+		default:
+			p.failed = append(p.failed, fmt.Errorf("edition %d: %w", j.ed.Number, j.err))
+		}
+		if images {
+			whole[j.ed.Number] = false
+		}
+	}
+	for _, n := range slices.Sorted(maps.Keys(whole)) {
+		known, err := loadEditions(p.ctx, p.Library, p.ch)
 		if err != nil {
 			return err
 		}
-		if stage == "text" && !h.Text || stage == "images" && len(h.Images) > 0 && !known[h.Edition].Images {
-			p := part{h.Edition, s.speaks(h.Lang)}
-			parts[p] = append(parts[p], h.Entry)
+		if info := known[n]; whole[n] {
+			info.Images = true
+			if err := saveEdition(p.ctx, p.Library, p.ch, info, nil); err != nil {
+				return err
+			}
 		}
 	}
-	order := slices.SortedFunc(maps.Keys(parts), func(a, b part) int {
-		if a.urgent != b.urgent {
-			if a.urgent {
-				return -1
-			}
-			return 1
+	p.res.ImagesMissing = missing
+	if len(p.failed) > 0 || missing || p.Budget.TextOnly {
+		return oneLine(p.failed...)
+	}
+	p.res.ToImages = time.Since(p.start)
+	p.delivered("images")
+	return p.rest(p.ctx, p.shown)
+}
+
+// bodies plans texts or images of all headlines in the library whose edition is
+// known.
+func (p *plan) bodies(stage string) ([]*job, error) {
+	var entries []bundle.Entry
+	for h, err := range p.Library.Headlines(p.ctx, library.Query{Channel: p.ch}) {
+		if err != nil {
+			return nil, err
 		}
-		return cmp.Compare(b.edition, a.edition)
+		if stage == "text" && !h.Text || stage == "images" && len(h.Images) > 0 && !p.known[h.Edition].Images {
+			entries = append(entries, h.Entry)
+		}
+	}
+	return p.parts(stage, entries), nil
+}
+
+// parts makes a job for each edition, the newest first, and before all else for
+// texts in the reader's languages. An edition that can't be had doesn't keep the
+// others.
+func (p *plan) parts(stage string, entries []bundle.Entry) []*job {
+	type part struct {
+		edition uint64
+		rank    int
+	}
+	parts := map[part][]bundle.Entry{}
+	for _, e := range entries {
+		at := part{e.Edition, rankText}
+		switch {
+		case stage == "images":
+			at.rank = rankImages
+		case p.speaks(e.Lang):
+			at.rank = rankLangs
+		}
+		parts[at] = append(parts[at], e)
+	}
+	order := slices.SortedFunc(maps.Keys(parts), func(a, b part) int {
+		return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(b.edition, a.edition))
 	})
-	var failed []error
 	var jobs []*job
-	whole := map[uint64]bool{}
-	for _, p := range order {
-		info, ok := known[p.edition]
+	for _, at := range order {
+		info, ok := p.known[at.edition]
 		if !ok {
 			continue
 		}
-		vol, err := s.volume(ctx, info)
+		vol, err := p.volume(p.ctx, info)
 		if err != nil {
-			failed = append(failed, err) // an epoch from before our invite
+			p.failed = append(p.failed, err) // an epoch from before our invite
 			continue
 		}
-		whole[p.edition] = true
-		jobs = append(jobs, &job{ed: info.edition(s.ch), urgent: p.urgent, try: func() error { return one(ctx, vol, parts[p]) }})
-	}
-	if err := s.fetch(ctx, stage, jobs); err != nil {
-		return err
-	}
-	for _, j := range jobs {
-		if j.err != nil {
-			whole[j.ed.Number] = false
-			failed = append(failed, fmt.Errorf("edition %d: %w", j.ed.Number, j.err))
+		try := func() error { return p.text(p.ctx, vol, parts[at]) }
+		if stage == "images" {
+			try = func() error { return p.images(p.ctx, vol, parts[at]) }
 		}
+		jobs = append(jobs, &job{ed: info.edition(p.ch), stage: stage, rank: at.rank, try: try})
 	}
-	if stage == "images" {
-		for _, n := range slices.Sorted(maps.Keys(whole)) {
-			if info := known[n]; whole[n] {
-				info.Images = true
-				if err := saveEdition(ctx, s.Library, s.ch, info, nil); err != nil {
-					return err
-				}
-			}
-		}
-	}
-	return oneLine(failed...)
+	return p.add(jobs)
 }
 
 // speaks reports whether a language is one of the reader's: the same, or of

@@ -25,8 +25,9 @@ var (
 // carry lets one path take wants until ctx ends.
 func (w *work) carry(ctx context.Context, l *lane) {
 	for ctx.Err() == nil {
-		if d := w.crew.wait(l, w.board.since); d > 0 {
-			if !pause(ctx, d, w.board.news()) {
+		news := w.crew.news()
+		if d := w.board.wait(l); d > 0 {
+			if !pause(ctx, d, news) {
 				return
 			}
 			continue
@@ -56,15 +57,14 @@ func (w *work) settle(ctx context.Context, t *batch, err error) arrival {
 	broken := err != nil && !errors.As(err, &one) && !errors.Is(err, transport.ErrNotFound) && !errors.Is(err, errNotNeeded)
 	lied := errors.Is(err, bundle.ErrBlock)
 	stopped := ctx.Err() != nil
-	beaten := errors.Is(err, errNotNeeded) && sum.came == 0
-	stalled := beaten && took > 2*w.crew.expect(l, t.known)+doubleGain
+	stalled := errors.Is(err, errNotNeeded) && sum.stalled
 	a := arrival{lane: l, err: err, event: EventFailed}
 	dropped := false
 	switch {
 	case stopped:
 	case lied:
 		w.crew.lie(l)
-	case broken || stalled:
+	case broken || stalled || err != nil && sum.came > 0 && sum.yielded == 0 && !errors.Is(err, errNotNeeded): // bytes of no use
 		if dropped = w.crew.fail(l, errors.Is(err, transport.ErrUnsupported)); dropped {
 			a.event = EventDropped
 		}
@@ -87,7 +87,7 @@ func (w *work) settle(ctx context.Context, t *batch, err error) arrival {
 		a.err = nil
 	}
 	if a.err == nil && !stopped && sum.useful > 0 {
-		w.crew.answered(l)
+		w.crew.keeps(l, sum.first)
 	}
 	return a
 }

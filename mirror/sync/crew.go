@@ -11,7 +11,7 @@ const (
 	// A batch is about this much work for its path, or two of its round trips.
 	batchTime = 500 * time.Millisecond
 	// firstBatch is what a path gets of which nothing is known, in bytes.
-	firstBatch = 128 << 10
+	firstBatch = 64 << 10
 	// A path of which nothing is known is expected to bring something in this time.
 	unknownTime = 250 * time.Millisecond
 	// What tells something about a rate: so many bytes, or so long a time.
@@ -34,7 +34,9 @@ type lane struct {
 	latency  time.Duration
 	measured bool
 	// proven: it has answered in this sync, and not failed since.
-	proven        bool
+	proven bool
+	// kept: it has brought a block of use.
+	kept          bool
 	failures      int
 	rest          time.Time
 	lied, dropped bool
@@ -43,11 +45,31 @@ type lane struct {
 // crew is all paths at work, with what each delivers. Its methods may be called
 // at once.
 type crew struct {
-	mu    gosync.Mutex
-	lanes map[string]*lane
+	mu      gosync.Mutex
+	lanes   map[string]*lane
+	changed chan struct{} // closed and replaced when somebody may do what it could not before
 }
 
-func newCrew() *crew { return &crew{lanes: map[string]*lane{}} }
+func newCrew() *crew { return &crew{lanes: map[string]*lane{}, changed: make(chan struct{})} }
+
+// news is closed when a path may do what it could not before.
+func (c *crew) news() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.changed
+}
+
+// wake closes it.
+func (c *crew) wake() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.wakeLocked()
+}
+
+func (c *crew) wakeLocked() {
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
 
 // lane returns the lane of p, which begins as was remembered.
 func (c *crew) lane(p transport.Path, m remembered) *lane {
@@ -61,11 +83,25 @@ func (c *crew) lane(p transport.Path, m remembered) *lane {
 	return l
 }
 
-// answered notes that l is open.
-func (c *crew) answered(l *lane) {
+// answered notes that l is open, and how long it took to say so.
+func (c *crew) answered(l *lane, took time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	l.proven, l.failures = true, 0
+	if l.latency == 0 {
+		l.latency = took
+	}
+	if l.failures = 0; !l.proven {
+		l.proven = true
+		c.wakeLocked()
+	}
+}
+
+// keeps notes that l brought blocks of use, the first byte after so long.
+func (c *crew) keeps(l *lane, first time.Duration) {
+	c.answered(l, first)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	l.kept = true
 }
 
 // doubt notes that l failed to answer.
@@ -101,15 +137,15 @@ func (c *crew) out(l *lane) bool {
 	return l.lied || l.dropped
 }
 
-// wait is how long l lets others go first on a board that was put up at since:
-// its own patience if a quieter path is open, more if it has not proven itself
-// in this sync, and its rest if it has failed. It bounds what a blocked path
-// costs.
-func (c *crew) wait(l *lane, since time.Time) time.Duration {
+// wait is how long l lets the others go first on a board that was put up at
+// since: its own patience if a quieter path is open, more if it has not proven
+// itself in this sync, and its rest if it has failed. It bounds what a blocked
+// path costs.
+func (c *crew) wait(l *lane, others []*lane, since time.Time) time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	proven, quieter := false, false
-	for _, o := range c.lanes {
+	for _, o := range others {
 		proven = proven || o.proven
 		quieter = quieter || o.proven && o.Hints.Patience < l.Hints.Patience
 	}
@@ -151,7 +187,7 @@ func (c *crew) opened(l *lane, bytes int64, first, rest time.Duration) {
 	if l.latency == 0 {
 		l.latency = first
 	}
-	if l.rate == 0 && bytes > 0 && rest > tellingTime {
+	if l.rate == 0 && bytes > tellingBytes/8 && rest > tellingTime {
 		l.rate = float64(bytes) / rest.Seconds()
 	}
 }
@@ -173,19 +209,9 @@ func (c *crew) share(l *lane) int64 {
 	return int64(l.rate * max(batchTime, 2*l.latency).Seconds())
 }
 
-// expect is how long l should need for so many bytes.
-func (c *crew) expect(l *lane, bytes int64) time.Duration {
+// known is what is known of l.
+func (c *crew) known(l *lane) lane {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if l.rate == 0 {
-		return l.latency + unknownTime
-	}
-	return l.latency + time.Duration(float64(bytes)/l.rate*float64(time.Second))
-}
-
-// measured reports whether l's rate comes from this sync.
-func (c *crew) measured(l *lane) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return l.measured
+	return *l
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	gosync "sync"
 	"time"
 
@@ -29,25 +30,26 @@ var (
 
 // until calls try, fetching what it misses, until it does not.
 func (s *session) until(ctx context.Context, stage string, ed transport.Edition, try func() error) error {
-	j := &job{ed: ed, try: try}
-	if err := s.fetch(ctx, stage, []*job{j}); err != nil {
+	j := &job{ed: ed, stage: stage, try: try}
+	if stage == "rest" {
+		j.rank = rankRest
+	}
+	if err := s.fetch(ctx, stage, []*job{j}, nil); err != nil {
 		return err
 	}
 	return j.err
 }
 
 // fetch works on jobs until each is done or has its err, from every path that
-// delivers. Its own error ends the sync (the caller's, the library's, ErrBudget)
-// or is errTurned.
-func (s *session) fetch(ctx context.Context, stage string, jobs []*job) error {
-	lanes := s.blockLanes()
-	w := &work{session: s, stage: stage, jobs: jobs, board: newBoard(s.crew, &s.purse, lanes), out: make(chan arrival, putBatch)}
-	for _, j := range jobs {
-		if err := w.advance(ctx, j); err != nil {
-			return err
-		}
+// delivers. more, if not nil, is called now and then for jobs that can be done
+// as well by now. Its own error ends the sync (the caller's, the library's,
+// ErrBudget) or is errTurned.
+func (s *session) fetch(ctx context.Context, stage string, jobs []*job, more func() []*job) error {
+	w := &work{session: s, stage: stage, more: more, board: newBoard(s.crew, &s.purse), out: make(chan arrival, putBatch)}
+	if err := w.begin(ctx, jobs); err != nil {
+		return err
 	}
-	if n, _ := w.board.missing(); n == 0 {
+	if n, _ := w.board.missing(""); n == 0 {
 		return nil
 	}
 	if s.offline {
@@ -56,16 +58,14 @@ func (s *session) fetch(ctx context.Context, stage string, jobs []*job) error {
 	caller := ctx
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	var workers gosync.WaitGroup
-	for _, l := range lanes {
-		for range max(1, l.Hints.Parallel) {
-			workers.Go(func() { w.carry(ctx, l) })
-		}
-	}
-	go func() { workers.Wait(); close(w.out) }()
+	running := make(chan struct{})
+	w.workers.Go(func() { <-running })
+	w.hire(ctx)
+	go func() { w.workers.Wait(); close(w.out) }()
 	err := w.run(ctx)
 	w.board.stop()
 	cancel()
+	close(running)
 	if late := w.drain(ctx); err == nil {
 		err = late
 	}
@@ -78,6 +78,20 @@ func (s *session) fetch(ctx context.Context, stage string, jobs []*job) error {
 		return ErrBudget
 	}
 	return nil
+}
+
+// hire lets those paths work that do not yet.
+func (w *work) hire(ctx context.Context) {
+	for _, p := range w.paths {
+		l := w.lane(p)
+		if p.Blocks == nil || w.crew.out(l) || slices.Contains(w.board.lanes, l) {
+			continue
+		}
+		w.board.join(l)
+		for range max(1, l.Hints.Parallel) {
+			w.workers.Go(func() { w.carry(ctx, l) })
+		}
+	}
 }
 
 // drain lets the workers end, and keeps what they still bring.
@@ -96,24 +110,15 @@ func (w *work) drain(ctx context.Context) (err error) {
 	return err
 }
 
-// blockLanes are the paths that may bring blocks.
-func (s *session) blockLanes() []*lane {
-	var ls []*lane
-	for _, p := range s.paths {
-		if l := s.lane(p); p.Blocks != nil && !s.crew.out(l) {
-			ls = append(ls, l)
-		}
-	}
-	return ls
-}
-
 // work is one fetch: the session's side of a board.
 type work struct {
 	*session
-	stage string
-	jobs  []*job
-	board *board
-	out   chan arrival
+	stage   string
+	jobs    []*job
+	more    func() []*job
+	board   *board
+	out     chan arrival
+	workers gosync.WaitGroup
 }
 
 // arrival is a block, an event, or the end of a batch.
@@ -126,6 +131,26 @@ type arrival struct {
 	vain  int64
 }
 
+// begin puts jobs on the board, and what follows from those that need nothing.
+func (w *work) begin(ctx context.Context, jobs []*job) error {
+	for _, j := range jobs {
+		w.jobs = append(w.jobs, j)
+		w.board.open(j, 1)
+	}
+	for _, j := range jobs {
+		if err := w.advance(ctx, j); err != nil {
+			return err
+		}
+	}
+	if w.more == nil {
+		return nil
+	}
+	if jobs = w.more(); len(jobs) > 0 {
+		return w.begin(ctx, jobs)
+	}
+	return nil
+}
+
 // advance lets a job go on whose blocks are here.
 func (w *work) advance(ctx context.Context, j *job) error {
 	for !j.done && j.open == 0 {
@@ -133,9 +158,9 @@ func (w *work) advance(ctx context.Context, j *job) error {
 		var m *bundle.MissingError
 		switch {
 		case !errors.As(err, &m):
-			j.done, j.err = true, err
+			return w.finish(ctx, j, err)
 		case j.rounds >= maxRounds:
-			j.done, j.err = true, fmt.Errorf("%w: blocks vanish as fast as they come", ErrIncomplete)
+			return w.finish(ctx, j, fmt.Errorf("%w: blocks vanish as fast as they come", ErrIncomplete))
 		default:
 			j.rounds++
 			w.board.add(j, m.Wants)
@@ -148,6 +173,20 @@ func (w *work) advance(ctx context.Context, j *job) error {
 		}
 	}
 	return nil
+}
+
+// finish ends a job and begins what follows from it.
+func (w *work) finish(ctx context.Context, j *job, err error) error {
+	j.done, j.err = true, err
+	w.board.open(j, -1)
+	if err != nil || j.then == nil {
+		return ctx.Err()
+	}
+	next, err := j.then()
+	if err != nil {
+		j.err = err
+	}
+	return w.begin(ctx, next)
 }
 
 // run puts what arrives into the library and lets the jobs go on, until the
@@ -195,7 +234,11 @@ func (w *work) run(ctx context.Context) error {
 			if err := w.hear(ctx, h); err != nil {
 				return err
 			}
+			w.hire(ctx)
 			if err := w.stashed(ctx); err != nil {
+				return err
+			}
+			if err := w.begin(ctx, nil); err != nil {
 				return err
 			}
 		case <-after(wait):
@@ -211,7 +254,7 @@ func (w *work) run(ctx context.Context) error {
 // end gives every job that is not done its error. What has arrived of it is of
 // use all the same.
 func (w *work) end(ctx context.Context) error {
-	n, _ := w.board.missing()
+	n, _ := w.board.missing("")
 	for _, j := range w.jobs {
 		if j.done {
 			continue
@@ -220,11 +263,10 @@ func (w *work) end(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if j.done = true; err == nil || !errors.As(err, new(*bundle.MissingError)) {
-			j.err = err
-			continue
+		if err != nil && errors.As(err, new(*bundle.MissingError)) {
+			err = w.incomplete(n)
 		}
-		j.err = w.incomplete(n)
+		j.done, j.err = true, err
 	}
 	return nil
 }
@@ -285,12 +327,12 @@ func (w *work) put(ctx context.Context, ready []arrival) error {
 		ready = rest
 	}
 	w.tellMissing()
-	for _, j := range w.jobs {
+	for _, j := range slices.Clone(w.jobs) {
 		if err := w.advance(ctx, j); err != nil {
 			return err
 		}
 	}
-	return nil
+	return w.begin(ctx, nil)
 }
 
 // stashed takes what opening answers brought along.
@@ -304,7 +346,7 @@ func (w *work) stashed(ctx context.Context) error {
 func (w *work) fromStash() (ready []arrival) {
 	for c, st := range w.stash {
 		if want := w.board.arrived(c, nil, 0); want != nil {
-			w.credit(w.stage, st.lane, st.data)
+			w.credit(want.stage, st.lane, st.data)
 			ready = append(ready, arrival{block: transport.Block{CID: c, Data: st.data}, want: want})
 			delete(w.stash, c)
 		}
@@ -313,7 +355,13 @@ func (w *work) fromStash() (ready []arrival) {
 }
 
 func (w *work) tellMissing() {
-	n, bytes := w.board.missing()
+	for _, j := range w.jobs {
+		if !j.done && j.rank != rankOlder {
+			w.stage = j.stage
+			break
+		}
+	}
+	n, bytes := w.board.missing(w.stage)
 	w.tell(w.stage, n, bytes)
 }
 
@@ -331,7 +379,7 @@ func (w *work) note(a arrival) {
 			r.State, r.Error = stateOK, ""
 		}
 		r.At = w.now()
-		w.credit(w.stage, a.lane, a.block.Data)
+		w.credit(a.want.stage, a.lane, a.block.Data)
 	case errors.Is(a.err, bundle.ErrBlock):
 		w.lied(a.lane, a.err)
 	case a.err != nil && r.State != stateLied:

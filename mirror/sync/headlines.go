@@ -11,55 +11,63 @@ import (
 	"tamizdat/transport"
 )
 
-// older takes in the front pages of older editions of the window that this
-// reader has missed: their headlines may have found no room in the newest one.
-// Over narrow paths it is not worth it.
-func (s *session) older(ctx context.Context, front *bundle.Front) error {
-	if !s.wide() {
+// older plans the front pages of older editions of the window that this reader
+// has missed: their headlines may have found no room in the newest one. What
+// they add is fetched too. Over narrow paths it is not worth it.
+func (p *plan) older() (jobs []*job) {
+	if !p.wide() {
 		return nil
 	}
-	known, err := loadEditions(ctx, s.Library, s.ch)
-	if err != nil {
-		return err
-	}
-	var failed []error
-	for _, p := range slices.Backward(front.Past) {
-		info, ok := known[p.Edition]
+	for _, past := range slices.Backward(p.front.Past) {
+		info, ok := p.known[past.Edition]
 		if !ok || info.Front {
 			continue
 		}
-		if err := s.olderFront(ctx, info, p); err != nil {
-			if ctx.Err() != nil || errors.Is(err, errTurned) || errors.Is(err, ErrBudget) {
-				return err
-			}
-			failed = append(failed, fmt.Errorf("edition %d: %w", p.Edition, err))
+		vol, err := p.volume(p.ctx, info)
+		if errors.Is(err, ErrNoKey) {
+			continue // of an epoch before our invite
 		}
+		ed := info.edition(p.ch)
+		if err == nil && past.Front != nil {
+			ed.Names[bundle.LayerFront], err = past.Front.Record()
+		}
+		if err != nil {
+			p.failed = append(p.failed, fmt.Errorf("edition %d: %w", past.Edition, err))
+			continue
+		}
+		var f *bundle.Front
+		jobs = append(jobs, &job{
+			ed: ed, stage: "headlines", rank: rankOlder,
+			try:  func() (err error) { f, err = vol.Front(); return err },
+			then: func() ([]*job, error) { return p.olderFront(info, f) },
+		})
 	}
-	return oneLine(append(failed, s.bodies(ctx, "text", s.text))...)
+	return p.add(jobs)
 }
 
-func (s *session) olderFront(ctx context.Context, info editionInfo, p bundle.Past) error {
-	vol, err := s.volume(ctx, info)
-	if errors.Is(err, ErrNoKey) {
-		return nil // of an epoch before our invite
-	}
-	if err != nil {
-		return err
-	}
-	ed := info.edition(s.ch)
-	if p.Front != nil {
-		if ed.Names[bundle.LayerFront], err = p.Front.Record(); err != nil {
-			return err
+// olderFront takes in one of them, and plans what it adds.
+func (p *plan) olderFront(info editionInfo, f *bundle.Front) ([]*job, error) {
+	var added []bundle.Entry
+	for _, e := range f.Articles {
+		switch _, err := p.Library.Headline(p.ctx, p.ch, e.ID); {
+		case errors.Is(err, transport.ErrNotFound):
+			added = append(added, e)
+		case err != nil:
+			return nil, err
 		}
 	}
-	var f *bundle.Front
-	if err := s.until(ctx, "headlines", ed, func() (err error) { f, err = vol.Front(); return err }); err != nil {
-		return err
+	if err := p.Library.SetFront(p.ctx, p.ch, f); err != nil {
+		return nil, err
 	}
-	if err := s.Library.SetFront(ctx, s.ch, f); err != nil {
-		return err
+	if err := saveEdition(p.ctx, p.Library, p.ch, info, f); err != nil {
+		return nil, err
 	}
-	return saveEdition(ctx, s.Library, s.ch, info, f)
+	p.known[info.Number] = info.with(f)
+	jobs := p.parts("text", added)
+	if p.Budget.TextOnly {
+		return jobs, nil
+	}
+	return append(jobs, p.parts("images", added)...), nil
 }
 
 // infoOf is what a head says about its edition.

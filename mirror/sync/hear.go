@@ -43,7 +43,7 @@ func (s *session) askThem() {
 		}
 	}
 	s.list = append(s.list, list...)
-	s.asks.add(list)
+	s.asks.add(list, s.memory.leads)
 }
 
 // tellAsks says what is held, for the next questions.
@@ -54,7 +54,11 @@ func (s *session) tellAsks() {
 			q.Have = 0 // "nothing newer" would bring no grant
 		}
 	}
-	s.asks.set(q, s.view.Roots(), s.shown != nil)
+	shown := uint64(0)
+	if s.shown != nil {
+		shown = s.shown.Size
+	}
+	s.asks.set(q, s.view.Roots(), shown)
 }
 
 // hear takes in what a path said, and whatever else has been said by now. Its
@@ -167,7 +171,7 @@ func (s *session) answered(a *ask) {
 	if s.any.IsZero() {
 		s.any = time.Now()
 	}
-	s.crew.answered(a.lane)
+	s.crew.answered(a.lane, a.took)
 	r := s.report(a.Path)
 	r.State, r.Error, r.At = stateOK, "", s.now()
 	r.Seen = r.At
@@ -234,6 +238,7 @@ func (s *session) judgeBlock(ctx context.Context, a *ask, b transport.Block) {
 		s.waste(int64(len(b.Data)))
 		return
 	}
+	s.crew.keeps(a.lane, a.took)
 	s.stash[b.CID] = stashed{a.lane, b.Data}
 	s.again()
 }

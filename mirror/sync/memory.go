@@ -1,6 +1,7 @@
 package sync
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,9 +15,9 @@ import (
 const (
 	maxNetworks    = 16
 	maxNetworkPath = 64
-	// Behind the path that worked here last, the others begin after this much of
-	// the time that it took, but after leadMost at the latest.
-	leadMost = 500 * time.Millisecond
+	// So much later than the path that brought the headlines here last time the
+	// others begin: little, since it may be blocked today.
+	leadTime = 25 * time.Millisecond
 	// A path that has failed here this often in a row rests for firstAway, twice as
 	// long for each time more, for longestAway at most: meanwhile it is asked after
 	// awayLate only, when those that work here have not answered.
@@ -38,8 +39,10 @@ const (
 // the library, which is encrypted.
 type remembered struct {
 	Name string `json:"name"`
-	// Head is how long its head took, 0 if it never brought one here.
-	Head time.Duration `json:"head,omitempty"`
+	// Head is how long its head took, Front how long it took until its headlines
+	// were here; 0 if it never brought any here.
+	Head  time.Duration `json:"head,omitempty"`
+	Front time.Duration `json:"front,omitempty"`
 	// Rate in bytes a second and Latency are one request's.
 	Rate    float64       `json:"rate,omitempty"`
 	Latency time.Duration `json:"latency,omitempty"`
@@ -60,7 +63,7 @@ type network struct {
 // memory is all networks, the one that the device is on first.
 type memory struct {
 	nets []network
-	// leads: some path worked here before and goes first.
+	// leads: some quiet path worked here before and goes first.
 	leads bool
 }
 
@@ -97,16 +100,22 @@ func (m *memory) path(name string) remembered {
 	return remembered{Name: name}
 }
 
-// lead is the path that worked here last and answered soonest.
-func (m *memory) lead(paths []transport.Path, now time.Time) (best remembered, ok bool) {
+// lead is, among the quietest that worked here last, the path that brought
+// headlines soonest or, if none did, its head.
+func (m *memory) lead(paths []transport.Path, now time.Time) (best transport.Path, ok bool) {
 	for _, p := range paths {
 		r := m.path(p.Name)
 		if p.Heads == nil || r.Head == 0 || r.Failures > 0 || r.lately(now) {
 			continue
 		}
-		if !ok || r.Head < best.Head {
-			best, ok = r, true
+		if ok {
+			b := m.path(best.Name)
+			if c := cmp.Or(cmp.Compare(p.Hints.Patience, best.Hints.Patience), cmp.Compare(b.Front, 0)-cmp.Compare(r.Front, 0),
+				cmp.Compare(r.Front, b.Front), cmp.Compare(r.Head, b.Head)); c >= 0 {
+				continue
+			}
 		}
+		best, ok = p, true
 	}
 	return best, ok
 }
@@ -134,14 +143,16 @@ func (m *memory) delay(p transport.Path, paths []transport.Path, now time.Time) 
 	if !ok {
 		return d
 	}
-	m.leads = true
+	if lead.Hints.Patience == 0 {
+		m.leads = true
+	}
 	if lead.Name == p.Name {
 		return 0
 	}
 	if away := r.away(); away > 0 && now.Sub(r.At) < away && r.At.Sub(now) < away {
 		return max(d, awayLate)
 	}
-	return max(d, min(lead.Head*3/2, leadMost))
+	return d + leadTime
 }
 
 // away is how long a path rests on this network after it was asked last.
@@ -171,11 +182,14 @@ func (s *session) learn() {
 				r.Head = a.took
 			}
 			r.Head = max((r.Head+a.took)/2, time.Millisecond)
+			if a.Name == s.res.Delivered["headlines"] && s.res.ToHeadlines > 0 {
+				r.Front = max(mean(r.Front, s.res.ToHeadlines-a.at.Sub(s.start)), time.Millisecond)
+			}
 		case a.ended || time.Since(a.at) > 2*max(r.Head, minListen):
 			r.Failures++
 		}
-		if s.crew.measured(a.lane) {
-			r.Rate, r.Latency = a.rate, a.latency
+		if l := s.crew.known(a.lane); l.measured {
+			r.Rate, r.Latency = l.rate, l.latency
 		}
 		here.Paths = slices.DeleteFunc(here.Paths, func(o remembered) bool { return o.Name == r.Name })
 		here.Paths = append(here.Paths, r)

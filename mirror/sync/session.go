@@ -291,45 +291,6 @@ func (s *session) cutShort(a *ask) {
 	}
 }
 
-// bring fetches what belongs to the front page shown: texts, older headlines and
-// their texts, images, and what others need.
-func (s *session) bring(ctx context.Context) error {
-	textErr := s.bodies(ctx, "text", s.text)
-	if errors.Is(textErr, errTurned) || errors.Is(textErr, ErrBudget) {
-		return textErr
-	}
-	if textErr == nil {
-		s.res.ToText = time.Since(s.start)
-		s.delivered("text")
-	}
-	// What one edition lacks keeps nobody from the rest.
-	return oneLine(textErr, s.more(ctx))
-}
-
-// more brings what comes after today's texts.
-func (s *session) more(ctx context.Context) error {
-	if err := s.older(ctx, s.front); err != nil {
-		return err
-	}
-	if s.Budget.TextOnly {
-		return nil
-	}
-	s.res.ImagesMissing = false
-	err := s.bodies(ctx, "images", s.images)
-	if errors.Is(err, ErrIncomplete) && !errors.Is(err, errTurned) && !errors.Is(err, ErrBudget) && ctx.Err() == nil {
-		// Text is the news. Images come when a wide path is open.
-		s.res.ImagesMissing = true
-		s.log.Info("images are missing", "error", err)
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	s.res.ToImages = time.Since(s.start)
-	s.delivered("images")
-	return s.rest(ctx, s.shown)
-}
-
 // over reports whether nobody needs to be heard any more.
 func (s *session) over() bool {
 	if !slices.ContainsFunc(s.list, func(a *ask) bool { return !a.ended }) {
