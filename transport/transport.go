@@ -190,7 +190,11 @@ type Path struct {
 	// secret: "relay 198.51.100.7:443 quic".
 	Name string
 	// Kind is one of the Kind constants.
-	Kind   string
+	Kind string
+	// Source is alike for paths that lead to one server by ways that don't look
+	// it (a relay and the CDN before it): what one of them says another one does
+	// not confirm. It holds no secret; empty means that the name tells.
+	Source string
 	Hints  Hints
 	Heads  Heads
 	Blocks Blocks

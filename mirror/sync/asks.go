@@ -257,8 +257,8 @@ func (f *question) small(limit int64, get func() ([]byte, error)) ([]byte, error
 // first one by the caller.
 func (f *question) open(ctx, opening context.Context, cut context.CancelCauseFunc, o transport.Opener) {
 	reserved := int64(bundle.MaxBlock)
-	defer func() { f.as.purse.settle(reserved, 0) }()
-	stashed, pieces := 0, 0
+	defer func() { f.as.purse.settleOpening(reserved, 0) }()
+	stashed, pieces, came := 0, 0, int64(0)
 	var stalled *time.Timer
 	for piece, err := range o.Open(opening, f.ask) {
 		if err != nil {
@@ -270,8 +270,8 @@ func (f *question) open(ctx, opening context.Context, cut context.CancelCauseFun
 			}
 			return
 		}
-		f.as.purse.settle(reserved, int64(len(piece.Data)))
-		reserved = 0
+		f.as.purse.settleOpening(reserved, int64(len(piece.Data)))
+		reserved, came = 0, came+int64(len(piece.Data))
 		if pieces++; pieces > maxPieces {
 			f.lie(errFlood)
 			return
@@ -312,7 +312,7 @@ func (f *question) open(ctx, opening context.Context, cut context.CancelCauseFun
 			}
 			f.say(heard{block: transport.Block{CID: piece.CID, Data: piece.Data}})
 		}
-		if !f.as.purse.reserveOpening(bundle.MaxBlock) {
+		if came >= f.as.purse.share() || !f.as.purse.reserveOpening(bundle.MaxBlock) {
 			break
 		}
 		reserved = bundle.MaxBlock

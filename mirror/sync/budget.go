@@ -10,6 +10,7 @@ type purse struct {
 	mu              gosync.Mutex
 	limit           int64 // 0: none
 	spent, reserved int64
+	openings        int64 // of both, what openings have spent and reserved
 }
 
 // reserve sets n bytes aside, and reports false if they may not be spent.
@@ -24,15 +25,40 @@ func (p *purse) reserve(n int64) bool {
 }
 
 // reserveOpening is reserve for an answer of unknown size: openings have half of
-// the limit among them, so that a silent one can't hold up the blocks.
+// the limit among them, so that neither a silent one nor one full of junk can
+// take what the blocks need.
 func (p *purse) reserveOpening(n int64) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.limit > 0 && (p.spent+p.reserved+n > p.limit || p.reserved+n > p.limit/2) {
+	if p.limit > 0 && (p.spent+p.reserved+n > p.limit || p.openings+n > p.limit/2) {
 		return false
 	}
 	p.reserved += n
+	p.openings += n
 	return true
+}
+
+// settleOpening is settle for reserveOpening.
+func (p *purse) settleOpening(reserved, came int64) {
+	p.settle(reserved, came)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.openings += came - reserved
+}
+
+// share is the most that one opening may bring: half of what all may.
+func (p *purse) share() int64 {
+	if p.limit == 0 {
+		return maxStash
+	}
+	return p.limit / 4
+}
+
+// received is all that has come.
+func (p *purse) received() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.spent
 }
 
 // settle ends a reservation: so much has come.

@@ -53,10 +53,10 @@ func TestAllFrozen(t *testing.T) {
 // TestTogether: what does not depend on one another is asked for together, and
 // small things over the nearest path.
 func TestTogether(t *testing.T) {
-	c := published(t, 6)
+	c := published(t, 12)
 	const rtt = 50 * time.Millisecond
 	synctest.Test(t, func(t *testing.T) {
-		near, far := newRoad(t, rtt, 0, c.Editions()...), newRoad(t, 10*rtt, 0, c.Editions()...)
+		near, far := newRoad(t, rtt, 0, c.Editions()...), newRoad(t, 4*rtt, 0, c.Editions()...)
 		r := newReader(t, c, near.path("near", transport.KindQUIC), far.path("far", transport.KindIPFS))
 		res := r.sync()
 		r.reads(true, c.Editions()...)
@@ -64,7 +64,7 @@ func TestTogether(t *testing.T) {
 		if res.ToText > 14*rtt {
 			t.Errorf("texts after %.1f round trips", float64(res.ToText)/float64(rtt))
 		}
-		if res.ToImages > 24*rtt {
+		if res.ToImages > 30*rtt {
 			t.Errorf("pictures after %.1f round trips", float64(res.ToImages)/float64(rtt))
 		}
 		if res.Twice != 0 {
@@ -78,7 +78,7 @@ func TestTogether(t *testing.T) {
 func TestLead(t *testing.T) {
 	c := published(t, 1)
 	synctest.Test(t, func(t *testing.T) {
-		slow, fast, loud := newRoad(t, 90*time.Millisecond, 0, c.Editions()...), newRoad(t, 60*time.Millisecond, 0, c.Editions()...), newRoad(t, 5*time.Millisecond, 0, c.Editions()...)
+		slow, fast, loud := newRoad(t, 90*time.Millisecond, 128<<10, c.Editions()...), newRoad(t, 60*time.Millisecond, 128<<10, c.Editions()...), newRoad(t, 5*time.Millisecond, 0, c.Editions()...)
 		roads := []*road{slow, fast, loud}
 		r := newReader(t, c, slow.path("slow", transport.KindQUIC), fast.path("fast", transport.KindQUIC), loud.path("loud", transport.KindDNS))
 		for n := range 3 {
@@ -87,7 +87,7 @@ func TestLead(t *testing.T) {
 			}
 			start := time.Now()
 			res := r.sync()
-			if res.ToHeadlines > 125*time.Millisecond || res.Delivered["headlines"] != "fast" {
+			if res.ToHeadlines > 300*time.Millisecond || res.Delivered["headlines"] != "fast" {
 				t.Errorf("sync %d: headlines after %s, from %s", n, res.ToHeadlines, res.Delivered["headlines"])
 			}
 			if n > 0 && (fast.questions() == 0 || !fast.asked[0].Equal(start)) {
@@ -108,7 +108,7 @@ func TestLead(t *testing.T) {
 		}
 		// Today it is blocked.
 		r.over(slow.path("slow", transport.KindQUIC), transporttest.Silent(fast.path("fast", transport.KindQUIC)), loud.path("loud", transport.KindDNS))
-		if took := r.sync().ToHeadlines; took > 225*time.Millisecond {
+		if took := r.sync().ToHeadlines; took > 310*time.Millisecond { // 250 alone
 			t.Errorf("with the first one silent: headlines after %s", took)
 		}
 	})
@@ -122,7 +122,7 @@ func TestHeadAlone(t *testing.T) {
 		r := newReader(t, c)
 		var roads []*road
 		r.over(names(5, func(i int) transport.Path {
-			rd := newRoad(t, time.Duration(40+5*i)*time.Millisecond, 256<<10, c.Editions()...)
+			rd := newRoad(t, time.Duration(40+5*i)*time.Millisecond, 0, c.Editions()...)
 			roads = append(roads, rd)
 			return rd.path("p", transport.KindQUIC)
 		})...)
@@ -133,7 +133,7 @@ func TestHeadAlone(t *testing.T) {
 				t.Errorf("path %d: %d openings, %+v", i, rd.opened, p)
 			}
 		}
-		if res.Twice > 6<<10 { // of one, at most, that came with the first
+		if res.Twice != 0 {
 			t.Errorf("%d bytes came twice", res.Twice)
 		}
 	})

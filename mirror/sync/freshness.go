@@ -43,9 +43,13 @@ const (
 )
 
 const (
-	// lately is how long what a source has shown counts: two of the longest
-	// intervals between syncs (mirror/reader).
+	// lately is how long the newest answer counts: two of the longest intervals
+	// between syncs (mirror/reader).
 	lately = 6 * time.Hour
+	// together is how far apart answers may lie that are counted together: those of
+	// one sync. Else a single relay that goes on saying "nothing newer" would speak
+	// for others that have been blocked since.
+	together = 10 * time.Minute
 	// outage is how long after the last answer a path may still fail before that
 	// means that nobody can be reached: paths that go on failing in a sync that
 	// somebody else answered are none.
@@ -114,8 +118,12 @@ func (f Freshness) Alarming() bool { return f.Forked || f.Verdict == VerdictFroz
 // order and possibly none; now is the device's clock.
 func Judge(view *channel.View, reports []PathReport, packed []time.Time, now time.Time) Freshness {
 	f := Freshness{Verdict: VerdictNothing, Forked: len(view.Evidence()) > 0}
-	newest := f.answers(view.Size(), reports, now)
 	h := view.Head()
+	tree := ""
+	if h != nil {
+		tree = treeMark(h)
+	}
+	newest := f.answers(view.Size(), tree, reports, now)
 	if h == nil {
 		if f.silent(reports, now) {
 			f.Verdict = VerdictUnreached
@@ -138,7 +146,7 @@ func Judge(view *channel.View, reports []PathReport, packed []time.Time, now tim
 		f.Verdict = VerdictFrozen
 	case f.Sources == 1:
 		f.Verdict = VerdictOneSource
-	case f.Sources > 1 && f.Age <= f.Usual:
+	case f.Sources > 1 && f.Age <= f.Usual && !f.Forked:
 		f.Verdict = VerdictCurrent
 	default:
 		f.Verdict = VerdictNothingNewer
@@ -148,7 +156,7 @@ func Judge(view *channel.View, reports []PathReport, packed []time.Time, now tim
 
 // answers counts who showed what lately, and returns the size of the newest head
 // shown. A time after now is of a clock that was wrong then, and counts as none.
-func (f *Freshness) answers(held uint64, reports []PathReport, now time.Time) (newest uint64) {
+func (f *Freshness) answers(held uint64, tree string, reports []PathReport, now time.Time) (newest uint64) {
 	past := func(t time.Time) bool { return !t.IsZero() && !t.After(now.Add(ClockSlack)) }
 	for _, r := range reports {
 		if r.State == stateLied {
@@ -164,11 +172,11 @@ func (f *Freshness) answers(held uint64, reports []PathReport, now time.Time) (n
 		if past(r.At) && r.At.After(f.Tried) {
 			f.Tried = r.At
 		}
-		if r.State == stateLied || !past(r.Seen) || f.Checked.Sub(r.Seen) > lately {
+		if r.State == stateLied || !past(r.Seen) || f.Checked.Sub(r.Seen) > together {
 			continue
 		}
 		answered[sourceOf(r)] = true
-		if r.Head == held && held > 0 {
+		if r.Head == held && held > 0 && (r.Tree == "" || r.Tree == tree) {
 			showed[sourceOf(r)] = true
 		}
 		newest = max(newest, r.Head)
@@ -180,21 +188,30 @@ func (f *Freshness) answers(held uint64, reports []PathReport, now time.Time) (n
 // silent reports whether those that were asked last did not answer: something
 // failed well after the last answer, and nothing has arrived since.
 func (f *Freshness) silent(reports []PathReport, now time.Time) bool {
-	reached, failed := f.Checked, time.Time{}
+	reached, failed, open := f.Checked, time.Time{}, false
 	for _, r := range reports {
 		switch {
 		case r.At.After(now.Add(ClockSlack)):
-		case r.State == stateOK && r.At.After(reached):
-			reached = r.At
+		case r.State == stateOK:
+			open = true
+			if r.At.After(reached) {
+				reached = r.At
+			}
 		case r.State == stateFailed && r.At.After(failed):
 			failed = r.At
 		}
+	}
+	if !open && failed.After(reached) {
+		return true // not one path is left that did not fail the last time
 	}
 	return failed.After(reached.Add(outage)) || reached.IsZero() && !failed.IsZero()
 }
 
 // sourceOf names what a path depends on: paths of one source fall together.
 func sourceOf(r PathReport) string {
+	if r.Source != "" {
+		return r.Source
+	}
 	name := strings.Fields(r.Name)
 	switch r.Kind {
 	case transport.KindQUIC, transport.KindTCP, transport.KindGateway:

@@ -83,7 +83,31 @@ func TestJudge(t *testing.T) {
 			5 * time.Hour, func(now time.Time) []sync.PathReport {
 				return []sync.PathReport{quic(size, now), zone(size, now.Add(-4*time.Hour))}
 			},
-			nil, sync.VerdictCurrent, 2,
+			nil, sync.VerdictOneSource, 1, // it may have been blocked since
+		},
+		"a relay and its CDN": {
+			2 * time.Hour, func(now time.Time) []sync.PathReport {
+				relay, cdn := quic(size, now), seen(transport.KindTCP, "relay cdn.example:443 tcp", size, now)
+				relay.Source, cdn.Source = "relay x", "relay x"
+				return []sync.PathReport{relay, cdn}
+			},
+			nil, sync.VerdictOneSource, 1,
+		},
+		"another tree of that size": {
+			2 * time.Hour, func(now time.Time) []sync.PathReport {
+				other := zone(size, now)
+				other.Tree = "0123456789abcdef"
+				return []sync.PathReport{quic(size, now), other}
+			},
+			nil, sync.VerdictOneSource, 1,
+		},
+		"all have failed just now": {
+			2 * time.Hour, func(now time.Time) []sync.PathReport {
+				a, b := quic(size, now.Add(-2*time.Minute)), zone(size, now.Add(-2*time.Minute))
+				a.State, a.At, b.State, b.At = "failed", now, "failed", now
+				return []sync.PathReport{a, b}
+			},
+			nil, sync.VerdictUnreached, 2,
 		},
 		"the other agreed yesterday": {
 			2 * time.Hour, func(now time.Time) []sync.PathReport {

@@ -126,7 +126,7 @@ func (s *session) judgeHead(a *ask, head *channel.Head) {
 	s.answered(a)
 	a.head = h
 	r := s.report(a.Path)
-	r.Head, r.HeadTime = h.Size, h.Time
+	r.Head, r.Tree, r.HeadTime = h.Size, treeMark(h), h.Time
 	news := true
 	switch v := s.view.Consider(h); v {
 	case channel.Newer, channel.Heartbeat:
@@ -162,6 +162,7 @@ func (s *session) forked(a *ask) {
 	}
 	r := s.report(a.Path)
 	r.State, r.Error = stateFailed, "it shows another history of the channel than the first way did"
+	r.Seen = time.Time{} // it confirms nothing
 }
 
 // answered notes that a path is open.
@@ -171,8 +172,11 @@ func (s *session) answered(a *ask) {
 	if s.any.IsZero() {
 		s.any = time.Now()
 	}
-	s.crew.answered(a.lane, a.took)
 	r := s.report(a.Path)
+	if r.State == stateLied {
+		return // once is enough
+	}
+	s.crew.answered(a.lane, a.took)
 	r.State, r.Error, r.At = stateOK, "", s.now()
 	r.Seen = r.At
 	s.event("head", EventAnswered, a.Path)
@@ -249,6 +253,9 @@ func (s *session) judgeEnd(a *ask, h heard) {
 	switch {
 	case h.lied:
 		s.lied(a.lane, h.err)
+	case errors.Is(h.err, ErrBudget):
+		s.broke = true // our limit, not the path's fault
+		return
 	case h.err != nil:
 		s.crew.doubt(a.lane)
 		if r.State != stateLied {

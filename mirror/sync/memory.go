@@ -185,7 +185,8 @@ func (s *session) learn() {
 			if a.Name == s.res.Delivered["headlines"] && s.res.ToHeadlines > 0 {
 				r.Front = max(mean(r.Front, s.res.ToHeadlines-a.at.Sub(s.start)), time.Millisecond)
 			}
-		case a.ended || time.Since(a.at) > 2*max(r.Head, minListen):
+		case errors.Is(a.err, ErrBudget): // it says nothing of the path
+		case a.ended || time.Since(a.at) > max(3*r.Head, maxListen):
 			r.Failures++
 		}
 		if l := s.crew.known(a.lane); l.measured {

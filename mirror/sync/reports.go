@@ -2,6 +2,7 @@ package sync
 
 import (
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,6 +26,8 @@ const (
 type PathReport struct {
 	Name string `json:"name"`
 	Kind string `json:"kind"`
+	// Source is the path's (see transport.Path).
+	Source string `json:"source,omitempty"`
 	// State is "ok", "failed", "lied", "slow" or "idle". A path that lied is not used
 	// any more in its sync, and for a day only when all others have been asked;
 	// if it then answers truly it is a path like any other.
@@ -37,10 +40,11 @@ type PathReport struct {
 	Bytes  int64     `json:"bytes"`
 	At     time.Time `json:"at"`
 	// Head is the tree size of the newest head that this path showed, 0 for none,
-	// HeadTime when that head was signed. Seen is when the path last answered, with
+	// Tree that tree's hash (its first bytes in hex), HeadTime when that head was signed. Seen is when the path last answered, with
 	// that head or that it has nothing newer than what was held, by the reader's
 	// clock. Reports carry them on from sync to sync.
 	Head     uint64    `json:"head,omitempty"`
+	Tree     string    `json:"tree,omitempty"`
 	HeadTime time.Time `json:"head_time,omitzero"`
 	Seen     time.Time `json:"seen,omitzero"`
 }
@@ -48,11 +52,14 @@ type PathReport struct {
 func (s *session) report(p transport.Path) *PathReport {
 	r, ok := s.reports[p.Name]
 	if !ok {
-		r = &PathReport{Name: p.Name, Kind: p.Kind, State: stateIdle}
+		r = &PathReport{Name: p.Name, Kind: p.Kind, Source: p.Source, State: stateIdle}
 		s.reports[p.Name] = r
 	}
 	return r
 }
+
+// treeMark is a head's tree as reports have it.
+func treeMark(h *channel.Head) string { return hex.EncodeToString(h.Tree[:8]) }
 
 // pathsKey is the note that holds how each path did last.
 func pathsKey(ch channel.ID) string { return ch.String() + "/paths" }
@@ -75,7 +82,7 @@ func (s *session) saveReports(ctx context.Context) error {
 			merged[i].Blocks += old[j].Blocks
 			merged[i].Bytes += old[j].Bytes
 			if r.Head == 0 { // "nothing newer" shows no head
-				merged[i].Head, merged[i].HeadTime = old[j].Head, old[j].HeadTime
+				merged[i].Head, merged[i].Tree, merged[i].HeadTime = old[j].Head, old[j].Tree, old[j].HeadTime
 			}
 			if r.Seen.IsZero() {
 				merged[i].Seen = old[j].Seen

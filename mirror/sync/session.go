@@ -21,6 +21,11 @@ const (
 	// within these bounds, or until the news is here if that takes longer.
 	minListen = 50 * time.Millisecond
 	maxListen = 2 * time.Second
+	// When nobody had anything newer, fewer than so many independent sources said
+	// so and others may still answer, those are heard for longer: one relay that
+	// lags would keep the news from a reader whose other ways are slow.
+	quorum  = 3
+	inDoubt = 4 * time.Second
 	// When heads came but no front page could be had, others may answer for this
 	// long.
 	lastHope = 30 * time.Second
@@ -86,8 +91,10 @@ type session struct {
 	// first is when a path first had news or said that there is none, any when one
 	// answered at all.
 	first, any time.Time
-	changed    bool // the view, since it was stored
-	joining    bool // nothing was held when the sync began
+	changed    bool   // the view, since it was stored
+	joining    bool   // nothing was held when the sync began
+	held       uint64 // the tree size that was
+	broke      bool   // something was not asked for the budget's sake
 	grants     [][]byte
 	failures   []error
 	shares     map[string]map[string]int64 // bytes by stage and path
@@ -120,7 +127,7 @@ func (s *session) run(ctx context.Context) (err error) {
 	if s.view, err = View(ctx, s.Library, s.ch); err != nil {
 		return err
 	}
-	s.joining = s.view.Head() == nil
+	s.joining, s.held = s.view.Head() == nil, s.view.Size()
 	if s.memory, err = loadMemory(ctx, s.Library, s.ch, s.Network); err != nil {
 		return err
 	}
@@ -234,7 +241,9 @@ func (s *session) opening(h *channel.Head) time.Duration {
 		if !s.otherThan(a) {
 			pause = max(2*pause, openingPauseAlone)
 		}
-		wait = max(wait, time.Until(a.last.Add(pause)))
+		// It may go on bringing something for a while, but not for ever: what comes
+		// need not be what the front page wants.
+		wait = max(wait, min(time.Until(a.last.Add(pause)), time.Until(a.at.Add(a.took+8*pause))))
 	}
 	return wait
 }
@@ -310,6 +319,8 @@ func (s *session) listenFor() time.Duration {
 		return max(0, time.Until(since.Add(min(max(took, least), maxListen))))
 	}
 	switch {
+	case s.shown != nil && !s.first.IsZero() && s.shown.Size <= s.held && s.sources() < quorum:
+		return max(0, time.Until(s.first.Add(inDoubt)))
 	case s.shown != nil && !s.first.IsZero():
 		return fair(s.first, minListen)
 	case s.shown != nil: // what was held, since nobody had anything newer
@@ -320,6 +331,17 @@ func (s *session) listenFor() time.Duration {
 		return fair(s.any, maxListen)
 	}
 	return -1
+}
+
+// sources counts the independent ones that have answered truly.
+func (s *session) sources() int {
+	seen := map[string]bool{}
+	for _, a := range s.list {
+		if r := s.report(a.Path); a.answered && r.State != stateLied {
+			seen[sourceOf(*r)] = true
+		}
+	}
+	return len(seen)
 }
 
 // fallBack makes the head that was held before a target: it may lack texts.
@@ -338,6 +360,8 @@ func (s *session) conclude(bodies error) error {
 	}
 	answered := slices.ContainsFunc(s.list, func(a *ask) bool { return a.answered })
 	switch {
+	case s.broke && !answered:
+		return ErrBudget
 	case s.shown != nil && !answered:
 		// Nobody answered. What is held may still have lacked texts.
 		s.res.Unreached = true
@@ -347,7 +371,7 @@ func (s *session) conclude(bodies error) error {
 	case len(s.targets) > 0:
 		for _, t := range s.targets {
 			if _, ok := s.view.EpochKey(t.head.Epoch); ok {
-				return channel.ErrFork
+				return s.nothingShown()
 			}
 		}
 		return joinPaths(ErrNoKey, s.failures)
@@ -355,11 +379,23 @@ func (s *session) conclude(bodies error) error {
 	return joinPaths(ErrNoPath, s.failures)
 }
 
+// nothingShown is why no front page came of heads that can be opened.
+func (s *session) nothingShown() error {
+	if s.res.Fork || slices.ContainsFunc(s.targets, func(t *target) bool { return errors.Is(t.err, channel.ErrFork) }) {
+		return channel.ErrFork
+	}
+	return joinPaths(fmt.Errorf("%w: no path brought the front page", ErrIncomplete), s.failures)
+}
+
 // finish reports the paths that are still silent when the sync ends.
 func (s *session) finish() {
+	for _, st := range s.stash { // what openings brought and nobody wanted
+		s.waste(int64(len(st.data)))
+	}
+	s.res.Received = s.purse.received()
 	for _, a := range s.list {
-		if a.begun && !a.ended && !a.answered && s.res.ToHeadlines > 0 {
-			r := s.report(a.Path)
+		r := s.report(a.Path)
+		if a.begun && !a.ended && !a.answered && s.res.ToHeadlines > 0 && r.State != stateLied {
 			r.State, r.Error, r.At = stateSlow, "no answer before others had the news", s.now()
 		}
 	}

@@ -149,6 +149,9 @@ type Result struct {
 	// Twice counts bytes that came in vain: blocks that were here already, and
 	// what had come of fetches that were cut off.
 	Twice int64
+	// Received is all that the sync's budget was charged with: what it used, what
+	// came in vain, heads, root notes and grants.
+	Received int64
 	// Blocks and Bytes were fetched; Articles have their text since now.
 	Blocks   int
 	Bytes    int64

@@ -35,6 +35,8 @@
 package relay
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
@@ -105,7 +107,7 @@ func New(cfg Config) (*Client, error) {
 		c.conns = append(c.conns, rt)
 		c.paths = append(c.paths, transport.Path{
 			Name: fmt.Sprintf("relay %s %s", addr, way.kind),
-			Kind: way.kind,
+			Kind: way.kind, Source: source(cfg.Relay.Prefix),
 			Hints: transport.Hints{
 				Batch: 32, Parallel: 2, MaxBlock: bundle.MaxBlock, Setup: 1, Overhead: 1.04,
 			},
@@ -114,6 +116,13 @@ func New(cfg Config) (*Client, error) {
 		})
 	}
 	return c, nil
+}
+
+// source stands for the server behind a prefix: a relay and its CDN have the same
+// one. It tells nothing of the prefix.
+func source(p channel.Prefix) string {
+	sum := sha256.Sum256([]byte("tamizdat/v1/source\n" + p.Path()))
+	return "relay " + hex.EncodeToString(sum[:8])
 }
 
 // Paths returns the path over QUIC and the one over TCP.

@@ -33,6 +33,10 @@ const (
 	paddingField = "X-Padding"
 	// maxTokens are kept for the next connections, each used once.
 	maxTokens = 4
+	// maxDials is how many addresses are tried for one connection, maxBad how many
+	// are remembered as dead.
+	maxDials = 4
+	maxBad   = 8
 )
 
 // newQUIC speaks HTTP/3.
@@ -71,13 +75,19 @@ type quicConn struct {
 
 	mu  sync.Mutex
 	cur *line
-	// good is the address that answered last, bad the one that did not.
-	good, bad netip.Addr
+	// good is the address that answered last, bad are those that did not since,
+	// the last one to fail last. An address is never both.
+	good netip.Addr
+	bad  []netip.Addr
+	// doubt: the last connection was never made, or went silent. The next dial
+	// then waits until somebody has answered, ticket or not.
+	doubt bool
 }
 
 // line is one connection, from the moment when it is wanted.
 type line struct {
 	ready chan struct{} // closed when the fields below are set
+	at    netip.Addr
 	conn  *quic.Conn
 	h3    *http3.ClientConn
 	err   error
@@ -168,6 +178,7 @@ func (q *quicConn) failed(l *line, err error) bool {
 	defer q.mu.Unlock()
 	if q.cur == l {
 		q.cur = nil
+		q.judge(l, err)
 	}
 	if errors.Is(err, quic.Err0RTTRejected) {
 		// The relay does not know the ticket any more. The connection could go on
@@ -189,7 +200,11 @@ func (q *quicConn) line(ctx context.Context) (l *line, mine bool, err error) {
 		q.mu.Unlock()
 		return nil, false, errClosed
 	}
-	if q.cur == nil || q.cur.over() {
+	if q.cur != nil && q.cur.over() {
+		q.judge(q.cur, q.cur.why())
+		q.cur = nil
+	}
+	if q.cur == nil {
 		mine = true
 		q.begin()
 	}
@@ -213,6 +228,14 @@ func (l *line) over() bool {
 	}
 }
 
+// why is the reason for which a line that is over has ended.
+func (l *line) why() error {
+	if l.err != nil {
+		return l.err
+	}
+	return context.Cause(l.conn.Context())
+}
+
 // begin makes a new current line; q.mu is held.
 func (q *quicConn) begin() {
 	l := &line{ready: make(chan struct{})}
@@ -221,7 +244,7 @@ func (q *quicConn) begin() {
 		defer close(l.ready)
 		ctx, cancel := context.WithTimeout(q.life, 2*handshakeTimeout)
 		defer cancel()
-		if l.conn, l.err = q.dial(ctx); l.err != nil {
+		if l.conn, l.at, l.err = q.dial(ctx); l.err != nil {
 			return
 		}
 		if q.life.Err() != nil { // closed meanwhile
@@ -250,26 +273,31 @@ func (q *quicConn) Close() error {
 
 // dial tries the relay's addresses in turn, each from a socket of its own: a
 // censor who dropped the last flow by its ports has to find this one first.
-func (q *quicConn) dial(ctx context.Context) (*quic.Conn, error) {
+func (q *quicConn) dial(ctx context.Context) (*quic.Conn, netip.Addr, error) {
 	addrs, err := q.network.Resolve(ctx, q.to.host)
 	if err != nil {
-		return nil, err
+		return nil, netip.Addr{}, err
 	}
-	slices.SortStableFunc(addrs, func(a, b netip.Addr) int { return q.rank(a) - q.rank(b) })
+	doubt := q.order(addrs)
 	err = fmt.Errorf("%w: no address", transport.ErrNotFound)
 	for i, a := range addrs {
-		if i == 4 || ctx.Err() != nil {
+		if i == maxDials || ctx.Err() != nil {
 			break
 		}
 		var c *quic.Conn
-		if c, err = q.dialAddr(ctx, netip.AddrPortFrom(a, q.to.port)); err == nil {
-			return c, nil
+		if c, err = q.dialAddr(ctx, netip.AddrPortFrom(a, q.to.port), doubt); err == nil {
+			return c, a, nil
 		}
+		q.mu.Lock()
+		q.failedAt(a)
+		q.mu.Unlock()
 	}
-	return nil, err
+	return nil, netip.Addr{}, err
 }
 
-func (q *quicConn) dialAddr(ctx context.Context, to netip.AddrPort) (*quic.Conn, error) {
+// dialAddr makes a connection to one address. With a ticket it returns before
+// anybody has answered, unless it is told to wait.
+func (q *quicConn) dialAddr(ctx context.Context, to netip.AddrPort, wait bool) (*quic.Conn, error) {
 	local := "0.0.0.0:0"
 	if to.Addr().Is6() {
 		local = "[::]:0"
@@ -286,33 +314,59 @@ func (q *quicConn) dialAddr(ctx context.Context, to netip.AddrPort) (*quic.Conn,
 		return nil, err
 	}
 	context.AfterFunc(c.Context(), shut)
-	go func() { // with a ticket, c is there before anybody has answered
-		select {
-		case <-c.HandshakeComplete():
-			q.learn(&q.good, to.Addr())
-		case <-c.Context().Done():
-			q.learn(&q.bad, to.Addr())
-		}
-	}()
-	return c, nil
-}
-
-func (q *quicConn) learn(what *netip.Addr, a netip.Addr) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	*what = a
-}
-
-// rank orders a host's addresses.
-func (q *quicConn) rank(a netip.Addr) int {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	switch a {
-	case q.good:
-		return 0
-	case q.bad:
-		return 2
-	default:
-		return 1
+	if !wait {
+		return c, nil
 	}
+	select {
+	case <-c.HandshakeComplete():
+		return c, nil
+	case <-c.Context().Done():
+		return nil, context.Cause(c.Context())
+	case <-ctx.Done():
+		_ = c.CloseWithError(0, "")
+		return nil, context.Cause(ctx)
+	}
+}
+
+// judge notes what a connection that goes out of use says about its address;
+// q.mu is held. It comes before the next dial, which must not go the same way.
+func (q *quicConn) judge(l *line, err error) {
+	var idle *quic.IdleTimeoutError
+	switch {
+	case l.err != nil: // dial has noted the addresses
+		q.doubt = true
+	case !l.complete() && !errors.Is(err, quic.Err0RTTRejected):
+		q.failedAt(l.at)
+		q.doubt = true
+	default:
+		q.good = l.at
+		q.bad = slices.DeleteFunc(q.bad, func(a netip.Addr) bool { return a == l.at })
+		q.doubt = errors.As(err, &idle) // blocked meanwhile, or the device slept
+	}
+}
+
+// failedAt notes that nobody answered at an address; q.mu is held.
+func (q *quicConn) failedAt(a netip.Addr) {
+	if q.good == a {
+		q.good = netip.Addr{}
+	}
+	q.bad = append(slices.DeleteFunc(q.bad, func(b netip.Addr) bool { return a == b }), a)
+	q.bad = q.bad[max(0, len(q.bad)-maxBad):]
+}
+
+// order sorts a host's addresses by what is known of them, and reports whether
+// to wait for an answer from each.
+func (q *quicConn) order(addrs []netip.Addr) (doubt bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	slices.SortStableFunc(addrs, func(a, b netip.Addr) int { return q.rank(a) - q.rank(b) })
+	return q.doubt
+}
+
+// rank is lower for addresses to be tried earlier; q.mu is held.
+func (q *quicConn) rank(a netip.Addr) int {
+	if a == q.good {
+		return 0
+	}
+	return 2 + slices.Index(q.bad, a) // 1 if nothing is known
 }
