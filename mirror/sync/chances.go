@@ -140,13 +140,17 @@ func (g *glance) late(c *chance, w *want) bool {
 // answered so far, has had its time when it is due.
 func (g *glance) behind(t *batch, c *chance, soon time.Duration) bool {
 	age, quiet, by := g.now.Sub(t.taken), g.now.Sub(t.heard), g.of(t.lane)
+	all := t.known
+	if all == 0 { // blocks of links don't say their size: one that trickles must not pass for small
+		all = t.size / 8
+	}
 	switch {
 	case quiet > soon:
 		return true
 	case t.came == 0:
 		return age > t.due && !by.proven && c.proven
-	case age < 2*max(t.due, g.expect(by, t.known)) || t.came > t.known/4:
+	case age < 2*max(t.due, g.expect(by, t.known)) || t.came > all/4:
 		return false // too much would come in vain
 	}
-	return seconds(float64(t.known-t.came)/float64(t.came)*age.Seconds()) > soon
+	return seconds(float64(all-t.came)/float64(t.came)*age.Seconds()) > soon
 }
