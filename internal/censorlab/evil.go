@@ -34,8 +34,9 @@ type evil struct {
 	source *relay.Relay
 
 	mu sync.Mutex
-	// record is the IPNS record of now, old the one of an earlier edition.
-	record, old []byte
+	// record is the IPNS record of now, old the one of an earlier edition, other
+	// one of another history.
+	record, old, other []byte
 }
 
 var _ ipfs.Store = (*evil)(nil)
@@ -50,14 +51,14 @@ func newEvil() *evil {
 // set makes them as dishonest as a scenario says: of several lies, the one that
 // it is the seed's turn to tell.
 func (e *evil) set(f censor.Far, seed uint64) error {
-	pick := func(all []censor.Evil) censor.Evil {
+	pick := func(all []censor.Evil, n uint64) censor.Evil {
 		if len(all) == 0 {
 			return ""
 		}
-		return all[seed%uint64(len(all))]
+		return all[n%uint64(len(all))]
 	}
-	e.relayVice.Store(pick(f.Relay))
-	e.peerVice.Store(pick(f.Peer))
+	e.relayVice.Store(pick(f.Relay, seed))
+	e.peerVice.Store(pick(f.Peer, 3*seed+1)) // in pairs not the same as the relay's
 	return e.give(e.recordNow())
 }
 
@@ -65,10 +66,14 @@ func (e *evil) set(f censor.Far, seed uint64) error {
 func (e *evil) recordNow() []byte {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.peerVice.Load() == censor.EvilOld {
+	switch e.peerVice.Load().(censor.Evil) {
+	case censor.EvilOld:
 		return e.old
+	case censor.EvilFork:
+		return e.other
+	default:
+		return e.record
 	}
-	return e.record
 }
 
 // learn tells them whose blocks they serve, and under which IPNS name.

@@ -1,6 +1,7 @@
 package censorlab
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -81,11 +82,7 @@ func (w *World) Model(ctx context.Context, m Model, s censor.Scenario, r Reading
 	m.censored(&known)
 	o := Outcome{By: map[string]string{}}
 	run := &modelled{w: w, network: censor.New(host, known, s, r.Seed, r.Trace), clock: s.Clock, start: time.Now(), o: &o}
-	limit := r.Limit
-	if limit == 0 {
-		limit = 10 * time.Minute
-	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(r.Limit, patient))
 	defer cancel()
 	o.Err = m.read(ctx, run)
 	o.Up, o.Down = run.network.Bytes()

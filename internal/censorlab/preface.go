@@ -21,10 +21,17 @@ zone through the ISP's resolver, to an IPFS peer and a public gateway.
 - *Best way alone* is the time to headlines of the fastest way if it is the only
   one a reader has. We may take a quarter more than that, plus the head start
   that quiet ways have over DNS (3 round trips).
-- *Twice* is the share of blocks' bytes that came more than once: at most 3 %,
-  15 % on lines that lose packets.
+- *Twice* is the share of blocks' bytes that came in vain: at most 3 %, 15 % on
+  lines that lose packets and where servers lie.
 - A row is ok if every reader got headlines, texts and, where a way that carries
   them is open, pictures, in the time allowed, and was shown nothing false.
+- *Untouched*: nothing that we send is what this censor looks for (nobody is
+  asked over DoH, no ClientHello has an ECH extension, no first packet looks
+  random), so it did nothing to any of the readers.
+- In ` + "`evil-relay`" + ` and ` + "`evil-peer`" + ` each reader meets another of the lies. One of them is
+  a second history, signed with the channel's keys under coercion: a new reader
+  can't know which of two is the true one, is shown the one heard first, with an
+  alarm, and the proof is kept.
 - **Not yet** names a counter-measure that is still to be built. Such a row
   counts as failing.
 - What leaves no way open has no row. ` + "`offline`" + `: TestOffline (what was there stays readable, the program says within

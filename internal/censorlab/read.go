@@ -1,6 +1,7 @@
 package censorlab
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"tamizdat/bundle/channel"
@@ -33,6 +35,8 @@ type Outcome struct {
 	// another history. Unreached: nobody answered.
 	Size                    uint64
 	Newest, Fork, Unreached bool
+	// Censored is what the censor did to this reader.
+	Censored int
 	// Liars are the ways that were caught lying.
 	Liars []string
 	// Err is the sync's own error, if any.
@@ -55,6 +59,9 @@ type Reading struct {
 	Trace func(censor.Event)
 }
 
+// patient is how long anybody waits for the news.
+const patient = time.Hour
+
 // Reader is a reader who stays: library, network, censor.
 type Reader struct {
 	w      *World
@@ -62,6 +69,7 @@ type Reader struct {
 	Censor *censor.Censor
 	Lib    *library.Library
 	set    *paths.Set
+	events *atomic.Int64 // what the censor did
 	r      Reading
 	clock  time.Duration
 	ch     channel.ID
@@ -74,17 +82,23 @@ type Reader struct {
 // NewReader makes a reader who has just been given an invite.
 func (w *World) NewReader(ctx context.Context, s censor.Scenario, r Reading) (*Reader, error) {
 	host := w.seat(s)
-	rd, err := w.readerOn(ctx, censor.New(host, Map(), s, r.Seed, r.Trace), r, s.Clock)
+	events := new(atomic.Int64)
+	rd, err := w.readerOn(ctx, censor.New(host, Map(), s, r.Seed, func(e censor.Event) {
+		events.Add(1)
+		if r.Trace != nil {
+			r.Trace(e)
+		}
+	}), r, s.Clock)
 	if err != nil {
 		return nil, err
 	}
-	rd.host = host
+	rd.host, rd.events = host, events
 	return rd, nil
 }
 
 // readerOn is the same on a network that is there already.
 func (w *World) readerOn(ctx context.Context, network *censor.Censor, r Reading, clock time.Duration) (*Reader, error) {
-	rd := &Reader{w: w, Censor: network, r: r, clock: clock, ch: w.pub.Channel()}
+	rd := &Reader{w: w, events: new(atomic.Int64), Censor: network, r: r, clock: clock, ch: w.pub.Channel()}
 	inv, err := w.Invite()
 	if err != nil {
 		return nil, err
@@ -167,13 +181,10 @@ func Way(name, kind string) string {
 
 // Sync lets the reader sync once, and checks everything that is shown.
 func (r *Reader) Sync(ctx context.Context) (Outcome, error) {
-	limit := r.r.Limit
-	if limit == 0 {
-		limit = time.Hour
-	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(r.r.Limit, patient))
 	defer cancel()
 	up, down := r.Censor.Bytes()
+	r.events.Store(0)
 	e := sync.Engine{
 		Library: r.Lib, Ways: r, Now: r.now, Network: "lab", Budget: sync.Budget{TextOnly: r.r.TextOnly},
 		Progress: func(p sync.Progress) {
@@ -189,6 +200,7 @@ func (r *Reader) Sync(ctx context.Context) (Outcome, error) {
 	o := r.outcome(res, err)
 	o.Up, o.Down = r.Censor.Bytes()
 	o.Up, o.Down = o.Up-up, o.Down-down
+	o.Censored = int(r.events.Load())
 	return o, r.verify(context.WithoutCancel(ctx), o)
 }
 
@@ -232,9 +244,10 @@ func (r *Reader) verify(ctx context.Context, o Outcome) error {
 			return err
 		}
 		want, ok := r.w.article(h.ID)
-		if other, signed := r.w.coerced[h.ID]; signed && alarmed {
+		if other, signed := r.w.coerced[h.ID]; signed && (alarmed || r.r.Until != "") {
 			// Signed by the channel's keys, and shown with the alarm that somebody is
 			// told something else: a new reader can't know which of two is the true one.
+			// (A sync that ends with the first headlines has not heard of the other.)
 			want, ok = other, true
 		}
 		if !ok || h.Title != want.Title || h.Lead != want.Lead {

@@ -57,6 +57,8 @@ type Row struct {
 	// Seeds that ended with everything that must arrive, of how many.
 	Good  int `json:"good"`
 	Seeds int `json:"seeds"`
+	// Untouched: nothing that we send is what the censor looks for.
+	Untouched bool `json:"untouched,omitempty"`
 	// NotYet names the counter-measure that is still to come.
 	NotYet string `json:"not_yet,omitempty"`
 	// Why says, for a row that fails, what is wrong with it.
@@ -192,6 +194,7 @@ func NewRow(s censor.Scenario, all []Outcome, alone map[string][]Outcome, models
 			r.Good++
 		}
 	}
+	r.Untouched = len(s.Rules) > 0 && !slices.ContainsFunc(all, func(o Outcome) bool { return o.Censored > 0 })
 	r.Why = r.wrong(s)
 	return r
 }
@@ -199,7 +202,7 @@ func NewRow(s censor.Scenario, all []Outcome, alone map[string][]Outcome, models
 // wrong says what the numbers to reach are missed by.
 func (r *Row) wrong(s censor.Scenario) string {
 	limit := 0.03
-	if lossy(s) {
+	if lossy(s) || len(s.Far.Relay)+len(s.Far.Peer) > 0 {
 		limit = 0.15
 	}
 	switch {
@@ -263,6 +266,9 @@ func (r *Row) verdict() string {
 		return "**not yet**: " + r.NotYet
 	case r.Why != "":
 		return "**fails**: " + r.Why
+	}
+	if r.Untouched {
+		return "ok, untouched"
 	}
 	return "ok"
 }

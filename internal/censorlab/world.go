@@ -385,6 +385,9 @@ func (w *World) fork(ctx context.Context) (err error) {
 	for _, a := range other {
 		w.coerced[a.ID] = a
 	}
+	if w.evil.other, err = p.Record(time.Now()); err != nil {
+		return err
+	}
 	return w.pushTo(ctx, p, w.forking)
 }
 
