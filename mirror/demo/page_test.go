@@ -353,6 +353,46 @@ func TestPage(t *testing.T) {
 		}
 	})
 
+	t.Run("a censor by name", func(t *testing.T) {
+		b := b.on(t)
+		playing := func(name string) func() bool {
+			return func() bool { return l.plays().Name == name }
+		}
+		button := func(label string) string {
+			var at int
+			b.until(label, fmt.Sprintf(`(window.at = Array.from(document.querySelectorAll(".panel .buttons form")).findIndex(f => f.textContent === %s)) >= 0`, quote(label)))
+			b.run(chromedp.Evaluate(`window.at`, &at))
+			return fmt.Sprintf(".panel .buttons form:nth-child(%d) button", at+1)
+		}
+		opened := func() bool {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			return l.menu != menuClosed
+		}
+		b.open("/")
+		b.click(button("Choose what the censor does"), opened)
+		b.size(390, 844, true)
+		var wide []string
+		b.run(chromedp.Evaluate(sticksOut, &wide))
+		if len(wide) > 0 {
+			t.Errorf("the menu is wider than the screen: %q", wide)
+		}
+		b.run(emulation.ClearDeviceMetricsOverride())
+		b.click(`button[aria-label="Choose: udp-drop"]`, playing("udp-drop"))
+		b.click(button("Add a second one"), opened)
+		b.click(`button[aria-label="Add: tls-sni-rst"]`, playing("udp-drop+tls-sni-rst"))
+		title := b.publish(l)
+		b.until("bulletin under both", hasHeadline(title))
+		b.size(390, 844, true)
+		b.run(chromedp.Evaluate(sticksOut, &wide))
+		if len(wide) > 0 {
+			t.Errorf("the desk is wider than the screen: %q", wide)
+		}
+		b.run(emulation.ClearDeviceMetricsOverride())
+		b.click(`button[aria-label="Lift: tls-sni-rst"]`, playing("udp-drop"))
+		b.click(`button[aria-label="Lift: udp-drop"]`, playing("open"))
+	})
+
 	t.Run("schemes", func(t *testing.T) {
 		b := b.on(t)
 		defer b.scheme("")
@@ -455,11 +495,15 @@ func TestPictures(t *testing.T) {
 	b.size(1100, 1400, false)
 	b.run(chromedp.Navigate(plain))
 	b.picture(filepath.Join(docs, "page.png"), 1100, 1400)
+	if err := l.Play("udp-drop"); err != nil {
+		t.Fatal(err)
+	}
 	b.open("/")
-	b.only(l, transport.KindDNS)
 	title := b.publish(l)
 	b.until("bulletin", hasHeadline(title))
-	b.picture(filepath.Join(docs, "demo.png"), 1100, 1100)
+	b.open("/")
+	b.size(1100, 1300, false)
+	b.picture(filepath.Join(docs, "demo.png"), 1100, 1300)
 }
 
 // readersPage serves the page of the demo's reader as mirror open does.

@@ -22,6 +22,7 @@ import (
 // unreachable.
 type Switches struct {
 	base  transport.Network
+	names names
 	bytes atomic.Int64
 
 	mu      sync.Mutex
@@ -79,6 +80,7 @@ func (s *Switches) open(network, address string) (kind string, ok bool) {
 
 // Dial implements transport.Network.
 func (s *Switches) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	address = s.names.address(address)
 	kind, ok := s.open(network, address)
 	if !ok {
 		return nil, fmt.Errorf("dial: %w", transport.ErrBlocked)
@@ -169,8 +171,11 @@ func (c *switchedPacketConn) WriteTo(p []byte, to net.Addr) (int, error) {
 	return n, err
 }
 
-// Resolve implements transport.Network: the demo has only addresses.
+// Resolve implements transport.Network: of names there are only the demo's.
 func (s *Switches) Resolve(_ context.Context, host string) ([]netip.Addr, error) {
+	if a, ok := s.names[host]; ok {
+		return []netip.Addr{a}, nil
+	}
 	a, err := netip.ParseAddr(host)
 	if err != nil {
 		return nil, fmt.Errorf("resolve: %w", transport.ErrBlocked)

@@ -1,7 +1,16 @@
-// Package demo is all of it in one process on loopback: a publisher, a relay
-// with its name server and its IPFS node, a stick, a reader, and a censor with a
-// switch for each path between them. Nothing in it is a stand-in: these are the
-// parts that the three commands run.
+// Package demo is all of it in one process on loopback: a publisher, two relays,
+// a name server, an IPFS node, a stick, a reader, and a censor between the
+// reader and all of them. Nothing in it is a stand-in: these are the parts that
+// the three commands run.
+//
+//   - A [World] is everything but the reader. Its servers have loopback addresses
+//     of their own where the system allows it (Linux does), else ports alone tell
+//     them apart.
+//   - [Switches] block a way by hand; a [Stage] has them and a censor who plays
+//     the scenarios of internal/censor by name ([Find], [Playable]).
+//   - [World.Check] fetches over each way alone, [World.Try] under a scenario.
+//   - [Live] is the page: desk.go is what a person does there, panel.go what is
+//     shown.
 package demo
 
 import (
@@ -13,6 +22,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"time"
 
@@ -20,10 +30,12 @@ import (
 	manet "github.com/multiformats/go-multiaddr/net"
 
 	"tamizdat/bundle"
+	"tamizdat/internal/censor"
 	"tamizdat/mirror/publisher"
 	"tamizdat/mirror/relay"
 	"tamizdat/transport"
 	"tamizdat/transport/dns"
+	"tamizdat/transport/ipfs"
 )
 
 // zone is the demo's DNS zone; its readers use its name server as their resolver.
@@ -36,7 +48,12 @@ type World struct {
 	log     *slog.Logger
 
 	pub   *publisher.Publisher
-	relay *relay.Relay
+	relay *relay.Relay // the first; name server and IPFS node serve what it holds
+	// relays are the addresses of both.
+	relays []netip.AddrPort
+	node   *ipfs.Node
+	liars  *liars
+	names  names
 	// places that the censor tells apart: kind, network, address.
 	places [][3]string
 	// resolvers of the demo's world: its name server answers for itself.
@@ -56,7 +73,8 @@ func NewWorld(ctx context.Context, network transport.Network, name string, log *
 	if err != nil {
 		return nil, err
 	}
-	w = &World{dir: dir, network: network, log: log}
+	known := names{relayName: host(1)}
+	w = &World{dir: dir, network: named{network, known}, log: log, liars: &liars{}, names: known}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, w.Close())
@@ -66,42 +84,69 @@ func NewWorld(ctx context.Context, network transport.Network, name string, log *
 		return nil, err
 	}
 	w.closers = append(w.closers, w.pub)
-	if err := w.startRelay(ctx); err != nil {
+	first, err := w.startRelay(ctx, "relay", 1, relay.Config{Host: relayName})
+	if err != nil {
+		return nil, err
+	}
+	w.relay = first
+	second, err := w.startRelay(ctx, "second relay", 2, relay.Config{Hooks: relay.Hooks{Wrap: w.liars.wrap}})
+	if err != nil {
 		return nil, err
 	}
 	if err := w.startDNS(ctx); err != nil {
 		return nil, err
 	}
-	peers, err := w.startIPFS(ctx)
-	if err != nil {
+	if err := w.startIPFS(ctx); err != nil {
 		return nil, err
 	}
-	line, err := w.relay.Target(w.pub.Channel())
-	if err != nil {
-		return nil, err
+	cfg := publisher.Config{
+		Name: name, Langs: []string{"en", "ru", "fa", "zh", "be"}, Zones: []string{zone}, Peers: w.node.Addrs(),
 	}
-	return w, w.pub.Configure(publisher.Config{
-		Name: name, Langs: []string{"en", "ru", "fa", "zh", "be"},
-		Targets: []publisher.TargetConfig{{Name: "relay", Relay: line.String()}, {Name: "stick", Folder: w.Stick()}},
-		Zones:   []string{zone}, Peers: peers,
-	})
+	for _, r := range []*relay.Relay{first, second} {
+		line, err := r.Target(w.pub.Channel())
+		if err != nil {
+			return nil, err
+		}
+		cfg.Targets = append(cfg.Targets, publisher.TargetConfig{Name: fmt.Sprintf("relay %d", len(cfg.Targets)+1), Relay: line.String()})
+	}
+	cfg.Targets = append(cfg.Targets, publisher.TargetConfig{Name: "stick", Folder: w.Stick()})
+	return w, w.pub.Configure(cfg)
 }
 
-func (w *World) startRelay(ctx context.Context) (err error) {
-	w.relay, err = relay.New(relay.Config{
-		Dir: filepath.Join(w.dir, "relay"), Network: w.network, Listen: []string{"127.0.0.1:0"}, Log: w.log,
-	})
+// host is the n-th server's address. Linux answers on all of 127.0.0.0/8, other
+// systems on 127.0.0.1 alone unless told.
+func host(n byte) netip.Addr {
+	if runtime.GOOS != "linux" {
+		n = 1
+	}
+	return netip.AddrFrom4([4]byte{127, 0, 0, n})
+}
+
+// relayPort is tried first: some filters look only at flows whose source port is
+// higher than the destination's, and systems take source ports from 32768 up.
+const relayPort = 14443
+
+func (w *World) startRelay(ctx context.Context, dir string, n byte, cfg relay.Config) (*relay.Relay, error) {
+	cfg.Dir, cfg.Network, cfg.Log = filepath.Join(w.dir, dir), w.network, w.log
+	for _, port := range []uint16{relayPort + uint16(n), 0} {
+		cfg.Listen = append(cfg.Listen, netip.AddrPortFrom(host(n), port).String())
+	}
+	r, err := relay.New(cfg)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := w.relay.Start(ctx); err != nil {
-		return err
+	if err := r.Start(ctx); err != nil {
+		return nil, err
 	}
-	w.closers = append(w.closers, w.relay)
-	addr := w.relay.Addr().String()
-	w.place(transport.KindQUIC, "udp", addr)
-	w.place(transport.KindTCP, "tcp", addr)
-	return nil
+	w.closers = append(w.closers, r)
+	at, err := netip.ParseAddrPort(r.Addr().String())
+	if err != nil {
+		return nil, err
+	}
+	w.relays = append(w.relays, at)
+	w.place(transport.KindQUIC, "udp", at.String())
+	w.place(transport.KindTCP, "tcp", at.String())
+	return r, nil
 }
 
 func (w *World) startDNS(ctx context.Context) error {
@@ -145,18 +190,21 @@ func (s *service) Close() error {
 	return nil
 }
 
-func (w *World) startIPFS(ctx context.Context) ([]string, error) {
-	node, err := w.relay.ServeIPFS(ctx, relay.IPFSConfig{
-		Listen: []string{"/ip4/127.0.0.1/udp/0/quic-v1", "/ip4/127.0.0.1/tcp/0"}, Logger: w.log,
+// startIPFS starts somebody's node that has what the first relay has.
+func (w *World) startIPFS(ctx context.Context) (err error) {
+	at := host(3)
+	w.node, err = ipfs.New(ctx, ipfs.Config{
+		Network: w.network, Blocks: peer{w.liars, w.pub.Channel(), w.relay}, Logger: w.log,
+		Listen: []string{fmt.Sprintf("/ip4/%s/udp/0/quic-v1", at), fmt.Sprintf("/ip4/%s/tcp/0", at)},
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	peers := node.Addrs()
-	for _, p := range peers {
+	w.closers = append(w.closers, w.node)
+	for _, p := range w.node.Addrs() {
 		m, err := multiaddr.NewMultiaddr(p)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		transportPart, _ := multiaddr.SplitFunc(m, func(c multiaddr.Component) bool {
 			code := c.Protocol().Code
@@ -164,11 +212,11 @@ func (w *World) startIPFS(ctx context.Context) ([]string, error) {
 		})
 		network, addr, err := manet.DialArgs(transportPart)
 		if err != nil {
-			return nil, fmt.Errorf("ipfs address: %w", err)
+			return fmt.Errorf("ipfs address: %w", err)
 		}
 		w.place(transport.KindIPFS, network[:3], addr)
 	}
-	return peers, nil
+	return nil
 }
 
 func (w *World) place(kind, network, address string) {
@@ -178,9 +226,24 @@ func (w *World) place(kind, network, address string) {
 	w.places = append(w.places, [3]string{kind, network, address})
 }
 
-// Switches returns a censor that knows the world's places.
-func (w *World) Switches() *Switches {
-	s := NewSwitches(w.network)
+// Map is what the censor knows of this world. There are no servers of DNS over
+// HTTPS in it, no public IPFS nodes and no CDN.
+func (w *World) Map() censor.Map {
+	m := censor.Map{Relays: w.relays, Names: []string{relayName}, Zones: []string{zone}}
+	for _, r := range w.resolvers {
+		if at, err := netip.ParseAddrPort(r); err == nil {
+			m.Resolvers = append(m.Resolvers, at)
+		}
+	}
+	return m
+}
+
+// Switches returns switches that know the world's places.
+func (w *World) Switches() *Switches { return w.switches(w.network) }
+
+func (w *World) switches(base transport.Network) *Switches {
+	s := NewSwitches(base)
+	s.names = w.names
 	for _, p := range w.places {
 		s.Know(p[0], p[1], p[2])
 	}
@@ -218,7 +281,25 @@ func (w *World) Publish(ctx context.Context, articles []bundle.Article) (*publis
 		}
 	}
 	w.articles = append(w.articles, articles...)
-	return made, errors.Join(errs...)
+	return made, errors.Join(append(errs, w.pin())...)
+}
+
+// pin gives the IPFS node the newest record, as a node that follows the channel
+// would find it.
+func (w *World) pin() error {
+	record, err := w.pub.Record(time.Now())
+	if err != nil {
+		return err
+	}
+	inv, err := w.pub.Invite("demo")
+	if err != nil {
+		return err
+	}
+	name, err := ipfs.Name(inv.IPNS)
+	if err != nil {
+		return err
+	}
+	return w.node.SetRecord(name, record)
 }
 
 // Close stops everything and deletes the folder.

@@ -1,0 +1,118 @@
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"tamizdat/bundle/channel"
+	"tamizdat/internal/censor"
+	"tamizdat/mirror/library"
+	"tamizdat/mirror/reader"
+	newsync "tamizdat/mirror/sync"
+	"tamizdat/transport"
+)
+
+// Trial is how a new reader with all ways did under a scenario. Its Path is what
+// brought the texts.
+type Trial struct {
+	Scenario string `json:"scenario"`
+	Row
+	// Delivered names the path that brought most of each stage: "head",
+	// "headlines", "text", "images".
+	Delivered map[string]string `json:"delivered,omitempty"`
+}
+
+const (
+	// tryTimeout bounds a sync under a scenario: a hostile resolver is slow.
+	tryTimeout = 5 * time.Minute
+	// vainTimeout bounds one that can't succeed.
+	vainTimeout = 10 * time.Second
+)
+
+// Try lets a new reader fetch the news under a scenario and compares every
+// article with what was packed. Where the scenario leaves no way open it checks
+// that nothing arrives and that the reader is told so, and then hands over the
+// stick. A trial that failed says why in Error.
+func (w *World) Try(ctx context.Context, s censor.Scenario) (Trial, error) {
+	t := Trial{Scenario: s.Name}
+	invite, err := w.Invite()
+	if err != nil {
+		return t, err
+	}
+	stage := w.Stage(1)
+	stage.Play(s)
+	defer w.liars.set(censor.Far{})
+	if err := w.try(ctx, stage, s, invite, &t); err != nil {
+		t.Error = err.Error()
+		return t, ctx.Err()
+	}
+	t.OK = true
+	return t, nil
+}
+
+func (w *World) try(ctx context.Context, stage *Stage, s censor.Scenario, invite string, t *Trial) (err error) {
+	open := leaves(s)
+	kind := transport.KindTCP // as far as compare is concerned: with images
+	if slices.Equal(open, []string{transport.KindDNS}) {
+		kind = transport.KindDNS
+	}
+	dir := filepath.Join(w.dir, "reader-scenario")
+	r, err := reader.Open(ctx, reader.Config{
+		Dir: dir, Network: stage, Resolvers: w.resolvers, Log: w.log, Now: stage.Now, TextOnly: kind == transport.KindDNS,
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.Close(), os.RemoveAll(dir)) }()
+	ch, err := r.Add(ctx, invite)
+	if err != nil {
+		return err
+	}
+	var res *newsync.Result
+	if len(open) > 0 {
+		ctx, cancel := context.WithTimeout(ctx, tryTimeout)
+		defer cancel()
+		res, err = r.Sync(ctx, ch)
+	} else {
+		res, err = w.tryStick(ctx, r, ch)
+	}
+	t.Bytes = stage.Bytes()
+	if res != nil {
+		t.ToHead, t.ToHeadlines, t.ToText = millis(res.ToHead), millis(res.ToHeadlines), millis(res.ToText)
+		t.Delivered, t.Path = res.Delivered, res.Delivered["text"]
+	}
+	if err != nil {
+		return err
+	}
+	return w.compare(context.WithoutCancel(ctx), r, ch, kind, &t.Row)
+}
+
+// tryStick is for a reader whom nothing can reach.
+func (w *World) tryStick(ctx context.Context, r *reader.Reader, ch channel.ID) (*newsync.Result, error) {
+	vain, cancel := context.WithTimeout(ctx, vainTimeout)
+	defer cancel()
+	if _, err := r.Sync(vain, ch); err == nil {
+		return nil, errors.New("the reader was told that all is well while nothing could be reached")
+	}
+	for _, err := range r.Library().Headlines(ctx, library.Query{Channel: ch}) {
+		if err != nil {
+			return nil, err
+		}
+		return nil, errors.New("news arrived though no way was open")
+	}
+	f, err := r.Freshness(ctx, ch)
+	if err != nil {
+		return nil, err
+	}
+	if f.Verdict != newsync.VerdictNothing && f.Verdict != newsync.VerdictUnreached && f.Verdict != newsync.VerdictUnchecked {
+		return nil, fmt.Errorf("the reader is told %q of news that never came", f.Verdict)
+	}
+	var res *newsync.Result
+	err = r.Import(ctx, w.Stick(), func(_ channel.ID, got *newsync.Result) { res = got })
+	return res, err
+}
