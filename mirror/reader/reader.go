@@ -4,7 +4,8 @@
 // cmd/mirror and the demo both use it. A [Reader] follows the channels in its
 // library, syncs them, and answers what people ask: headlines, articles, how
 // old the news is and which paths work. run.go syncs, schedule.go says when,
-// budget.go how much, network.go tells networks apart; files.go is what needs no
+// budget.go how much, network.go tells networks apart, sessions.go keeps what
+// saves a round trip the next time; files.go is what needs no
 // network, page.go and fresh.go what the page shows.
 package reader
 
@@ -70,6 +71,8 @@ type Reader struct {
 	log   *slog.Logger
 	lib   *library.Library
 	paths *paths.Set
+	// sessions are relays' TLS sessions, for paths.
+	sessions *sessions
 
 	syncing sync.Mutex // held while a sync runs
 
@@ -99,11 +102,12 @@ func Open(ctx context.Context, cfg Config) (*Reader, error) {
 			return nil, err
 		}
 	}
+	kept := newSessions(lib, log)
 	return &Reader{
-		cfg: cfg, log: log, lib: lib, rhythms: map[channel.ID]rhythm{},
+		cfg: cfg, log: log, lib: lib, sessions: kept, rhythms: map[channel.ID]rhythm{},
 		paths: paths.New(paths.Config{
 			Network: cfg.Network, Resolvers: cfg.Resolvers, Hurry: cfg.Hurry, Extra: cfg.Extra,
-			Roots: cfg.Roots, Now: cfg.Now, Log: log,
+			Roots: cfg.Roots, Now: cfg.Now, Sessions: kept, Log: log,
 		}),
 	}, nil
 }
@@ -112,7 +116,9 @@ func Open(ctx context.Context, cfg Config) (*Reader, error) {
 func (r *Reader) Close() error {
 	r.syncing.Lock() // let a sync end that was cancelled
 	defer r.syncing.Unlock()
-	return errors.Join(r.paths.Close(), r.lib.Close())
+	err := r.paths.Close()
+	r.sessions.close() // after the last connection, before the library
+	return errors.Join(err, r.lib.Close())
 }
 
 // Library is the reader's library.

@@ -39,8 +39,8 @@ func TestDayLimit(t *testing.T) {
 		if !errors.Is(err, newsync.ErrBudget) || errors.Is(err, ErrDayLimit) {
 			t.Fatalf("the first sync ended with %v", err)
 		}
-		if res.Bytes+res.Twice > 20_000 {
-			t.Errorf("%d bytes of 20,000", res.Bytes+res.Twice)
+		if res.Received > 20_000 {
+			t.Errorf("%d bytes of 20,000", res.Received)
 		}
 		// A sync that stopped at its limit is taken to have used it all.
 		if today, err := r.spent(t.Context()); err != nil || today.Bytes != 20_000 {
@@ -58,8 +58,23 @@ func TestDayLimit(t *testing.T) {
 		if res, err = r.Sync(t.Context(), c.ID()); err != nil {
 			t.Errorf("the next day: %v", err)
 		}
-		if today, err := r.spent(t.Context()); err != nil || today.Bytes != res.Bytes+res.Twice || today.Bytes == 0 {
-			t.Errorf("noted %d of %d bytes, %v", today.Bytes, res.Bytes+res.Twice, err)
+		if today, err := r.spent(t.Context()); err != nil || today.Bytes != res.Received || today.Bytes == 0 {
+			t.Errorf("noted %d of %d bytes, %v", today.Bytes, res.Received, err)
+		}
+	})
+}
+
+// Heads and root notes count as blocks do.
+func TestDayCountsHeads(t *testing.T) {
+	c := published(t)
+	synctest.Test(t, func(t *testing.T) {
+		r := inMemory(t, c, func(cfg *Config) { cfg.DayBytes = 100 << 20 }, transporttest.NewMemory(t, c.Editions()...).Path("p"))
+		res, err := r.Sync(t.Context(), c.ID())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if today, err := r.spent(t.Context()); err != nil || today.Bytes != res.Received || today.Bytes <= res.Bytes+res.Twice {
+			t.Errorf("noted %d of %d bytes, of which %d are blocks, %v", today.Bytes, res.Received, res.Bytes+res.Twice, err)
 		}
 	})
 }

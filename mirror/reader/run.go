@@ -22,9 +22,9 @@ func (r *Reader) Sync(ctx context.Context, ch channel.ID) (*newsync.Result, erro
 	}
 	m := meter{r: r, ctx: context.WithoutCancel(ctx)}
 	res, err := r.engine(ctx, r.paths, budget, m.heard).Sync(ctx, ch)
-	received := res.Bytes + res.Twice
+	received := res.Received
 	if errors.Is(err, newsync.ErrBudget) {
-		// Heads and grants are not in these sums, and nothing more fitted.
+		// Nothing more fitted: what is left is of no use to the next sync either.
 		received = max(received, budget.Bytes)
 	}
 	if noted := m.settle(received); err == nil {

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"tamizdat/bundle/channel"
 	newsync "tamizdat/mirror/sync"
 )
 
@@ -65,11 +66,15 @@ func (r *Reader) Keep(ctx context.Context, p Pace) {
 	failures := 0
 	for {
 		where := r.where()
-		err := r.SyncAll(ctx, nil)
+		soon, asked := false, false
+		err := r.SyncAll(ctx, func(_ channel.ID, _ *newsync.Result, err error) {
+			// Each channel for itself: one that met its limit doesn't make another wait.
+			asked, soon = true, soon || retrySoon(err)
+		})
 		switch {
 		case ctx.Err() != nil:
 			return
-		case retrySoon(err):
+		case soon || !asked && retrySoon(err):
 			failures++
 			r.log.Info("sync ended early", "error", err)
 		default:
@@ -85,7 +90,8 @@ func (r *Reader) Keep(ctx context.Context, p Pace) {
 	}
 }
 
-// retrySoon reports whether trying again in a minute can help.
+// retrySoon reports whether trying again in a minute can help after the error
+// of one channel.
 func retrySoon(err error) bool {
 	return err != nil && !errors.Is(err, newsync.ErrBudget) && !errors.Is(err, ErrNoChannel)
 }

@@ -2,6 +2,7 @@ package reader
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"testing"
 	"testing/fstest"
@@ -10,6 +11,7 @@ import (
 
 	"tamizdat/bundle/channel"
 	"tamizdat/mirror/library"
+	newsync "tamizdat/mirror/sync"
 	"tamizdat/mirror/web"
 	"tamizdat/transport"
 	"tamizdat/transport/transporttest"
@@ -242,4 +244,49 @@ func TestOnBattery(t *testing.T) {
 			t.Errorf("%s: %v", name, got)
 		}
 	}
+}
+
+// oneOf answers for one channel and is dead for the others.
+type oneOf struct {
+	transport.Heads
+	ch channel.ID
+}
+
+func (o oneOf) Head(ctx context.Context, ch channel.ID, size uint64) ([]byte, error) {
+	if ch != o.ch {
+		return dead{}.Head(ctx, ch, size)
+	}
+	return o.Heads.Head(ctx, ch, size)
+}
+
+func (o oneOf) RootNote(ctx context.Context, ch channel.ID, v uint64) ([]byte, error) {
+	if ch != o.ch {
+		return dead{}.RootNote(ctx, ch, v)
+	}
+	return o.Heads.RootNote(ctx, ch, v)
+}
+
+// One channel's limit doesn't make a channel wait that reached nobody.
+func TestKeepJudgesEachChannel(t *testing.T) {
+	rich, lost := published(t), transporttest.NewChannel(t, "Zvon")
+	synctest.Test(t, func(t *testing.T) {
+		p := transporttest.NewMemory(t, rich.Editions()...).Path("p")
+		p.Heads = oneOf{p.Heads, rich.ID()}
+		r := inMemory(t, rich, func(cfg *Config) { cfg.Bytes = 8000 }, p)
+		if _, err := r.Add(t.Context(), lost.Invite(channel.Places{}).String()); err != nil {
+			t.Fatal(err)
+		}
+		limit, nobody := false, false
+		_ = r.SyncAll(t.Context(), func(ch channel.ID, _ *newsync.Result, err error) {
+			limit = limit || ch == rich.ID() && errors.Is(err, newsync.ErrBudget)
+			nobody = nobody || ch == lost.ID() && errors.Is(err, newsync.ErrNoPath)
+		})
+		if !limit || !nobody {
+			t.Fatalf("limit met: %v, nobody reached: %v", limit, nobody)
+		}
+		r.events = nil
+		if n := len(keeping(t, r, Pace{Every: 10 * time.Hour}, 9*time.Hour)); n < 4 {
+			t.Errorf("tried again %d times", n)
+		}
+	})
 }
