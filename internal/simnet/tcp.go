@@ -337,6 +337,7 @@ func (c *tcpConn) receive(p *packet) {
 			c.opened()
 		}
 		c.arrived(p.seg)
+	default: // a late SYN; resets were seen to above
 	}
 }
 
