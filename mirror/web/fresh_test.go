@@ -2,6 +2,7 @@ package web
 
 import (
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -11,10 +12,15 @@ import (
 	"tamizdat/transport"
 )
 
+// TestMain sets the zone once, before anything runs that asks for it.
+func TestMain(m *testing.M) {
+	time.Local = time.UTC
+	os.Exit(m.Run())
+}
+
 // Every verdict has its words, in all four languages, and they name no thing
 // that only we know.
 func TestFreshWords(t *testing.T) {
-	time.Local = time.UTC
 	at := func(d time.Duration) time.Time { return now.Add(-d) }
 	const day = 24 * time.Hour // now is a Monday, 12:00
 	for name, c := range map[string]struct {
@@ -183,7 +189,6 @@ func TestFreshFigures(t *testing.T) {
 }
 
 func TestEvents(t *testing.T) {
-	time.Local = time.UTC
 	f := sample()
 	relay := "relay 198.51.100.7:443 quic"
 	f.st = Status{Syncing: true, Work: Work{Stage: "text", Bytes: 120_000, Rate: 30_000}, Events: []Event{
