@@ -48,5 +48,6 @@ zone through the ISP's resolver, to an IPFS peer and a public gateway.
 
 Faults are drawn from the seed for each flow, but the order of goroutines is not
 fixed, so a run differs a little from the next. CI fails when a row gets worse
-by more than 10 % (of the third quartile, where the line loses packets).
+by more than 10 %; where chance decides, if the median of nine readers, and then
+that of 27, is by more than 10 % slower than the slowest of these nine.
 `

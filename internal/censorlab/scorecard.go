@@ -35,8 +35,8 @@ type Row struct {
 	Headlines float64 `json:"headlines"`
 	Text      float64 `json:"text"`
 	Images    float64 `json:"images"`
-	// Late are the third quartiles of the same four, where chance decides: what a
-	// median of as many other draws may well be.
+	// Late are the slowest of the same four, where chance decides: what a median of
+	// other draws stays below unless something has changed.
 	Late *[4]float64 `json:"late,omitempty"`
 	// Up and Down are bytes on the reader's line, Twice the share of blocks'
 	// bytes that came more than once.
@@ -74,10 +74,7 @@ func rtts(d time.Duration) float64 {
 }
 
 // median of durations, of which 0 means never.
-func median(ds []time.Duration) float64 { return quantile(ds, 2) }
-
-// quantile is that of so many quarters.
-func quantile(ds []time.Duration, quarters int) float64 {
+func median(ds []time.Duration) float64 {
 	if len(ds) == 0 {
 		return Never
 	}
@@ -88,11 +85,19 @@ func quantile(ds []time.Duration, quarters int) float64 {
 		}
 	}
 	slices.Sort(s)
-	m := s[len(s)*quarters/4]
+	m := s[len(s)/2]
 	if m == math.MaxInt64 {
 		return Never
 	}
 	return rtts(m)
+}
+
+// slowest of durations.
+func slowest(ds []time.Duration) float64 {
+	if slices.Contains(ds, 0) {
+		return Never
+	}
+	return rtts(slices.Max(ds))
 }
 
 func medianInt(ns []int64) int64 {
@@ -157,10 +162,10 @@ func NewRow(s censor.Scenario, all []Outcome, alone map[string][]Outcome, models
 		Up:        medianInt(each(all, func(o Outcome) int64 { return o.Up })),
 		Down:      medianInt(each(all, func(o Outcome) int64 { return o.Down })),
 	}
-	if lossy(s) {
+	if chancy(s) {
 		r.Late = &[4]float64{}
 		for i, f := range times {
-			r.Late[i] = quantile(each(all, f), 3)
+			r.Late[i] = slowest(each(all, f))
 		}
 	}
 	var twice, blocks int64
@@ -216,14 +221,27 @@ func (r *Row) wrong(s censor.Scenario) string {
 	return ""
 }
 
-// lossy reports whether chance decides in a scenario.
+// lossy reports whether the line loses packets.
 func lossy(s censor.Scenario) bool { return s.Line.LossUp > 0 || s.Line.LossDown > 0 }
+
+// chancy reports whether it depends on the seed what a reader meets.
+func chancy(s censor.Scenario) bool {
+	return lossy(s) || len(s.Far.Relay)+len(s.Far.Peer) > 0 || slices.ContainsFunc(s.Rules, func(r censor.Rule) bool {
+		switch r := r.(type) {
+		case censor.Throttle, censor.LyingResolver:
+			return true
+		case censor.Resolver:
+			return r.Rate > 0
+		}
+		return false
+	})
+}
 
 // Worse says how a row is worse than it was, "" if it is not by more than a
 // tenth, and by more than the rounding. Where chance decides, the tenth is on
-// top of the third quartile.
+// top of the slowest reader, and what readers are allowed is not asked again.
 func (r *Row) Worse(than Row) string {
-	if than.OK() && !r.OK() {
+	if than.Late == nil && than.OK() && !r.OK() {
 		return cmp.Or(r.Why, "not yet: "+r.NotYet)
 	}
 	was := [4]float64{than.Head, than.Headlines, than.Text, than.Images}

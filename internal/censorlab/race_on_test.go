@@ -1,0 +1,6 @@
+//go:build lab && race
+
+package censorlab
+
+// raced: the race detector makes everything ten times as slow.
+const raced = true

@@ -1,0 +1,237 @@
+//go:build lab
+
+package censorlab
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"tamizdat/internal/censor"
+	"tamizdat/transport/transporttest"
+)
+
+var (
+	write    = flag.String("write", "", "write the scorecard to this file (a path from the module's folder) and its data to "+scorecardData)
+	scenario = flag.String("scenario", "", "only the scenarios and pairs whose name contains this")
+	pairs    = flag.Bool("pairs", false, "pairs of scenarios as well; with -write always")
+	quick    = flag.Bool("quick", false, "three readers where nothing is left to chance")
+	seeds    = flag.Int("seeds", 9, "readers in each scenario")
+)
+
+// root is the module's folder, seen from this package's.
+const root = "../.."
+
+// scorecardData is what the committed table was made of, and what a later run
+// is compared with.
+const scorecardData = "testdata/scorecard.json"
+
+// rowed returns the scenarios that have a row: those that leave a way open.
+func rowed() (singles, both []censor.Scenario) {
+	drop := func(s censor.Scenario) bool {
+		return !s.Pairs || len(s.Open) == 0 || !strings.Contains(s.Name, *scenario)
+	}
+	singles = slices.DeleteFunc(censor.Scenarios(), drop)
+	if *pairs || *write != "" {
+		both = slices.DeleteFunc(censor.Pairs(), drop)
+	}
+	return singles, both
+}
+
+// inWorlds does n jobs in worlds of their own, one world for each processor.
+func inWorlds(t *testing.T, n int, do func(t *testing.T, w *World, job int)) {
+	t.Helper()
+	prime(t)
+	var next atomic.Int64
+	t.Run("worlds", func(t *testing.T) {
+		for i := range min(runtime.GOMAXPROCS(0), n) {
+			t.Run(fmt.Sprint(i), func(t *testing.T) {
+				t.Parallel()
+				for int(next.Load()) < n {
+					synctest.Test(t, func(t *testing.T) {
+						w := newWorld(t, uint64(i))
+						// Not for ever in one world: what its servers remember of
+						// readers who were cut off costs memory.
+						for range 8 {
+							job := int(next.Add(1)) - 1
+							if job >= n {
+								return
+							}
+							do(t, w, job)
+						}
+					})
+				}
+			})
+		}
+	})
+}
+
+// prime packs an edition outside any bubble: what a library keeps for the whole
+// process must not be made inside one.
+func prime(t *testing.T) {
+	t.Helper()
+	transporttest.NewChannel(t, "outside").Publish(transporttest.Brief(1))
+}
+
+func newWorld(t *testing.T, seed uint64) *World {
+	t.Helper()
+	w, err := NewWorld(t.Context(), seed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := w.Close(); err != nil {
+			t.Errorf("the world did not close: %v", err)
+		}
+	})
+	return w
+}
+
+// TestScorecard runs every scenario and every pair that leaves a way open, and
+// fails where a row is worse than the committed one. With -write it writes the
+// table instead.
+func TestScorecard(t *testing.T) {
+	singles, both := rowed()
+	all := slices.Concat(singles, both)
+	if len(all) == 0 {
+		t.Fatal("no scenario of that name")
+	}
+	rows := make([]Row, len(all))
+	var mu sync.Mutex
+	inWorlds(t, len(all), func(t *testing.T, w *World, i int) {
+		r := row(t, w, all[i])
+		mu.Lock()
+		defer mu.Unlock()
+		rows[i] = r
+	})
+	c := Card{Singles: rows[:len(singles)], Pairs: rows[len(singles):]}
+	if testing.Verbose() {
+		fmt.Println(c)
+	}
+	switch {
+	case t.Failed():
+	case *write != "":
+		save(t, c)
+	default:
+		compare(t, c)
+	}
+}
+
+// row runs one scenario.
+func row(t *testing.T, w *World, s censor.Scenario) Row {
+	t.Helper()
+	n := *seeds
+	switch {
+	case raced: // for the races' sake: one reader is no median
+		n = 1
+	case *quick && !chancy(s):
+		n = min(n, 3)
+	}
+	return rowOf(t, w, s, n)
+}
+
+// rowOf runs one scenario with n readers.
+func rowOf(t *testing.T, w *World, s censor.Scenario, n int) Row {
+	t.Helper()
+	var all []Outcome
+	alone := map[string][]Outcome{}
+	models := make([][]Outcome, len(Models()))
+	for seed := range uint64(n) {
+		all = append(all, read(t, w, s, Reading{Seed: seed}))
+		for _, way := range Declared(s) {
+			alone[way] = append(alone[way], read(t, w, s, Reading{Seed: seed, Only: []string{way}, TextOnly: true, Until: "headlines"}))
+		}
+		for i, m := range Models() {
+			o, err := w.Model(t.Context(), m, s, Reading{Seed: seed})
+			if err != nil {
+				t.Errorf("%s, seed %d, %s: %v", s.Name, seed, m.Name, err)
+			}
+			models[i] = append(models[i], o)
+		}
+	}
+	return NewRow(s, all, alone, models)
+}
+
+// read runs one reader and fails the test if anything false was shown; then it
+// prints the seed and the trace of events.
+func read(t *testing.T, w *World, s censor.Scenario, r Reading) Outcome {
+	t.Helper()
+	var trace Trace
+	r.Trace = trace.Add
+	start := time.Now()
+	o, err := w.Read(t.Context(), s, r)
+	if err != nil {
+		t.Errorf("%s, seed %d, ways %v: %v\n%s", s.Name, r.Seed, r.Only, err, trace.String(start))
+	}
+	return o
+}
+
+func compare(t *testing.T, now Card) {
+	t.Helper()
+	b, err := os.ReadFile(scorecardData)
+	if err != nil {
+		t.Fatalf("%v; write it with -args -write docs/scorecard.md", err)
+	}
+	var was Card
+	if err := json.Unmarshal(b, &was); err != nil {
+		t.Fatal(err)
+	}
+	before, again := map[string]Row{}, []string(nil)
+	for _, r := range slices.Concat(was.Singles, was.Pairs) {
+		before[r.Scenario] = r
+	}
+	for _, r := range slices.Concat(now.Singles, now.Pairs) {
+		old, ok := before[r.Scenario]
+		if !ok {
+			t.Errorf("%s is not on the scorecard: write it anew", r.Scenario)
+			continue
+		}
+		switch worse := r.Worse(old); {
+		case worse == "":
+		case old.Late != nil:
+			again = append(again, r.Scenario)
+		default:
+			t.Errorf("%s has become worse: %s", r.Scenario, worse)
+		}
+	}
+	if raced {
+		return // one reader tells nothing of these
+	}
+	// Was it chance? So many more readers make another median.
+	inWorlds(t, len(again), func(t *testing.T, w *World, i int) {
+		s, _ := censor.Lookup(again[i])
+		r := rowOf(t, w, s, 3**seeds)
+		if worse := r.Worse(before[again[i]]); worse != "" {
+			t.Errorf("%s has become worse: %s", again[i], worse)
+		}
+	})
+}
+
+func save(t *testing.T, c Card) {
+	t.Helper()
+	if *scenario != "" || raced || *quick || *seeds < 9 {
+		t.Fatal("a scorecard is made of all scenarios and nine readers in each: leave -scenario, -quick, -seeds and -race out")
+	}
+	b, err := json.MarshalIndent(c, "", "\t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, data := range map[string][]byte{scorecardData: append(b, '\n'), filepath.Join(root, *write): []byte(c.String())} {
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
