@@ -34,10 +34,12 @@ package simnet
 
 import (
 	"errors"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -118,11 +120,18 @@ func (n *Net) Host(name string, link Link, addrs ...netip.Addr) *Host {
 }
 
 // Remove takes a host off the net for good and closes its sockets. Its addresses
-// are free again; connections to it stand still, as those to a dead host do.
+// are free again. Connections to it are reset at once, without a packet: nobody
+// shall go on talking to a host that is no more (those to a dead one, which may
+// come back, stand still: see [Host.SetDown]).
 func (n *Net) Remove(h *Host) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	h.down, h.gone = true, true
+	for _, c := range slices.Collect(maps.Keys(h.conns)) {
+		if c.peer != nil {
+			c.peer.die(syscall.ECONNRESET)
+		}
+	}
 	h.shut()
 	for _, a := range h.addrs {
 		if n.addrs[a] == h {
