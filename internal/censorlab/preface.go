@@ -5,7 +5,7 @@ const preface = `# Scorecard: what arrives, when censors do what
 
 Written by
 
-    go test ./internal/censorlab -run Scorecard -args -write docs/scorecard.md
+    go test -tags lab ./internal/censorlab -run Scorecard -args -write docs/scorecard.md
 
 and never by hand. A reader who has just been given an invite opens the program
 for the first time, in each scenario of the censor lab and in each pair of
@@ -47,7 +47,8 @@ zone through the ISP's resolver, to an IPFS peer and a public gateway.
   None of them notices an old or a forged page by itself.
 
 Faults are drawn from the seed for each flow, but the order of goroutines is not
-fixed, so a run differs a little from the next. CI fails when a row gets worse
-by more than 10 %; where chance decides, if the median of nine readers, and then
-that of 27, is by more than 10 % slower than the slowest of these nine.
+fixed, so a run differs a little from the next. Without -write (and with -pairs)
+the same test fails when a row gets worse by more than 10 %; where chance
+decides, if the median of nine readers, and then that of 27, is by more than
+10 % slower than the slowest of these nine.
 `
