@@ -40,9 +40,10 @@ func (p *purse) reserveOpening(n int64) bool {
 
 // settleOpening is settle for reserveOpening.
 func (p *purse) settleOpening(reserved, came int64) {
-	p.settle(reserved, came)
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.reserved -= reserved
+	p.spent += came
 	p.openings += came - reserved
 }
 

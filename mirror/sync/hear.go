@@ -156,7 +156,7 @@ func (s *session) judgeHead(a *ask, head *channel.Head) {
 // once neither is known to be the true one: the proof is kept and the alarm
 // raised, but nobody is called a liar.
 func (s *session) forked(a *ask) {
-	if !s.joining {
+	if s.held > 0 {
 		s.lied(a.lane, channel.ErrFork)
 		return
 	}

@@ -92,8 +92,7 @@ type session struct {
 	// answered at all.
 	first, any time.Time
 	changed    bool   // the view, since it was stored
-	joining    bool   // nothing was held when the sync began
-	held       uint64 // the tree size that was
+	held       uint64 // the tree size that was held when the sync began, 0 for none
 	broke      bool   // something was not asked for the budget's sake
 	grants     [][]byte
 	failures   []error
@@ -127,7 +126,7 @@ func (s *session) run(ctx context.Context) (err error) {
 	if s.view, err = View(ctx, s.Library, s.ch); err != nil {
 		return err
 	}
-	s.joining, s.held = s.view.Head() == nil, s.view.Size()
+	s.held = s.view.Size()
 	if s.memory, err = loadMemory(ctx, s.Library, s.ch, s.Network); err != nil {
 		return err
 	}
