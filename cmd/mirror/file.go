@@ -3,9 +3,9 @@ package main
 import (
 	"fmt"
 
-	"tamizdat/internal/cli"
-
 	"tamizdat/bundle/channel"
+	"tamizdat/internal/cli"
+	"tamizdat/mirror/reader"
 	newsync "tamizdat/mirror/sync"
 )
 
@@ -16,15 +16,11 @@ type exportCmd struct {
 
 // Run writes the newest edition to a file.
 func (c *exportCmd) Run(e *env) (err error) {
-	r, err := e.open(false)
+	r, ch, err := e.openChannel(c.Channel)
 	if err != nil {
 		return err
 	}
 	defer cli.Close(r, &err)
-	ch, err := r.Resolve(e.ctx, c.Channel)
-	if err != nil {
-		return err
-	}
 	missing, err := r.Export(e.ctx, ch, c.File)
 	if err != nil {
 		return err
@@ -62,15 +58,11 @@ type proofCmd struct {
 
 // Run writes the evidence held to a file.
 func (c *proofCmd) Run(e *env) (err error) {
-	r, err := e.open(false)
+	r, ch, err := e.openChannel(c.Channel)
 	if err != nil {
 		return err
 	}
 	defer cli.Close(r, &err)
-	ch, err := r.Resolve(e.ctx, c.Channel)
-	if err != nil {
-		return err
-	}
 	n, err := r.Proof(e.ctx, ch, c.File)
 	if err != nil {
 		return err
@@ -78,4 +70,18 @@ func (c *proofCmd) Run(e *env) (err error) {
 	fmt.Fprintf(e.out, "%s written to %s: both sides are signed with the channel's keys\n", cli.Count(n, "contradiction"), c.File)
 	fmt.Fprintln(e.err, "it names the channel's ID, so it tells whoever sees it that you read this channel; your invite is not in it")
 	return nil
+}
+
+// openChannel opens the reader and finds the channel that a person means.
+func (e *env) openChannel(prefix string) (*reader.Reader, channel.ID, error) {
+	r, err := e.open(false)
+	if err != nil {
+		return nil, channel.ID{}, err
+	}
+	ch, err := r.Resolve(e.ctx, prefix)
+	if err != nil {
+		cli.Close(r, &err)
+		return nil, channel.ID{}, err
+	}
+	return r, ch, nil
 }
