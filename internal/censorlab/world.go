@@ -250,6 +250,9 @@ func (s *service) Close() error {
 func (w *World) node(ctx context.Context) error {
 	n, err := ipfs.New(ctx, ipfs.Config{
 		Network: w.host("peer", addrPeer), Blocks: w.evil,
+		// As many as there can be readers: a node that has too many says
+		// goodbye to some, and waits for that in a way that stops the clock.
+		MaxConns: 4096,
 		Listen: []string{
 			fmt.Sprintf("/ip4/%s/udp/4001/quic-v1", addrPeer),
 			fmt.Sprintf("/ip4/%s/tcp/4001", addrPeer),

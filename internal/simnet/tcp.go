@@ -11,6 +11,8 @@ import (
 // Buffers of a connection's end, in bytes.
 const (
 	sendBuffer    = 256 << 10 // written and not yet sent
+	sendSlack     = 16 << 10  // what small writes may have on top of it
+	smallWrite    = 256
 	receiveWindow = 4 << 20   // received and not yet read
 )
 
@@ -132,7 +134,15 @@ func (c *tcpConn) Write(b []byte) (int, error) {
 		case c.writing && !mine: // Writes don't mix
 		default:
 			mine, c.writing = true, true
-			if room := sendBuffer - c.waiting; room > 0 && wrote < len(b) {
+			// A few bytes always find room, as in a kernel, which counts whole
+			// pages. Alerts and farewells are such: TLS and muxers write them
+			// while they hold a lock that others wait for, and whoever waits
+			// for a lock stops a bubble's clock.
+			room := sendBuffer - c.waiting
+			if len(b) <= smallWrite {
+				room += sendSlack
+			}
+			if room > 0 && wrote < len(b) {
 				k := min(room, len(b)-wrote)
 				c.enqueue(b[wrote : wrote+k])
 				wrote += k

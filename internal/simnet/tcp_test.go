@@ -244,6 +244,21 @@ func TestBackpressure(t *testing.T) {
 		if !errors.Is(err, os.ErrDeadlineExceeded) || k > sendBuffer+receiveWindow || k < receiveWindow {
 			t.Fatalf("%d bytes are buffered, %v", k, err)
 		}
+		// A farewell still finds room, without the clock; not for ever, though.
+		check(t, c.SetWriteDeadline(time.Now().Add(time.Second)))
+		start := time.Now()
+		must[int](t)(c.Write(make([]byte, 24)))
+		took(t, "a farewell", start, 0)
+		extra := 24
+		for err = nil; err == nil && extra < sendBuffer; {
+			var n int
+			n, err = c.Write(make([]byte, smallWrite))
+			extra += n
+		}
+		if !errors.Is(err, os.ErrDeadlineExceeded) || extra > sendSlack {
+			t.Errorf("small writes had room for %d bytes more, %v", extra, err)
+		}
+		k += extra
 		check(t, c.SetWriteDeadline(time.Time{}))
 		const more = 20 << 20
 		go func() {
