@@ -140,6 +140,9 @@ func (g *glance) late(c *chance, w *want) bool {
 // answered so far, has had its time when it is due.
 func (g *glance) behind(t *batch, c *chance, soon time.Duration) bool {
 	age, quiet, by := g.now.Sub(t.taken), g.now.Sub(t.heard), g.of(t.lane)
+	if t.wants[0].rank == rankRest && quiet <= soon {
+		return false // nobody waits for it
+	}
 	all := t.known
 	if all == 0 { // blocks of links don't say their size: one that trickles must not pass for small
 		all = t.size / 8
