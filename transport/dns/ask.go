@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,10 +17,12 @@ var (
 	// not get through here.
 	errSpoiled = errors.New("resolver spoils or cuts the answers")
 	errSilent  = errors.New("no answer from the resolver")
+	errLost    = fmt.Errorf("%w: %w", errSilent, transport.ErrLost)
 )
 
-// strangerTries is how often a resolver is asked that never gave a good answer.
-const strangerTries = 4
+// strangerTries is how often a resolver is asked that never gave a good answer:
+// for about twenty seconds.
+const strangerTries = 8
 
 // verdict is what a check says of a candidate.
 type verdict int
@@ -61,7 +64,8 @@ type asking struct {
 
 // ask asks until a candidate is taken. What was held is returned if nothing
 // better came in time. Errors: transport.ErrNotFound, errSpoiled (try the other
-// class), errSilent, or the context's.
+// class), errSilent (with transport.ErrLost if a resolver answers other
+// questions), or the context's.
 func (c *Client) ask(ctx context.Context, q query) ([]byte, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	a := &asking{query: q, c: c, full: q.name + "." + c.zone, events: make(chan event, 32)}
@@ -106,6 +110,8 @@ func (c *Client) ask(ctx context.Context, q query) ([]byte, error) {
 		return a.held[0], nil
 	case spoiled:
 		return nil, errSpoiled
+	case slices.ContainsFunc(c.resolvers, (*resolver).known):
+		return nil, errLost
 	}
 	return nil, errSilent
 }
@@ -165,6 +171,11 @@ func (a *asking) try(ctx context.Context, r *resolver, try int) ([]byte, error) 
 					}
 				})
 				timer.Reset(2 * r.timeout(try)) // TCP takes a round trip more
+			case ev.kind == answerTruncated && ev.stream:
+				// Cut where nothing needs cutting: waiting brings nothing else.
+				a.spoiled = true
+				r.lost(a.class, true)
+				return nil, errSilent
 			case ev.kind == answerJunk:
 				a.spoiled = true
 			case ev.kind == answerNone:

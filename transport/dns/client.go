@@ -19,8 +19,8 @@ import (
 
 const (
 	// namedTries is how often one of the few records by name is asked for: a line
-	// that loses 60 % one way answers at least once with a probability of 95 %.
-	namedTries = 6
+	// that loses 60 % one way answers at least once with a probability of 98 %.
+	namedTries = 8
 	// maxForged is how many forged grants or root notes are followed to their
 	// end before giving up.
 	maxForged   = 4

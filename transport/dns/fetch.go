@@ -47,6 +47,12 @@ func (c *Client) Fetch(ctx context.Context, r transport.Request) iter.Seq2[trans
 		defer wg.Wait()
 		defer cancel()
 		var gotMu sync.Mutex
+		came := false // something did: silence is no reason to end the rest
+		answered := func() bool {
+			gotMu.Lock()
+			defer gotMu.Unlock()
+			return came
+		}
 		wants := make(chan int)
 		wg.Go(func() {
 			defer close(wants)
@@ -64,6 +70,7 @@ func (c *Client) Fetch(ctx context.Context, r transport.Request) iter.Seq2[trans
 					got := func(n int) {
 						gotMu.Lock()
 						defer gotMu.Unlock()
+						came = true
 						if r.Got != nil && ctx.Err() == nil {
 							r.Got(i, n)
 						}
@@ -93,7 +100,7 @@ func (c *Client) Fetch(ctx context.Context, r transport.Request) iter.Seq2[trans
 			case ctx.Err() != nil:
 				yield(transport.Block{}, ctx.Err())
 				return
-			case fatal(res.err):
+			case fatal(res.err) && !(errors.Is(res.err, errSilent) && answered()):
 				yield(transport.Block{}, fmt.Errorf("dns: %w", res.err))
 				return
 			default:

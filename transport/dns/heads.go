@@ -107,7 +107,8 @@ func (c *Client) Head(ctx context.Context, ch channel.ID, have uint64) ([]byte, 
 
 // head fetches the head, and root note 1 at the same time if the client has
 // none to check it with. The result is nil with the raw bytes if the head could
-// not be checked (a newer root note is needed, or none came).
+// not be checked since a newer root note is needed. What can't be checked at all
+// is not handed on: what a resolver spoils is not the zone's lie.
 func (c *Client) head(ctx context.Context, ch channel.ID, have uint64) (*channel.Head, []byte, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
@@ -164,9 +165,15 @@ func (c *Client) head(ctx context.Context, ch channel.ID, have uint64) (*channel
 	}
 	roots := st.get()
 	if roots == nil {
-		return nil, raw, nil
+		if _, err := c.rootNote(ctx, ch, 1); err != nil {
+			return nil, nil, fmt.Errorf("root note to check the head with: %w", err)
+		}
+		roots = st.get()
 	}
 	h, err := roots.Head(raw)
+	if err != nil && !errors.Is(err, channel.ErrNewerRoots) {
+		return nil, nil, fmt.Errorf("head: %w", errSpoiled)
+	}
 	if err != nil {
 		return nil, raw, nil
 	}

@@ -8,7 +8,6 @@ import (
 
 	"github.com/ipfs/go-cid"
 	"github.com/multiformats/go-multihash"
-	"golang.org/x/sync/errgroup"
 
 	"tamizdat/bundle/channel"
 	"tamizdat/bundle/record"
@@ -136,23 +135,20 @@ func (c *Client) front(ctx context.Context, h *channel.Head) ([]transport.Block,
 			return err
 		}
 		blocks = make([]transport.Block, l.count)
-		g, ctx := errgroup.WithContext(ctx)
-		for i := range blocks {
-			g.Go(func() error {
-				data, err := l.piece(ctx, i)
-				if err != nil {
-					return err
-				}
-				codec := uint64(cid.Raw)
-				if i == 0 || shape.isNode(i-1) { // the directory, or links of front.age
-					codec = cid.DagProtobuf
-				}
-				id, err := cid.V1Builder{Codec: codec, MhType: multihash.SHA2_256}.Sum(data)
-				blocks[i] = transport.Block{CID: id, Data: data}
+		err = each(ctx, len(blocks), func(ctx context.Context, i int) error {
+			data, err := l.piece(ctx, i)
+			if err != nil {
 				return err
-			})
-		}
-		if err := g.Wait(); err != nil {
+			}
+			codec := uint64(cid.Raw)
+			if i == 0 || shape.isNode(i-1) { // the directory, or links of front.age
+				codec = cid.DagProtobuf
+			}
+			id, err := cid.V1Builder{Codec: codec, MhType: multihash.SHA2_256}.Sum(data)
+			blocks[i] = transport.Block{CID: id, Data: data}
+			return err
+		})
+		if err != nil {
 			return err
 		}
 		if !blocks[0].CID.Equals(h.Root) {

@@ -197,11 +197,16 @@ func (r *resolver) carries(class record.Class) bool {
 func (r *resolver) timeout(try int) time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	t := firstTimeout
-	if r.srtt > 0 {
-		t = max(r.srtt+4*r.rttvar, minTimeout)
+	if r.srtt == 0 {
+		// A stranger: on a line that loses most of what is sent the next try is
+		// worth more than a longer wait.
+		t := firstTimeout
+		for range try {
+			t = t * 4 / 3
+		}
+		return min(t, maxTimeout)
 	}
-	return min(t<<min(try, 5), maxTimeout)
+	return min(max(r.srtt+4*r.rttvar, minTimeout)<<min(try, 5), maxTimeout)
 }
 
 // grace is how long to go on listening after a "no" or an answer that can't be
