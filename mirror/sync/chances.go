@@ -1,6 +1,7 @@
 package sync
 
 import (
+	"math"
 	"slices"
 	"time"
 )
@@ -103,7 +104,7 @@ func (g *glance) idler(c *chance, w *want) bool {
 }
 
 // may reports whether a path can carry a want, and has not failed to.
-func (c *chance) may(w *want) bool { return !w.failed[c.of] && suits(c.Path, w.Want) }
+func (c *chance) may(w *want) bool { return !w.failedBy(c.of) && suits(c.Path, w.Want) }
 
 // others reports whether a want is better left to others: to an idle path that is
 // faster, or to those at work, which would have it sooner even after what is on
@@ -112,13 +113,17 @@ func (g *glance) others(c *chance, w *want, ahead int64) bool {
 	if g.now.Sub(w.since) < unprovenPatience && g.idler(c, w) {
 		return true
 	}
-	rate := 0.0
+	rate, soonest := 0.0, time.Duration(math.MaxInt64)
 	for i := range g.paths {
 		if o := &g.paths[i]; o != c && o.measured && o.able && o.may(w) {
 			rate += o.rate
+			soonest = min(soonest, g.prospect(o, w))
 		}
 	}
-	return rate > 0 && g.prospect(c, w) > 2*seconds(float64(g.left+ahead+w.size())/rate)+doubleGain
+	// Who would be the first to have it never leaves it to others: else two paths
+	// with much rate and long latencies would wait for each other.
+	mine := g.prospect(c, w)
+	return rate > 0 && mine > soonest && mine > 2*seconds(float64(g.left+ahead+w.size())/rate)+doubleGain
 }
 
 // late reports whether a path would bring a want much sooner than all who are at

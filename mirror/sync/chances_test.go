@@ -1,6 +1,7 @@
 package sync_test
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"testing/synctest"
@@ -136,5 +137,23 @@ func TestHeadAlone(t *testing.T) {
 		if res.Twice != 0 {
 			t.Errorf("%d bytes came twice", res.Twice)
 		}
+	})
+}
+
+// TestNobodyWaitsForEachOther: paths that bring much at once, late, do not leave
+// everything to one another.
+func TestNobodyWaitsForEachOther(t *testing.T) {
+	c := transporttest.NewChannel(t, "Kolokol")
+	c.Publish(pictures(2 << 20)...)
+	synctest.Test(t, func(t *testing.T) {
+		r := newReader(t, c, names(3, func(int) transport.Path {
+			return newRoad(t, 10*time.Second, 8<<20, c.Editions()...).path("p", transport.KindTCP)
+		})...)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+		defer cancel()
+		if _, err := r.e.Sync(ctx, c.ID()); err != nil {
+			t.Fatal(err)
+		}
+		r.reads(true, c.Editions()...)
 	})
 }
