@@ -25,6 +25,15 @@ const (
 	openPatience = 15 * time.Second
 	// headTimeout bounds the whole search.
 	headTimeout = 2 * time.Minute
+	// While no front page is here, a path that failed without a reason of its own
+	// is asked again: so often if nobody has answered so far, and so often if
+	// somebody has, after a rest that doubles each time.
+	triesDark = 2
+	triesOpen = 5
+	firstTry  = time.Second
+	// Whoever was silent for this long, as everybody else was, need not be asked
+	// again: people wait to hear that nobody answers.
+	darkTime = 30 * time.Second
 )
 
 var (
@@ -44,10 +53,11 @@ type heard struct {
 	roots *channel.Roots
 	grant []byte
 	block transport.Block
-	// end: nothing more comes, with err if it failed. same: the path answered that
-	// it has nothing newer. lied: err is no accident.
-	end, same, lied bool
-	err             error
+	// end: nothing more comes, with err if it failed; again: it failed, and is asked
+	// once more. same: the path answered that it has nothing newer. lied: err is no
+	// accident.
+	end, again, same, lied bool
+	err                    error
 }
 
 // ask is the question to one path for its newest head.
@@ -78,7 +88,8 @@ type asks struct {
 	mu      gosync.Mutex
 	waiting []*ask
 	asked   int
-	hopeful int // asked, and not failed so far
+	hopeful int  // asked, and not failed so far
+	open    bool // somebody has answered
 	changed chan struct{}
 	// What the next question says: the channel, what is held, and the tree size of
 	// the front page of this sync that is here, 0 for none (then heads are enough).
@@ -199,11 +210,56 @@ type question struct {
 	end   heard
 }
 
-// put asks one path: for an opening in one flight if it can, else step by step,
-// and for the head alone if a front page is here already. Whatever does not
-// verify makes the path a liar.
-func (as *asks) put(ctx context.Context, a *ask, ask transport.Ask, roots *channel.Roots, shown bool) {
-	f := &question{path: a, as: as, ask: ask, known: ask.Have, roots: roots}
+// put asks one path until it has answered or there is no use in asking.
+func (as *asks) put(ctx context.Context, a *ask, q transport.Ask, roots *channel.Roots, shown bool) {
+	for try := 1; ; try++ {
+		f := &question{path: a, as: as, ask: q, known: q.Have, roots: roots}
+		f.once(ctx, shown)
+		if f.end.err != nil && try == 1 {
+			as.failed()
+		}
+		if !as.worthwhile(f, try) || ctx.Err() != nil {
+			f.end.end = true
+			f.say(f.end)
+			return
+		}
+		f.end.again = true
+		f.say(f.end)
+		f.end.again = false
+		pause(ctx, firstTry<<(try-1), nil)
+		as.mu.Lock()
+		q, roots, shown = as.q, as.roots, as.shown > 0
+		as.mu.Unlock()
+		if shown || ctx.Err() != nil { // others were faster
+			f.end.end = true
+			f.say(f.end)
+			return
+		}
+	}
+}
+
+// worthwhile reports whether a question that was put so often should be put again.
+func (as *asks) worthwhile(f *question, tries int) bool {
+	err := f.end.err
+	as.mu.Lock()
+	defer as.mu.Unlock()
+	as.open = as.open || f.head != nil || f.end.same || errors.Is(err, transport.ErrLost)
+	switch {
+	case err == nil || f.end.lied || as.shown > 0:
+		return false
+	case errors.Is(err, ErrBudget), errors.Is(err, errNoAnswer), errors.Is(err, transport.ErrUnsupported), errors.Is(err, transport.ErrNotFound):
+		return false
+	case as.open:
+		return tries < triesOpen
+	}
+	return tries < triesDark && time.Since(as.start) < darkTime
+}
+
+// once puts a question: for an opening in one flight if the path can, else step
+// by step, and for the head alone if a front page is here already. Whatever does
+// not verify makes the path a liar.
+func (f *question) once(ctx context.Context, shown bool) {
+	a, as := f.path, f.as
 	opening, cut := context.WithCancelCause(ctx)
 	defer cut(nil)
 	o, opens := a.Heads.(transport.Opener)
@@ -212,27 +268,33 @@ func (as *asks) put(ctx context.Context, a *ask, ask transport.Ask, roots *chann
 	if opens {
 		f.open(ctx, opening, cut, o)
 	} else {
+		have := f.ask.Have
 		if shown {
-			f.ask.Have = 0 // the head itself says more than "nothing newer"
+			have = 0 // the head itself says more than "nothing newer"
 		}
-		raw, err := f.small(channel.MaxHead, func() ([]byte, error) { return a.Heads.Head(ctx, ask.Channel, f.ask.Have) })
+		raw, err := f.small(channel.MaxHead, func() ([]byte, error) { return a.Heads.Head(ctx, f.ask.Channel, have) })
 		f.take(ctx, raw, err)
 	}
 	if f.head != nil && f.head.Size > f.known && !f.grant && !f.end.lied && context.Cause(opening) != errCut { //nolint:errorlint // ours, as it is
-		// Not having one is no failure of the path: the grant may be held already.
-		g, err := f.small(channel.GrantLarge, func() ([]byte, error) { return a.Heads.Grant(ctx, ask.Channel, ask.Grant) })
-		if err == nil {
+		g, err := f.small(channel.GrantLarge, func() ([]byte, error) { return a.Heads.Grant(ctx, f.ask.Channel, f.ask.Grant) })
+		switch {
+		case err == nil:
 			f.say(heard{grant: g})
+		case f.end.err == nil && as.needsGrant() && !errors.Is(err, transport.ErrNotFound) && !errors.Is(err, ErrBudget):
+			f.end.err = fmt.Errorf("grant: %w", err)
 		}
 	}
 	if f.end.err != nil && ctx.Err() != nil {
 		f.end.err = errNoAnswer
 	}
-	if f.end.err != nil {
-		as.failed()
-	}
-	f.end.end = true
-	f.say(f.end)
+}
+
+// needsGrant reports whether nothing can be shown so far: perhaps for want of a
+// grant, which else may be held already.
+func (as *asks) needsGrant() bool {
+	as.mu.Lock()
+	defer as.mu.Unlock()
+	return as.shown == 0
 }
 
 func (f *question) say(h heard) {

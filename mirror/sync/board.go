@@ -20,6 +20,11 @@ const (
 	defaultBatch = 8
 	// maxLeft bounds how many wants a path looks at that are better left to others.
 	maxLeft = 64
+	// When all paths have failed, those that answered before are asked again for
+	// what they did not refuse, so often and after such a rest, twice as long each
+	// time: lines have bad minutes.
+	maxWinds  = 3
+	firstWind = 5 * time.Second
 )
 
 // The order in which wants are worked on.
@@ -58,7 +63,21 @@ type want struct {
 	done   bool // it is here; stored: in the library
 	stored bool
 	takers []*batch
-	failed map[*lane]bool
+	failed map[*lane]fault // by whom it is not to be asked for
+	winds  int             // second ones so far
+}
+
+// fault is how a path failed to bring a want.
+type fault bool
+
+const (
+	mayRecover fault = false // it said nothing, or broke
+	refused    fault = true  // it has not got it, or what it sent was of no use
+)
+
+func (w *want) failedBy(l *lane) bool {
+	_, failed := w.failed[l]
+	return failed
 }
 
 // size is the most bytes that the block may have.
@@ -80,12 +99,13 @@ type batch struct {
 	open    int   // wants that are still of use
 	cancel  context.CancelCauseFunc
 	taken   time.Time
-	due     time.Duration // how long it should take
-	first   time.Duration // to the first byte, 0 before
-	heard   time.Time     // when something came last
-	came    int64         // bytes, as Got had them or as blocks
-	yielded int64         // bytes of blocks
-	useful  int64         // bytes of blocks that were not here yet
+	due     time.Duration    // how long it should take
+	first   time.Duration    // to the first byte, 0 before
+	heard   time.Time        // when something came last
+	came    int64            // bytes, as Got had them or as blocks
+	yielded int64            // bytes of blocks
+	useful  int64            // bytes of blocks that were not here yet
+	silent  map[cid.Cid]bool // wants that failed without a no
 }
 
 // errNotNeeded ends a batch of which nothing is wanted any more.
@@ -148,7 +168,7 @@ func (b *board) add(j *job, wants []bundle.Want) {
 	for _, bw := range wants {
 		w := b.byCID[bw.CID]
 		if w == nil {
-			w = &want{Want: bw, ed: &j.ed, stage: j.stage, rank: j.rank, since: time.Now(), failed: map[*lane]bool{}}
+			w = &want{Want: bw, ed: &j.ed, stage: j.stage, rank: j.rank, since: time.Now(), failed: map[*lane]fault{}}
 			b.byCID[bw.CID] = w
 			b.wants = append(b.wants, w)
 		}
@@ -227,7 +247,7 @@ func (b *board) gather(n *batch, ok func(*want) bool) {
 	b.wants = slices.DeleteFunc(b.wants, func(w *want) bool { return w.done })
 	kept, sum := b.crew.known(n.lane).kept, int64(0)
 	for _, w := range b.wants {
-		if w.failed[n.lane] || !suits(n.lane.Path, w.Want) || n.ed != nil && n.ed.Root != w.ed.Root || !ok(w) {
+		if w.failedBy(n.lane) || !suits(n.lane.Path, w.Want) || n.ed != nil && n.ed.Root != w.ed.Root || !ok(w) {
 			continue
 		}
 		// What doesn't say its size is mostly small, but not from everybody.
@@ -313,10 +333,24 @@ func (b *board) begin(t *batch, cancel context.CancelCauseFunc) {
 	}
 }
 
+// silent notes that one want of a batch failed, unless that was a no.
+func (b *board) silent(t *batch, one *transport.WantError) {
+	if errors.Is(one, transport.ErrNotFound) || errors.Is(one, bundle.ErrBlock) {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if t.silent == nil {
+		t.silent = map[cid.Cid]bool{}
+	}
+	t.silent[one.CID] = true
+}
+
 // release ends a batch. With final, what it did not bring its path will not be
-// asked for again on this board. It returns how many wants that are still open
-// it did not bring, and how many bytes came in vain.
-func (b *board) release(t *batch, final bool) (undone int, vain int64) {
+// asked for again on this board, or, where it was no refusal, not before a second
+// wind. It returns how many wants that are still open it did not bring, and how
+// many bytes came in vain.
+func (b *board) release(t *batch, final bool, why fault) (undone int, vain int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, w := range t.wants {
@@ -329,7 +363,7 @@ func (b *board) release(t *batch, final bool) (undone int, vain int64) {
 		if !w.done {
 			undone++
 			if final {
-				w.failed[t.lane] = true
+				w.failed[t.lane] = why && fault(!t.silent[w.CID])
 			}
 		}
 	}
@@ -359,14 +393,42 @@ func (b *board) over() bool {
 			continue
 		}
 		for _, l := range b.lanes {
-			if w.failed[l] || !suits(l.Path, w.Want) || b.crew.out(l) {
+			if w.failedBy(l) || !suits(l.Path, w.Want) || b.crew.out(l) {
 				continue
 			}
 			b.starved = !b.purse.fits(w.size())
 			return b.starved
 		}
 	}
-	return true
+	return !b.secondWind()
+}
+
+// secondWind lets paths that answered in this sync, and then failed, try once
+// more; false if there are none, or nothing is left that they may still have.
+func (b *board) secondWind() bool {
+	rise := false
+	for _, w := range b.wants {
+		if w.done || w.rank == rankRest || w.winds >= maxWinds {
+			continue
+		}
+		again := false
+		for _, l := range b.lanes {
+			why, failed := w.failed[l]
+			if failed && why == refused || !suits(l.Path, w.Want) || !b.crew.revive(l, firstWind<<w.winds) {
+				continue
+			}
+			delete(w.failed, l)
+			again = true
+		}
+		if again {
+			w.winds++
+			rise = true
+		}
+	}
+	if rise {
+		b.crew.wake()
+	}
+	return rise
 }
 
 // missing counts what is not here of a stage (of all with ""), and its bytes as

@@ -10,8 +10,10 @@ import (
 )
 
 const (
-	// A batch of which nothing comes for this long is over.
-	silence = time.Minute
+	// A batch of which nothing comes for this long is over. Resolvers that have had
+	// enough of us say nothing for a minute or two.
+	silence     = time.Minute
+	silenceText = 150 * time.Second
 	// How often an idle path looks whether another one is late.
 	lookEvery = 100 * time.Millisecond
 )
@@ -72,7 +74,10 @@ func (w *work) settle(ctx context.Context, t *batch, err error) arrival {
 		w.crew.measure(l, sum.came, sum.first, took)
 	}
 	again := broken && !dropped && !errors.Is(err, errSilent) && !errors.Is(err, errFlood)
-	undone, vain := w.board.release(t, !stopped && !again)
+	// Bytes of no use, more than was asked for, "not found" without exception:
+	// these say no.
+	why := fault(err == nil || !broken && !stalled || errors.Is(err, errFlood))
+	undone, vain := w.board.release(t, !stopped && !again, why)
 	a.vain = vain
 	switch {
 	case stopped:
@@ -99,10 +104,14 @@ func (w *work) fetchBatch(ctx context.Context, t *batch) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	w.board.begin(t, cancel)
-	quiet := time.AfterFunc(silence, func() { cancel(errSilent) })
+	patience := silence
+	if t.lane.Hints.Text {
+		patience = silenceText
+	}
+	quiet := time.AfterFunc(patience, func() { cancel(errSilent) })
 	defer quiet.Stop()
 	heard := func(got, block int) {
-		quiet.Reset(silence)
+		quiet.Reset(patience)
 		if !w.board.heard(t, got, block) && w.purse.limit > 0 {
 			cancel(errFlood)
 		}
@@ -128,6 +137,7 @@ func (w *work) fetchBatch(ctx context.Context, t *batch) error {
 			last = err
 			var one *transport.WantError
 			if errors.As(err, &one) {
+				w.board.silent(t, one)
 				continue
 			}
 			return err

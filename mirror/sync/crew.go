@@ -40,6 +40,9 @@ type lane struct {
 	failures      int
 	rest          time.Time
 	lied, dropped bool
+	// alive: it has answered in this sync, whatever came later. useless: there is
+	// no sense in asking it anything.
+	alive, useless bool
 }
 
 // crew is all paths at work, with what each delivers. Its methods may be called
@@ -90,6 +93,7 @@ func (c *crew) answered(l *lane, took time.Duration) {
 	if l.latency == 0 {
 		l.latency = took
 	}
+	l.alive = true
 	if l.failures = 0; !l.proven {
 		l.proven = true
 		c.wakeLocked()
@@ -126,8 +130,25 @@ func (c *crew) fail(l *lane, useless bool) (dropped bool) {
 	l.proven = false
 	l.rest = time.Now().Add(firstRest << min(l.failures, maxFailures))
 	l.failures++
+	l.useless = l.useless || useless
 	l.dropped = l.dropped || useless || l.failures >= maxFailures
 	return l.dropped
+}
+
+// revive lets l try once more after a rest, if it ever answered.
+func (c *crew) revive(l *lane, rest time.Duration) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !l.alive || l.lied || l.useless {
+		return false
+	}
+	if l.dropped {
+		l.dropped, l.failures = false, maxFailures-1 // one more failure, and it is out again
+	}
+	if wake := time.Now().Add(rest); l.rest.Before(time.Now()) {
+		l.rest = wake
+	}
+	return true
 }
 
 // out reports whether l is not to be asked for blocks.

@@ -102,6 +102,8 @@ func (s *session) judge(ctx context.Context, h heard) {
 		s.judgeGrant(a, h.grant)
 	case h.end:
 		s.judgeEnd(a, h)
+	case h.again:
+		s.failedFor(a, h.err)
 	default:
 		s.judgeBlock(ctx, a, h.block)
 	}
@@ -249,7 +251,6 @@ func (s *session) judgeBlock(ctx context.Context, a *ask, b transport.Block) {
 
 func (s *session) judgeEnd(a *ask, h heard) {
 	a.ended, a.err = true, h.err
-	r := s.report(a.Path)
 	switch {
 	case h.lied:
 		s.lied(a.lane, h.err)
@@ -257,12 +258,7 @@ func (s *session) judgeEnd(a *ask, h heard) {
 		s.broke = true // our limit, not the path's fault
 		return
 	case h.err != nil:
-		s.crew.doubt(a.lane)
-		if r.State != stateLied {
-			r.State, r.Error, r.At = stateFailed, h.err.Error(), s.now()
-			s.event("head", EventFailed, a.Path)
-		}
-		s.log.Info("path failed", "path", a.Kind, "error", h.err)
+		s.failedFor(a, h.err)
 	case h.same:
 		s.answered(a)
 		if s.first.IsZero() {
@@ -281,6 +277,16 @@ func (s *session) judgeEnd(a *ask, h heard) {
 		s.failures = append(s.failures, fmt.Errorf("%s: %w", a.Name, h.err))
 	}
 	s.again()
+}
+
+// failedFor notes that a path did not bring what it was asked for at the start.
+func (s *session) failedFor(a *ask, err error) {
+	s.crew.doubt(a.lane)
+	if r := s.report(a.Path); r.State != stateLied {
+		r.State, r.Error, r.At = stateFailed, err.Error(), s.now()
+		s.event("head", EventFailed, a.Path)
+	}
+	s.log.Info("path failed", "path", a.Kind, "error", err)
 }
 
 // lied drops a path for good.

@@ -324,6 +324,8 @@ func (s *session) listenFor() time.Duration {
 		return fair(s.first, minListen)
 	case s.shown != nil: // what was held, since nobody had anything newer
 		return 0
+	case !s.first.IsZero() && slices.ContainsFunc(s.list, func(a *ask) bool { return a.answered && !a.ended }):
+		return -1 // the grant or the front page may still come
 	case !s.first.IsZero():
 		return max(0, time.Until(s.first.Add(lastHope)))
 	case !s.any.IsZero() && s.view.Head() != nil:
@@ -394,7 +396,7 @@ func (s *session) finish() {
 	s.res.Received = s.purse.received()
 	for _, a := range s.list {
 		r := s.report(a.Path)
-		if a.begun && !a.ended && !a.answered && s.res.ToHeadlines > 0 && r.State != stateLied {
+		if a.begun && !a.ended && !a.answered && s.res.ToHeadlines > 0 && r.State != stateLied && r.State != stateFailed {
 			r.State, r.Error, r.At = stateSlow, "no answer before others had the news", s.now()
 		}
 	}
