@@ -22,6 +22,6 @@
 // What is left out, said plainly: a stream is seen as the program writes it, not
 // as the kernel cuts it into segments; a middlebox sees no TCP options, TTLs or
 // fragments, so tricks that live there can't be tried here. What the reader's
-// line does to packets ([Line]) is played by the simulated net; [Line.Wrap]
+// line does to packets ([Line]) is played by the simulated net; [Line.Rule]
 // plays it, more roughly, over real sockets.
 package censor

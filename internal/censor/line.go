@@ -3,8 +3,6 @@ package censor
 import (
 	"math/rand/v2"
 	"time"
-
-	"tamizdat/transport"
 )
 
 // Line is what the reader's line is like. The zero value says nothing.
@@ -38,19 +36,15 @@ func least[N int | int64](a, b N) N {
 	return a
 }
 
-// Wrap plays the line over sockets that have none of their own: real ones on
-// loopback, say. Datagrams are lost, late and too large as they would be. Streams
-// are slow and late; for each packet that a line would have lost they
-// stand still as long as TCP takes to send it again (one round trip if few are
-// lost, else RFC 6298's timeouts), which is rougher than TCP, whose window
+// Rule plays the line over sockets that have none of their own: real ones on
+// loopback, say. Put it behind a scenario's other Rules; [Censor.Set] then changes
+// the line under what is open. Datagrams are lost, late and too large as they
+// would be. Streams are slow and late; for each packet that a line would have lost
+// they stand still as long as TCP takes to send it again (one round trip if few
+// are lost, else RFC 6298's timeouts), which is rougher than TCP, whose window
 // shrinks as well. RTT is added to what the sockets below have. On a simulated
 // net leave this to its links.
-func (l Line) Wrap(n transport.Network, seed uint64) transport.Network {
-	if l == (Line{}) {
-		return n
-	}
-	return New(n, Map{}, Scenario{Rules: []Rule{lineRule{l}}}, seed, nil)
-}
+func (l Line) Rule() Rule { return lineRule{l} }
 
 type lineRule struct{ l Line }
 

@@ -156,8 +156,9 @@ func TestLine(t *testing.T) {
 		w := &world{t: t, servers: map[netip.Addr]*simnet.Host{relayAddr: server}}
 		w.echoUDP(relayTo)
 		w.serveTCP(relayTo, echo)
+		wrap := func(l Line) *Censor { return New(reader, Map{}, Scenario{Rules: []Rule{l.Rule()}}, 1, nil) }
 		flood := func(l Line, size int) (came int, took time.Duration) {
-			c, err := l.Wrap(reader, 1).Dial(t.Context(), "udp", relayTo.String())
+			c, err := wrap(l).Dial(t.Context(), "udp", relayTo.String())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -187,7 +188,7 @@ func TestLine(t *testing.T) {
 			t.Errorf("packets over the MTU: %d came", came)
 		}
 		stream := func(l Line, size int) time.Duration {
-			c, err := l.Wrap(reader, 1).Dial(t.Context(), "tcp", relayTo.String())
+			c, err := wrap(l).Dial(t.Context(), "tcp", relayTo.String())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -207,6 +208,45 @@ func TestLine(t *testing.T) {
 		}
 		if d := stream(Line{}, 100_000); d > 5*rtt {
 			t.Errorf("no line: %v", d)
+		}
+
+		// It changes under what is open: datagrams and streams go on, as the new one
+		// has it.
+		c := wrap(Line{})
+		set := func(l Line) { c.Set(Scenario{Rules: []Rule{l.Rule()}}) }
+		udp, err := c.Dial(t.Context(), "udp", relayTo.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer udp.Close()
+		tcp, err := c.Dial(t.Context(), "tcp", relayTo.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tcp.Close()
+		echoed := func(conn net.Conn, size int) (took time.Duration, ok bool) {
+			start := time.Now()
+			_ = conn.SetDeadline(start.Add(patience))
+			if _, err := conn.Write(make([]byte, size)); err != nil {
+				t.Fatal(err)
+			}
+			_, err := io.ReadFull(conn, make([]byte, size))
+			return time.Since(start), err == nil
+		}
+		for _, step := range []struct {
+			l     Line
+			large bool // whether a datagram of 1,253 bytes comes through
+			rtt   time.Duration
+		}{{Line{}, true, 0}, {Line{MTU: 1280}, false, 0}, {Line{RTT: rtt}, true, rtt}, {Line{}, true, 0}} {
+			set(step.l)
+			if _, ok := echoed(udp, 1253); ok != step.large {
+				t.Errorf("line %+v: a large datagram came through: %v", step.l, ok)
+			}
+			for _, conn := range []net.Conn{udp, tcp} {
+				if took, ok := echoed(conn, 1000); !ok || took < step.rtt || step.rtt == 0 && took >= rtt {
+					t.Errorf("line %+v: %T echoes %v after %v", step.l, conn, ok, took)
+				}
+			}
 		}
 	})
 }

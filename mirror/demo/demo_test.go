@@ -20,6 +20,7 @@ var discard = slog.New(slog.DiscardHandler)
 
 // Each path alone brings every article, and images on all but DNS.
 func TestCheck(t *testing.T) {
+	t.Parallel()
 	w, list := newWorld(t), samples(t)
 	if _, err := w.Publish(t.Context(), list); err != nil {
 		t.Fatal(err)
@@ -49,9 +50,59 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+// Each IPFS node alone brings everything: the relay's own, and somebody's. So do
+// both when one of them lies.
+func TestIPFSNodes(t *testing.T) {
+	t.Parallel()
+	// Without pictures, since a peer that keeps blocks to itself is waited for a
+	// few seconds with each request.
+	w, list := newWorld(t), slices.DeleteFunc(samples(t), func(a bundle.Article) bool { return len(a.Images) > 0 })
+	if _, err := w.Publish(t.Context(), list); err != nil {
+		t.Fatal(err)
+	}
+	inv, err := w.pub.Invite("demo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(inv.Places.Peers); n != 2 {
+		t.Fatalf("an invite names %d addresses of IPFS nodes", n)
+	}
+	check := func(what string) {
+		t.Helper()
+		row := Row{}
+		if err := w.checkPath(t.Context(), transport.KindIPFS, inv.String(), &row); err != nil || row.Articles != len(list) {
+			t.Errorf("%s: %+v, %v", what, row, err)
+		}
+	}
+	all := w.places
+	alone := 0
+	for _, p := range all {
+		if p[0] == transport.KindIPFS {
+			alone++
+			w.places = [][3]string{p}
+			check(strings.Join(p[1:], " ") + " alone")
+		}
+	}
+	if w.places = all; alone != 2 {
+		t.Errorf("%d places of IPFS nodes", alone)
+	}
+	evil, err := Find("evil-peer")
+	if err != nil || !slices.Contains(leaves(evil), transport.KindIPFS) {
+		t.Fatalf("an evil peer leaves %q, %v", leaves(evil), err)
+	}
+	w.liars.set(evil.Far)
+	check("one of them lies")
+	w.liars.mu.Lock()
+	defer w.liars.mu.Unlock()
+	if w.liars.told == 0 {
+		t.Error("nobody lied")
+	}
+}
+
 // Check must be able to fail: a path that holds nothing, and articles that are
 // not what was published.
 func TestCheckSeesWhatIsWrong(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	if _, err := w.Publish(t.Context(), samples(t)); err != nil {
 		t.Fatal(err)
@@ -91,17 +142,49 @@ func TestCheckSeesWhatIsWrong(t *testing.T) {
 	}
 }
 
-// While one path is open, what is published after the others were blocked
-// arrives, headline and text.
+// The page of a reader whose ways are blocked by hand.
 func TestLive(t *testing.T) {
-	l, link := startLive(t)
-	v := visit(t, link)
+	t.Parallel()
+	l := startLive(t, quick)
+	v := visit(t, l)
 	for _, a := range samples(t) {
 		v.until("sample article", func() bool { return v.headline(a.Title) != "" })
 	}
+
+	// The panel takes the actions that it shows and no others, and tells the last few.
+	t.Run("actions", func(t *testing.T) {
+		p := panel{l.Live}
+		for _, action := range []string{"", "block", "block everything", "open quic tcp", "close quic", "Publish"} {
+			if err := p.Do(t.Context(), action); err == nil {
+				t.Errorf("action %q was taken", action)
+			}
+		}
+		for _, k := range Kinds {
+			if l.censor.Blocked(k) {
+				t.Errorf("%s is blocked", k)
+			}
+		}
+		for range 2 * maxLines {
+			if err := p.Do(t.Context(), "block "+transport.KindDNS); err != nil {
+				t.Fatal(err)
+			}
+		}
+		view := p.View(t.Context())
+		if len(view.Lines) != maxLines {
+			t.Errorf("%d lines, want %d at most", len(view.Lines), maxLines)
+		}
+		for i, sw := range view.Switches {
+			if want := Kinds[i] != transport.KindDNS; sw.On != want || (sw.State == "open") != want {
+				t.Errorf("switch %+v, want on=%v", sw, want)
+			}
+		}
+	})
+
+	// While one path is open, what is published after the others were blocked
+	// arrives, headline and text.
 	for i, kind := range Kinds {
 		t.Run(kind, func(t *testing.T) {
-			v := &visitor{t, v.client, v.origin}
+			v := v.on(t)
 			v.only(kind)
 			v.press("Publish a new article")
 			title := l.newest()
@@ -112,51 +195,19 @@ func TestLive(t *testing.T) {
 			v.until("its text", func() bool { return strings.Contains(text(v.get(where)), safehtml.Text(body)) })
 		})
 	}
-}
 
-// With everything blocked nothing arrives; it does when one switch is thrown back.
-func TestLiveAllBlocked(t *testing.T) {
-	l, link := startLive(t)
-	v := visit(t, link)
-	v.until("sample article", func() bool { return v.headline(samples(t)[0].Title) != "" })
-	v.only("") // none
-	v.press("Publish a new article")
-	title := l.newest()
-	if v.headline(title) != "" {
-		t.Fatal("an article arrived while every path was blocked")
-	}
-	v.press("Unblock: " + kindNames[transport.KindTCP])
-	v.until("bulletin after unblocking", func() bool { return v.headline(title) != "" })
-}
-
-// The panel takes the actions that it shows and no others, and tells the last few.
-func TestPanel(t *testing.T) {
-	l, _ := startLive(t)
-	p := panel{l}
-	for _, action := range []string{"", "block", "block everything", "open quic tcp", "close quic", "Publish"} {
-		if err := p.Do(t.Context(), action); err == nil {
-			t.Errorf("action %q was taken", action)
+	// With everything blocked nothing arrives; it does when one switch is thrown back.
+	t.Run("nothing", func(t *testing.T) {
+		v := v.on(t)
+		v.only("")
+		v.press("Publish a new article")
+		title := l.newest()
+		if v.headline(title) != "" {
+			t.Fatal("an article arrived while every path was blocked")
 		}
-	}
-	for _, k := range Kinds {
-		if l.censor.Blocked(k) {
-			t.Errorf("%s is blocked", k)
-		}
-	}
-	for range 2 * maxLines {
-		if err := p.Do(t.Context(), "block "+transport.KindDNS); err != nil {
-			t.Fatal(err)
-		}
-	}
-	view := p.View(t.Context())
-	if len(view.Lines) != maxLines {
-		t.Errorf("%d lines, want %d at most", len(view.Lines), maxLines)
-	}
-	for i, sw := range view.Switches {
-		if want := Kinds[i] != transport.KindDNS; sw.On != want || (sw.State == "open") != want {
-			t.Errorf("switch %+v, want on=%v", sw, want)
-		}
-	}
+		v.press("Unblock: " + kindNames[transport.KindTCP])
+		v.until("bulletin after unblocking", func() bool { return v.headline(title) != "" })
+	})
 }
 
 // plain is one socket of each sort on loopback, and switches that know them.

@@ -3,12 +3,16 @@ package demo
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
+	"os"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -25,19 +29,32 @@ import (
 // timeout of the whole run.
 const patience = 3 * time.Minute
 
+// TestMain lets more tests run at once than there are processors: most of them
+// wait for what a censor drops, each in a world of its own.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := errors.Join(flag.Set("test.parallel", "4"), os.Setenv("QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING", "true")); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
+
+// read reads the built-in articles once: making their pictures small takes seconds
+// under the race detector.
+var read = sync.OnceValues(func() ([]bundle.Article, error) { return articles.Read(context.Background()) })
+
 // samples are the articles that the demo publishes when it is given no source.
 func samples(t *testing.T) []bundle.Article {
 	t.Helper()
-	list, err := articles.Read(t.Context())
+	list, err := read()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return list
+	return slices.Clone(list)
 }
 
 func newWorld(t *testing.T) *World {
 	t.Helper()
-	t.Setenv("QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING", "true")
 	w, err := NewWorld(t.Context(), &netreal.Network{}, "Radio Example", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -50,17 +67,33 @@ func newWorld(t *testing.T) *World {
 	return w
 }
 
-// startLive shows the demo's page on loopback until the test ends, and returns
-// the link that a person would be given.
-func startLive(t *testing.T) (l *Live, link string) {
+// live is the demo's page on loopback.
+type live struct {
+	*Live
+	link    string        // that a person would be given
+	changed chan struct{} // has something in it after the page may have changed
+}
+
+// quick is for readers who have little to wait for.
+var quick = pace{every: time.Second, patience: usual.patience}
+
+// startLive shows the demo's page until the test ends.
+func startLive(t *testing.T, pace pace) *live {
 	t.Helper()
 	w := newWorld(t)
 	list := samples(t)
 	for i := range list {
 		list[i].Date = time.Now().UTC().Add(-time.Duration(i+1) * time.Hour).Truncate(time.Second)
 	}
-	l, err := NewLive(t.Context(), w, list, discard)
-	if err != nil {
+	l := &live{changed: make(chan struct{}, 1)}
+	pace.changed = func() {
+		select {
+		case l.changed <- struct{}{}:
+		default:
+		}
+	}
+	var err error
+	if l.Live, err = newLive(t.Context(), w, list, discard, pace); err != nil {
 		t.Fatal(err)
 	}
 	ln, err := (&netreal.Network{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -77,12 +110,12 @@ func startLive(t *testing.T) (l *Live, link string) {
 		}
 	})
 	select {
-	case link = <-ready:
+	case l.link = <-ready:
 	case err := <-done:
 		done <- err
 		t.Fatalf("the page was not served: %v", err)
 	}
-	return l, link
+	return l
 }
 
 // newest is the title of the article published last.
@@ -96,26 +129,34 @@ func (l *Live) newest() string {
 // follows redirects and fills in forms.
 type visitor struct {
 	t      *testing.T
+	live   *live
 	client *http.Client
 	origin string
 }
 
 // visit opens the link that a person is given.
-func visit(t *testing.T, link string) *visitor {
+func visit(t *testing.T, l *live) *visitor {
 	t.Helper()
 	jar, err := cookiejar.New(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	u, err := url.Parse(link)
+	u, err := url.Parse(l.link)
 	if err != nil {
 		t.Fatal(err)
 	}
 	tr := &http.Transport{DialContext: (&netreal.Network{}).Dial}
 	t.Cleanup(tr.CloseIdleConnections)
-	v := &visitor{t, &http.Client{Jar: jar, Transport: tr}, "http://" + u.Host}
-	v.get(link[len(v.origin):])
+	v := &visitor{t, l, &http.Client{Jar: jar, Transport: tr}, "http://" + u.Host}
+	v.get(l.link[len(v.origin):])
 	return v
+}
+
+// on is the visitor in a test within his test.
+func (v *visitor) on(t *testing.T) *visitor {
+	c := *v
+	c.t = t
+	return &c
 }
 
 func (v *visitor) get(path string) *html.Node {
@@ -204,16 +245,15 @@ func (v *visitor) headline(title string) string {
 	return ""
 }
 
-// until asks again and again, and fails with what the status page says.
+// until asks again whenever something happened, and fails with what the status
+// page says.
 func (v *visitor) until(what string, ok func() bool) {
 	v.t.Helper()
-	again := time.NewTicker(100 * time.Millisecond)
-	defer again.Stop()
 	give := time.NewTimer(patience)
 	defer give.Stop()
 	for !ok() {
 		select {
-		case <-again.C:
+		case <-v.live.changed:
 		case <-v.t.Context().Done():
 			v.t.Fatal(v.t.Context().Err())
 		case <-give.C:

@@ -19,8 +19,8 @@ import (
 )
 
 // liars are the servers at the far end that may be dishonest: the second relay
-// and the IPFS peer. Of what servers can lie about, they play what they can do
-// to single answers; older and other histories are the censor lab's.
+// and somebody's IPFS node. Of what servers can lie about, they play what they
+// can do to single answers; older and other histories are the censor lab's.
 type liars struct {
 	mu          sync.Mutex
 	relay, peer []censor.Evil // told in turn; none: honest
@@ -140,7 +140,7 @@ func (w *lyingWriter) rest(d time.Duration) bool {
 // Unwrap is for http.ResponseController.
 func (w *lyingWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// peer is what the IPFS node serves: what the first relay holds.
+// peer is what somebody's IPFS node serves: what the first relay holds.
 type peer struct {
 	*liars
 	ch     channel.ID

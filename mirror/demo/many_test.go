@@ -13,6 +13,7 @@ import (
 // TestNothingPackedIsLost: more articles than a front page holds, many of them
 // older than its window, still all reach a reader who joins later.
 func TestNothingPackedIsLost(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	var many []bundle.Article
 	for i := range 2*bundle.DefaultKeep + 10 {

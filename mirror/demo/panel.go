@@ -20,18 +20,18 @@ func (p panel) View(ctx context.Context) web.PanelView {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	v := web.PanelView{
-		Title:   "The censor's desk",
-		Intro:   p.intro(waiting),
-		Buttons: []web.Button{{Action: actPublish, Label: "Publish a new article"}},
-		Busy:    waiting && p.menu == menuClosed, // a menu must stand still
-		Lines:   p.tell(st.Events),
+		Title: "The censor's desk",
+		Intro: p.intro(waiting),
+		Lines: p.tell(st.Events),
 	}
 	add := func(action, label string) { v.Buttons = append(v.Buttons, web.Button{Action: action, Label: label}) }
-	if p.menu != menuClosed {
+	if p.menu != menuClosed { // it must stand still, so it isn't Busy
 		v.Switches = p.choices()
 		add(actClose, "Close the menu")
 		return v
 	}
+	v.Busy = waiting
+	add(actPublish, "Publish a new article")
 	if waiting && p.censor.Blocked(transport.KindFile) {
 		add(actStick, "Hand over a stick")
 	}
@@ -51,7 +51,7 @@ func (p panel) View(ctx context.Context) web.PanelView {
 			})
 		}
 	}
-	first := firstNow(inVain(st.Events))
+	first := firstNow(p.inVain(st.Events))
 	for _, k := range Kinds {
 		v.Switches = append(v.Switches, p.way(k, st.Paths, first))
 	}
@@ -71,7 +71,11 @@ func (p panel) way(kind string, paths []web.PathStatus, first string) web.Switch
 		sw.On, sw.State, first = false, "stopped by the censor", ""
 	}
 	if kind != transport.KindFile || sw.On { // of a stick that is not there is nothing to tell
-		sw.Detail = doing(kind, sw.On, paths, first)
+		parts := doing(kind, sw.On, paths, first)
+		if n := damage(p.censor.Done(kind)); n != "" {
+			parts = append(parts, "the censor: "+n)
+		}
+		sw.Detail = strings.Join(parts, "; ")
 	}
 	return sw
 }
@@ -104,9 +108,6 @@ func (p panel) intro(waiting bool) string {
 	default:
 		fmt.Fprintf(&s, "What the censor leaves: %s.", list(left))
 	}
-	if n := damage(p.censor.Done()); n != "" {
-		fmt.Fprintf(&s, " Packets and connections so far: %s.", n)
-	}
 	s.WriteString(" What you block by hand is blocked as well.")
 	return s.String()
 }
@@ -123,7 +124,7 @@ func list(kinds []string) string {
 	return strings.Join(said, "")
 }
 
-// damage says what the middleboxes have done.
+// damage says what the middleboxes have done, to packets and to connections.
 func damage(done map[censor.Action]int) string {
 	var parts []string
 	for _, w := range []struct {
@@ -156,42 +157,58 @@ func about(s censor.Scenario) string {
 	return said
 }
 
-// choices are the rows of the open menu. p.mu is held.
+// choices are the rows of the open menu. The first one leads out of it, or whoever
+// has no mouse would reach that last. p.mu is held.
 func (p panel) choices() (rows []web.Switch) {
+	if len(p.playing) > 0 {
+		rows = append(rows, web.Switch{
+			Name: "As it is", State: "stays", On: true, Detail: "The censor goes on with " + strings.Join(p.playing, " and ") + ".",
+			Action: actClose, Label: "Close",
+		})
+	}
 	for _, s := range Playable() {
 		row := web.Switch{Name: s.Name, Detail: about(s), Action: actPlay + s.Name, Label: "Choose"}
 		played := slices.Contains(p.playing, s.Name) || len(p.playing) == 0 && s.Name == "open"
 		switch {
+		case played && s.Name == "open":
+			row.State, row.Action, row.Label = "played", actClose, "Close"
 		case played:
-			row.State = "played"
-			if s.Name != "open" {
-				row.Action, row.Label = actLift+s.Name, "Lift"
-			}
+			row.State, row.Action, row.Label = "played", actLift+s.Name, "Lift"
 		case p.menu == menuBeside:
 			if _, err := Find(p.playing[0] + "+" + s.Name); err != nil || s.Name == "open" {
 				continue
 			}
 			row.Label = "Add"
 		}
-		n := len(leaves(s))
-		row.On = n > 0
-		switch {
-		case row.State != "":
-		case n == 0:
-			row.State = "leaves nothing"
-		case n == 1:
-			row.State = "leaves 1 way"
-		default:
-			row.State = fmt.Sprintf("leaves %d ways", n)
+		row.On = len(leaves(s)) > 0
+		if row.State == "" {
+			row.State = effect(s)
 		}
 		rows = append(rows, row)
 	}
 	return rows
 }
 
+// effect says in a few words which ways over the line a scenario leaves.
+func effect(s censor.Scenario) string {
+	left := leaves(s)
+	closed := slices.DeleteFunc(slices.Clone(Kinds), func(k string) bool { return k == transport.KindFile || slices.Contains(left, k) })
+	switch {
+	case len(left) == 0:
+		return "leaves nothing"
+	case len(closed) == 0:
+		return "leaves every way"
+	case len(left) == 1:
+		return "leaves " + list(left) + " alone"
+	case len(left) <= len(closed):
+		return "leaves " + list(left)
+	}
+	return "stops " + list(closed)
+}
+
 // doing says how the paths of one kind do. Of one that is not open any more it
 // does not say that it answers: that was before.
-func doing(kind string, open bool, paths []web.PathStatus, first string) string {
+func doing(kind string, open bool, paths []web.PathStatus, first string) (parts []string) {
 	var bytes int64
 	state := web.PathUntried
 	rank := map[web.PathState]int{web.PathUntried: 0, web.PathResting: 1, web.PathBlocked: 2, web.PathWorking: 3}
@@ -206,7 +223,6 @@ func doing(kind string, open bool, paths []web.PathStatus, first string) string 
 		}
 		ahead = ahead || s.Name == first
 	}
-	var parts []string
 	if ahead && open {
 		parts = append(parts, "answered first")
 	} else {
@@ -220,13 +236,12 @@ func doing(kind string, open bool, paths []web.PathStatus, first string) string 
 		case web.PathResting:
 			parts = append(parts, "resting")
 		case web.PathUntried:
-			return ""
 		}
 	}
 	if bytes > 0 {
 		parts = append(parts, fmt.Sprintf("%d KB brought", (bytes+999)/1000))
 	}
-	return strings.Join(parts, ", ")
+	return parts
 }
 
 // firstNow is the path that answered before all others in the newest sync in
@@ -254,25 +269,25 @@ var words = map[string]string{
 	web.EventNew: "the reader has something new", web.EventNobody: "nobody answered", web.EventIncomplete: "some of the news has not come through yet",
 }
 
-// inVain is the events with each sync that was ended before anybody had answered
-// called what it was; the engine knows only that it was cut short.
-func inVain(es []web.Event) []web.Event {
+// inVain is the events with what the desk did itself taken out: a sync that was
+// cut short because something happened here is not told as one that failed. One
+// that was ended by the reader's patience before anybody had answered is called
+// what it was; the engine knows only that it was cut short. p.mu is held.
+func (p panel) inVain(es []web.Event) []web.Event {
 	es = slices.Clone(es)
-	var start time.Time
 	answered := true // of a sync that began before es nothing is known
 	for i, e := range es {
 		switch e.What {
 		case web.EventStart:
-			start, answered = e.At, false
+			answered = false
 		case web.EventFirst, newsync.EventAnswered:
 			answered = true
 		case web.EventIncomplete:
 			switch {
-			case answered:
-			case e.At.Sub(start) >= pollPatience-time.Second:
+			case p.cut(e.At):
+				es[i].What = ""
+			case !answered:
 				es[i].What = web.EventNobody
-			default:
-				es[i].What = "" // something happened at the desk, and it began anew
 			}
 		}
 	}
@@ -284,7 +299,7 @@ func inVain(es []web.Event) []web.Event {
 func (p panel) tell(events []web.Event) []string {
 	all := slices.Clone(p.lines)
 	said := map[string]bool{}
-	for _, e := range slices.Backward(inVain(events)) {
+	for _, e := range slices.Backward(p.inVain(events)) {
 		at := e.At.Add(-p.what.Clock) // the desk's clock is right
 		if at.Before(p.began) || time.Until(at) > time.Minute {
 			continue // of when the reader had another clock

@@ -2,20 +2,19 @@ package demo
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"tamizdat/internal/censor"
-	"tamizdat/internal/netreal"
+	"tamizdat/mirror/web"
 	"tamizdat/transport"
 )
 
@@ -37,15 +36,46 @@ func (l *Live) plays() censor.Scenario {
 	return l.what
 }
 
-// Under each of these an article published while it is played arrives, though
-// the reader's connections were open before.
+// The page of a reader whose censor plays scenarios.
 func TestScenariosOnThePage(t *testing.T) {
-	l, link := startLive(t)
-	v := visit(t, link)
+	t.Parallel()
+	l := startLive(t, quick)
+	v := visit(t, l)
 	v.until("sample article", func() bool { return v.headline(samples(t)[0].Title) != "" })
+
+	// The menu offers everything that can be played, each with its words.
+	t.Run("menu", func(t *testing.T) {
+		v := v.on(t)
+		v.press("Choose what the censor does")
+		page := text(v.get("/"))
+		for _, s := range Playable() {
+			if !strings.Contains(page, s.Name) || !strings.Contains(page, s.Seen) {
+				t.Errorf("%s or where it was seen is not on the page", s.Name)
+			}
+		}
+		for _, way := range []string{"Close the menu", "Close: open"} {
+			v.press(way)
+			if strings.Contains(text(v.get("/")), "quic-sni-reassembly") {
+				t.Errorf("the menu is still open after %q", way)
+			}
+			v.press("Choose what the censor does")
+		}
+		v.press("Close: open")
+		for _, action := range []string{"play prober", "play nothing", "play ", "lift quic-sni", "menu", "play open+open"} {
+			if err := (panel{l.Live}).Do(t.Context(), action); err == nil {
+				t.Errorf("action %q was taken", action)
+			}
+		}
+		if got := l.plays().Name; got != "open" || l.censor.Blocked(transport.KindFile) {
+			t.Errorf("it plays %s", got)
+		}
+	})
+
+	// Under each of these an article published while it is played arrives, though
+	// the reader's connections were open before.
 	for _, name := range []string{"udp-drop", "dns-only", "tcp-freeze-16k", "quic-sni", "ip-block", "allowlist", "loss-5-5", "clock-behind"} {
 		t.Run(name, func(t *testing.T) {
-			v := &visitor{t, v.client, v.origin}
+			v := v.on(t)
 			v.choose(name)
 			if page := text(v.get("/")); !strings.Contains(page, name+" played") || !strings.Contains(page, "file taken out") {
 				t.Fatalf("the page does not tell that %s is played and the stick is out: %s", name, page)
@@ -53,6 +83,18 @@ func TestScenariosOnThePage(t *testing.T) {
 			v.press("Publish a new article")
 			title := l.newest()
 			v.until("bulletin under "+name, func() bool { return v.headline(title) != "" })
+			if name != "dns-only" {
+				return
+			}
+			// What the censor leaves is what brings the news, and the page tells so.
+			v.until("DNS on the panel", func() bool {
+				page := text(v.get("/"))
+				return strings.Contains(page, "DNS open answered first") && strings.Contains(page, "relay over QUIC stopped by the censor") && strings.Contains(page, zone) && strings.Contains(page, "What the censor leaves: DNS.") &&
+					strings.Contains(page, "the censor: ")
+			})
+			if n := l.censor.Done(transport.KindQUIC)[censor.Drop]; n == 0 {
+				t.Error("the censor dropped nothing")
+			}
 		})
 	}
 	if page := text(v.get("/")); !strings.Contains(page, Note("clock-behind")) {
@@ -62,31 +104,57 @@ func TestScenariosOnThePage(t *testing.T) {
 	if page := text(v.get("/")); strings.Contains(page, " played") || strings.Contains(page, "file taken out") {
 		t.Errorf("after the last one was lifted the page says %s", page)
 	}
-}
 
-// What the censor leaves is what brings the news: DNS alone, here, and the page
-// tells so.
-func TestDNSOnlyBringsItOverDNS(t *testing.T) {
-	l, link := startLive(t)
-	v := visit(t, link)
-	v.until("sample article", func() bool { return v.headline(samples(t)[0].Title) != "" })
-	v.choose("dns-only")
-	v.press("Publish a new article")
-	title := l.newest()
-	v.until("bulletin", func() bool { return v.headline(title) != "" })
-	v.until("DNS on the panel", func() bool {
+	// Two at once, by the second menu; a third takes no place beside them.
+	t.Run("pair", func(t *testing.T) {
+		v := v.on(t)
+		v.choose("quic-sni")
+		v.press("Add a second one")
 		page := text(v.get("/"))
-		return strings.Contains(page, "DNS open answered first") && strings.Contains(page, "relay over QUIC stopped by the censor") && strings.Contains(page, zone) && strings.Contains(page, "What the censor leaves: DNS.")
+		if !strings.Contains(page, "besides quic-sni") {
+			t.Fatalf("the second menu says %s", page)
+		}
+		v.press("Close: As it is")
+		if page := text(v.get("/")); !strings.Contains(page, "quic-sni played") || strings.Contains(page, "besides quic-sni") {
+			t.Errorf("out of the menu the page says %s", page)
+		}
+		v.press("Add a second one")
+		v.press("Add: udp-drop")
+		what := l.plays()
+		if what.Name != "quic-sni+udp-drop" || !slices.Equal(leaves(what), []string{transport.KindTCP, transport.KindIPFS, transport.KindDNS}) {
+			t.Errorf("it plays %s, which leaves %q", what.Name, leaves(what))
+		}
+		if strings.Contains(text(v.get("/")), "Add a second one") {
+			t.Error("a third one can be added")
+		}
+		v.press("Publish a new article")
+		title := l.newest()
+		v.until("bulletin under both", func() bool { return v.headline(title) != "" })
+		v.press("Lift: quic-sni")
+		if got := l.plays().Name; got != "udp-drop" {
+			t.Errorf("it plays %s after the other was lifted", got)
+		}
+		v.press("Lift: udp-drop")
 	})
-	if n := l.censor.Done()[censor.Drop]; n == 0 {
-		t.Error("the censor dropped nothing")
-	}
+
+	// A hand on the switch wins over the scenario that began or ended meanwhile.
+	t.Run("by hand", func(t *testing.T) {
+		for _, action := range []string{"play offline", "open file", "block file", "lift offline"} {
+			if err := (panel{l.Live}).Do(t.Context(), action); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !l.censor.Blocked(transport.KindFile) {
+			t.Error("the stick was put back against the hand that took it")
+		}
+	})
 }
 
 // Offline nothing arrives, the page says so, and the stick brings it.
 func TestOfflineOnThePage(t *testing.T) {
-	l, link := startLive(t)
-	v := visit(t, link)
+	t.Parallel()
+	l := startLive(t, pace{every: time.Second, patience: 3 * time.Second})
+	v := visit(t, l)
 	v.until("sample article", func() bool { return v.headline(samples(t)[0].Title) != "" })
 	v.choose("offline")
 	v.press("Publish a new article")
@@ -102,64 +170,43 @@ func TestOfflineOnThePage(t *testing.T) {
 	}
 }
 
-// Two at once, by the second menu; a third takes no place beside them.
-func TestPairOnThePage(t *testing.T) {
-	l, link := startLive(t)
-	v := visit(t, link)
-	v.choose("quic-sni")
-	v.press("Add a second one")
-	page := text(v.get("/"))
-	if !strings.Contains(page, "besides quic-sni") {
-		t.Fatalf("the second menu says %s", page)
-	}
-	v.press("Add: udp-drop")
-	what := l.plays()
-	if what.Name != "quic-sni+udp-drop" || !slices.Equal(leaves(what), []string{transport.KindTCP, transport.KindIPFS, transport.KindDNS}) {
-		t.Errorf("it plays %s, which leaves %q", what.Name, leaves(what))
-	}
-	if strings.Contains(text(v.get("/")), "Add a second one") {
-		t.Error("a third one can be added")
-	}
-	v.press("Publish a new article")
-	title := l.newest()
-	v.until("bulletin under both", func() bool { return v.headline(title) != "" })
-	v.press("Lift: quic-sni")
-	if got := l.plays().Name; got != "udp-drop" {
-		t.Errorf("it plays %s after the other was lifted", got)
+// The menu says what each scenario leaves, by what it declares.
+func TestEffect(t *testing.T) {
+	for name, want := range map[string]string{
+		"open": "leaves every way", "udp-drop": "stops relay over QUIC", "loss-60-up": "stops IPFS", "ip-block": "leaves IPFS and DNS",
+		"dns-only": "leaves DNS alone", "offline": "leaves nothing", "evil-peer": "leaves every way", "evil-peer+udp-drop": "leaves relay over TCP and DNS",
+	} {
+		s, err := Find(name)
+		if got := effect(s); err != nil || got != want {
+			t.Errorf("%s: %q, %v, want %q", name, got, err, want)
+		}
 	}
 }
 
-// The menu offers everything that can be played, each with its words.
-func TestMenu(t *testing.T) {
-	l, link := startLive(t)
-	v := visit(t, link)
-	v.press("Choose what the censor does")
-	page := text(v.get("/"))
-	for _, s := range Playable() {
-		if !strings.Contains(page, s.Name) || !strings.Contains(page, s.Seen) {
-			t.Errorf("%s or where it was seen is not on the page", s.Name)
-		}
+// The panel tells of syncs in vain, and not of those that the desk itself cut short.
+func TestInVain(t *testing.T) {
+	began := time.Now()
+	at := func(s int) time.Time { return began.Add(time.Duration(s) * time.Second) }
+	p := panel{&Live{cuts: [][2]time.Time{{at(2), at(3)}, {at(42), at(43)}}, began: began}}
+	told := p.tell([]web.Event{
+		{At: at(0), What: web.EventIncomplete}, // of a sync that began before
+		{At: at(1), What: web.EventStart},
+		{At: at(3), What: web.EventIncomplete},
+		{At: at(4), What: web.EventStart},
+		{At: at(24), What: web.EventIncomplete},
+		{At: at(25), What: web.EventStart},
+		{At: at(26), What: web.EventFirst},
+		{At: at(40), What: web.EventIncomplete},
+		{At: at(41), What: web.EventStart},
+		{At: at(42), What: web.EventFirst},
+		{At: at(43), What: web.EventIncomplete},
+	})
+	want := []string{
+		at(24).Format("15:04:05 ") + words[web.EventNobody],
+		at(40).Format("15:04:05 ") + words[web.EventIncomplete],
 	}
-	v.press("Close the menu")
-	if strings.Contains(text(v.get("/")), "quic-sni-reassembly") {
-		t.Error("the menu is still open")
-	}
-	for _, action := range []string{"play prober", "play nothing", "play ", "lift quic-sni", "menu", "play open+open"} {
-		if err := (panel{l}).Do(t.Context(), action); err == nil {
-			t.Errorf("action %q was taken", action)
-		}
-	}
-	if got := l.plays().Name; got != "open" || l.censor.Blocked(transport.KindFile) {
-		t.Errorf("it plays %s", got)
-	}
-	// A hand on the switch wins over the scenario that began or ended meanwhile.
-	for _, action := range []string{"play offline", "open file", "block file", "lift offline"} {
-		if err := (panel{l}).Do(t.Context(), action); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if !l.censor.Blocked(transport.KindFile) {
-		t.Error("the stick was put back against the hand that took it")
+	if !slices.Equal(told, want) {
+		t.Errorf("told %q, want %q", told, want)
 	}
 }
 
@@ -172,16 +219,18 @@ func TestFind(t *testing.T) {
 		}
 	}
 	for name, hint := range map[string]string{
-		"dns-olny": "dns-only", "quik-sni": "quic-sni", "freeze": "tcp-freeze-16k", "UDP-drop+off": "udp-drop", "prober": "open",
+		"dns-olny": "dns-only", "quik-sni": "quic-sni", "freeze": "tcp-freeze-16k", "UDP-drop+off": "udp-drop", "prober": "nothing to play",
 		"open+offlin": "offline", "a+b+c": "two", "offline+offline": "once", "clock+clock-behind": "can't both",
 	} {
 		_, err := Find(name)
-		if err == nil || name != "prober" && !strings.Contains(err.Error(), hint) || strings.Contains(err.Error(), "\n") {
+		if err == nil || !strings.Contains(err.Error(), hint) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: %v, want a hint at %s", name, err, hint)
 		}
 	}
-	if _, err := Find(strings.Repeat("x", 1<<16)); err == nil {
-		t.Error("a name of 64 KiB was found")
+	for _, name := range []string{"", "weather", strings.Repeat("x", 1<<16)} {
+		if _, err := Find(name); err == nil || strings.Contains(err.Error(), "did you mean") || len(err.Error()) > 100 {
+			t.Errorf("a name of %d bytes that is like no other: %.200v", len(name), err)
+		}
 	}
 	names := map[string]bool{}
 	for _, s := range Playable() {
@@ -199,6 +248,7 @@ func TestFind(t *testing.T) {
 
 // A new reader gets the news under a scenario, over what it leaves.
 func TestTry(t *testing.T) {
+	t.Parallel()
 	w, list := newWorld(t), samples(t)
 	if _, err := w.Publish(t.Context(), list); err != nil {
 		t.Fatal(err)
@@ -225,6 +275,7 @@ func TestTry(t *testing.T) {
 
 // Try must be able to fail.
 func TestTrySeesWhatIsWrong(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	if _, err := w.Publish(t.Context(), samples(t)); err != nil {
 		t.Fatal(err)
@@ -244,6 +295,7 @@ func TestTrySeesWhatIsWrong(t *testing.T) {
 		t.Fatal(err)
 	}
 	offline, _ := censor.Lookup("offline")
+	w.vain = time.Second // enough for one who waits for nothing
 	if got, err := w.Try(t.Context(), offline); err != nil || got.OK {
 		t.Errorf("no stick: %+v, %v", got, err)
 	}
@@ -251,6 +303,7 @@ func TestTrySeesWhatIsWrong(t *testing.T) {
 
 // The second relay lies in an evil-relay, and takes what is pushed all the same.
 func TestEvilRelay(t *testing.T) {
+	t.Parallel()
 	w, list := newWorld(t), samples(t)
 	evil, _ := censor.Lookup("evil-relay")
 	stage := w.Stage(1)
@@ -276,6 +329,7 @@ func TestEvilRelay(t *testing.T) {
 }
 
 func TestLies(t *testing.T) {
+	t.Parallel()
 	body := strings.Repeat("0123456789", 400)
 	honest := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Length", fmt.Sprint(len(body)))
@@ -337,84 +391,5 @@ func TestLies(t *testing.T) {
 	// A byte a second: the first one comes after the first second.
 	if got, err := ask("/x", censor.EvilTrickle); err != nil || got != body[:1] {
 		t.Errorf("trickle: %q, %v", got, err)
-	}
-}
-
-// A line changes under what is open: datagrams go on by the same socket, streams
-// are cut.
-func TestLineChanges(t *testing.T) {
-	real := &netreal.Network{}
-	l := newLine(real, 1)
-	far, err := real.ListenPacket(t.Context(), "udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer far.Close()
-	here, err := l.ListenPacket(t.Context(), "udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := here.LocalAddr().String()
-	got := make(chan string)
-	go func() { // reads all along
-		defer close(got)
-		b := make([]byte, 2000)
-		for {
-			n, _, err := here.ReadFrom(b)
-			if err != nil {
-				if !errors.Is(err, net.ErrClosed) {
-					t.Errorf("read: %v", err)
-				}
-				return
-			}
-			got <- string(b[:n])
-		}
-	}()
-	both := func(what string) {
-		t.Helper()
-		b := make([]byte, 2000)
-		if _, err := here.WriteTo([]byte(what), far.LocalAddr()); err != nil {
-			t.Fatal(err)
-		}
-		n, from, err := far.ReadFrom(b)
-		if err != nil || string(b[:n]) != what || from.String() != port {
-			t.Fatalf("%q came from %v, %v; want %q from %s", b[:n], from, err, what, port)
-		}
-		if _, err := far.WriteTo([]byte(what), here.LocalAddr()); err != nil {
-			t.Fatal(err)
-		}
-		if s := <-got; s != what {
-			t.Fatalf("%q came back, want %q", s, what)
-		}
-	}
-	both("first")
-	ln, err := real.Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	conn, err := l.Dial(t.Context(), "tcp", ln.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.Set(censor.Line{MTU: 600})
-	if _, err := conn.Read(make([]byte, 1)); err == nil {
-		t.Error("a stream goes on over a new line")
-	}
-	if _, err := here.WriteTo(make([]byte, 1000), far.LocalAddr()); err != nil {
-		t.Fatal(err)
-	}
-	both("small enough") // the large one is gone, or it would have come first
-	l.Set(censor.Line{})
-	both(strings.Repeat("large again ", 80))
-	l.Set(censor.Line{RTT: 1})
-	if err := here.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if _, more := <-got; more {
-		t.Error("something comes after the close")
-	}
-	if n := len(l.sockets) + len(l.conns); n != 0 {
-		t.Errorf("%d closed sockets are still remembered", n)
 	}
 }

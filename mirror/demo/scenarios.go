@@ -22,10 +22,10 @@ var notes = map[string]string{
 	"ech-drop":            "Here it lists " + relayName + ", the first relay.",
 	"ip-block":            "Here there are two relays.",
 	"doh-block":           "Nobody here depends on such a server, so nothing is lost.",
-	"ipfs-block":          "Here the invite names a peer of its own, so nothing is lost.",
+	"ipfs-block":          "Here the invite names peers of its own, so nothing is lost.",
 	"allowlist":           "Here there is no CDN, so DNS alone is left.",
 	"evil-relay":          "Here the second of two relays flips bits, cuts answers short, never ends them, or sends a byte a second; old and forked histories are the censor lab's.",
-	"evil-peer":           "Here the one IPFS peer spoils blocks, halves them, or keeps them to itself.",
+	"evil-peer":           "Here one of two IPFS peers spoils blocks, halves them, or keeps them to itself; the other is the first relay, over QUIC.",
 	"evil-resolver":       "Here there is one resolver, so all of DNS lies.",
 	"clock-ahead":         "Only the reader's program here has that clock.",
 	"clock-behind":        "Only the reader's program here has that clock.",
@@ -33,26 +33,41 @@ var notes = map[string]string{
 
 // Playable are the scenarios that the demo plays, in the order of their table.
 func Playable() []censor.Scenario {
-	return slices.DeleteFunc(censor.Scenarios(), func(s censor.Scenario) bool { return slices.Contains(unplayed, s.Name) })
+	all := slices.DeleteFunc(censor.Scenarios(), func(s censor.Scenario) bool { return slices.Contains(unplayed, s.Name) })
+	for i := range all {
+		all[i] = here(all[i])
+	}
+	return all
+}
+
+// here is a scenario as the demo's world has it.
+func here(s censor.Scenario) censor.Scenario {
+	if s.Name == "evil-peer" { // the relay's node is honest
+		s.Open = append(slices.Clone(s.Open), censor.ViaIPFSQUIC)
+	}
+	return s
 }
 
 // Note says what is special about a scenario in the demo, "" for nothing.
 func Note(name string) string { return notes[name] }
 
 // Find finds a scenario that the demo plays, or a pair of them as "a+b". The
-// error names the nearest one.
+// error names the nearest one if one is near.
 func Find(name string) (censor.Scenario, error) {
 	parts := strings.Split(name, "+")
 	if len(parts) > 2 {
-		return censor.Scenario{}, fmt.Errorf("%q are too many scenarios at once; two can be joined by +", name)
+		return censor.Scenario{}, fmt.Errorf("%d scenarios at once are too many; two can be joined by +", len(parts))
 	}
 	var found []censor.Scenario
 	for _, p := range parts {
-		s, ok := censor.Lookup(p)
-		if !ok || slices.Contains(unplayed, s.Name) {
-			return censor.Scenario{}, fmt.Errorf("no scenario %q; did you mean %s?", p, nearest(p))
+		if slices.Contains(unplayed, p) {
+			return censor.Scenario{}, fmt.Errorf("%s does nothing to a reader's line, so there is nothing to play here", p)
 		}
-		found = append(found, s)
+		s, ok := censor.Lookup(p)
+		if !ok {
+			return censor.Scenario{}, fmt.Errorf("no scenario %q%s", p[:min(len(p), longestName)], hint(p))
+		}
+		found = append(found, here(s))
 	}
 	if len(found) == 1 {
 		return found[0], nil
@@ -67,20 +82,27 @@ func Find(name string) (censor.Scenario, error) {
 	return censor.Pair(a, b), nil
 }
 
-// nearest is the playable scenario whose name takes the fewest changed letters.
-func nearest(name string) string {
-	name = strings.ToLower(name[:min(len(name), 40)])
-	best, least := "", 0
+// longestName bounds what is looked at, and repeated, of a name that is none.
+const longestName = 40
+
+// hint names the playable scenario whose name takes the fewest changed letters,
+// unless most of them would have to be.
+func hint(name string) string {
+	name = strings.ToLower(name[:min(len(name), longestName)])
+	best, least := "", len(name)/2+1
 	for _, s := range Playable() {
 		d := distance(name, s.Name)
 		if strings.Contains(s.Name, name) && name != "" {
 			d = 1 // a part of the name, as people remember it
 		}
-		if best == "" || d < least {
+		if d < least {
 			best, least = s.Name, d
 		}
 	}
-	return best
+	if best == "" {
+		return ""
+	}
+	return " (did you mean " + best + "?)"
 }
 
 // distance is Levenshtein's, in bytes.

@@ -2,6 +2,7 @@ package demo
 
 import (
 	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -10,23 +11,25 @@ import (
 )
 
 // Stage is what stands between a reader and the world: first the switches, then
-// the censor, then the line. What any of them stops is stopped.
+// the censor, whose last middlebox is the line. What any of them stops is stopped.
 type Stage struct {
 	*Switches
 	world  *World
 	censor *censor.Censor
-	line   *line
 	clock  atomic.Int64 // how far the reader's clock is ahead
+	// kinds is what Switches know, for the trace: it may not wait for their lock.
+	kinds map[string]string
 
 	mu   sync.Mutex
-	done map[censor.Action]int
+	done map[string]map[censor.Action]int // by kind of path
 }
 
 // Stage returns one on which nothing is done yet. Faults are drawn from seed.
 func (w *World) Stage(seed uint64) *Stage {
-	s := &Stage{world: w, line: newLine(w.network, seed), done: map[censor.Action]int{}}
-	s.censor = censor.New(s.line, w.Map(), censor.Scenario{}, seed, s.trace)
+	s := &Stage{world: w, done: map[string]map[censor.Action]int{}}
+	s.censor = censor.New(w.network, w.Map(), censor.Scenario{}, seed, s.trace)
 	s.Switches = w.switches(s.censor)
+	s.kinds = maps.Clone(s.Switches.kinds)
 	return s
 }
 
@@ -35,7 +38,7 @@ func (w *World) Stage(seed uint64) *Stage {
 func (s *Stage) Play(what censor.Scenario) {
 	s.clock.Store(int64(what.Clock))
 	s.world.liars.set(what.Far)
-	s.line.Set(what.Line)
+	what.Rules = append(slices.Clone(what.Rules), what.Line.Rule())
 	s.censor.Set(what)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -45,15 +48,23 @@ func (s *Stage) Play(what censor.Scenario) {
 // Now is the time on the reader's device.
 func (s *Stage) Now() time.Time { return time.Now().Add(time.Duration(s.clock.Load())) }
 
-// Done counts what the middleboxes have done since the last Play.
-func (s *Stage) Done() map[censor.Action]int {
+// Done counts what the middleboxes have done to one kind of path since the last
+// Play.
+func (s *Stage) Done(kind string) map[censor.Action]int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return maps.Clone(s.done)
+	return maps.Clone(s.done[kind])
 }
 
 func (s *Stage) trace(e censor.Event) {
+	if e.Rule == (censor.Line{}).Rule().Name() {
+		return // nobody's doing
+	}
+	kind := s.kinds[e.Proto+" "+e.To.String()]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.done[e.Action]++
+	if s.done[kind] == nil {
+		s.done[kind] = map[censor.Action]int{}
+	}
+	s.done[kind][e.Action]++
 }

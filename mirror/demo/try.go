@@ -94,7 +94,7 @@ func (w *World) try(ctx context.Context, stage *Stage, s censor.Scenario, invite
 
 // tryStick is for a reader whom nothing can reach.
 func (w *World) tryStick(ctx context.Context, r *reader.Reader, ch channel.ID) (*newsync.Result, error) {
-	vain, cancel := context.WithTimeout(ctx, vainTimeout)
+	vain, cancel := context.WithTimeout(ctx, w.vain)
 	defer cancel()
 	if _, err := r.Sync(vain, ch); err == nil {
 		return nil, errors.New("the reader was told that all is well while nothing could be reached")

@@ -1,5 +1,5 @@
 // Package demo is all of it in one process on loopback: a publisher, two relays,
-// a name server, an IPFS node, a stick, a reader, and a censor between the
+// a name server, two IPFS nodes, a stick, a reader, and a censor between the
 // reader and all of them. Nothing in it is a stand-in: these are the parts that
 // the three commands run.
 //
@@ -23,6 +23,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -48,16 +49,18 @@ type World struct {
 	log     *slog.Logger
 
 	pub   *publisher.Publisher
-	relay *relay.Relay // the first; name server and IPFS node serve what it holds
+	relay *relay.Relay // the first; name server and IPFS nodes serve what it holds
 	// relays are the addresses of both.
 	relays []netip.AddrPort
-	node   *ipfs.Node
+	node   *ipfs.Node // somebody's, besides the first relay's own
 	liars  *liars
 	names  names
 	// places that the censor tells apart: kind, network, address.
 	places [][3]string
 	// resolvers of the demo's world: its name server answers for itself.
 	resolvers []string
+
+	vain time.Duration // how long Try waits where nothing can arrive
 
 	mu       sync.Mutex // one publication at a time
 	articles []bundle.Article
@@ -74,7 +77,7 @@ func NewWorld(ctx context.Context, network transport.Network, name string, log *
 		return nil, err
 	}
 	known := names{relayName: host(1)}
-	w = &World{dir: dir, network: named{network, known}, log: log, liars: &liars{}, names: known}
+	w = &World{dir: dir, network: named{network, known}, log: log, liars: &liars{}, names: known, vain: vainTimeout}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, w.Close())
@@ -96,11 +99,12 @@ func NewWorld(ctx context.Context, network transport.Network, name string, log *
 	if err := w.startDNS(ctx); err != nil {
 		return nil, err
 	}
-	if err := w.startIPFS(ctx); err != nil {
+	peers, err := w.startIPFS(ctx)
+	if err != nil {
 		return nil, err
 	}
 	cfg := publisher.Config{
-		Name: name, Langs: []string{"en", "ru", "fa", "zh", "be"}, Zones: []string{zone}, Peers: w.node.Addrs(),
+		Name: name, Langs: []string{"en", "ru", "fa", "zh", "be"}, Zones: []string{zone}, Peers: peers,
 	}
 	for _, r := range []*relay.Relay{first, second} {
 		line, err := r.Target(w.pub.Channel())
@@ -122,15 +126,17 @@ func host(n byte) netip.Addr {
 	return netip.AddrFrom4([4]byte{127, 0, 0, n})
 }
 
-// relayPort is tried first: some filters look only at flows whose source port is
-// higher than the destination's, and systems take source ports from 32768 up.
+// relayPort and a few above it are tried first: some filters look only at flows
+// whose source port is higher than the destination's, and systems take source
+// ports from 32768 up.
 const relayPort = 14443
 
 func (w *World) startRelay(ctx context.Context, dir string, n byte, cfg relay.Config) (*relay.Relay, error) {
 	cfg.Dir, cfg.Network, cfg.Log = filepath.Join(w.dir, dir), w.network, w.log
-	for _, port := range []uint16{relayPort + uint16(n), 0} {
-		cfg.Listen = append(cfg.Listen, netip.AddrPortFrom(host(n), port).String())
+	for i := range uint16(16) { // another demo may run
+		cfg.Listen = append(cfg.Listen, netip.AddrPortFrom(host(n), relayPort+uint16(n)+10*i).String())
 	}
+	cfg.Listen = append(cfg.Listen, netip.AddrPortFrom(host(n), 0).String())
 	r, err := relay.New(cfg)
 	if err != nil {
 		return nil, err
@@ -190,33 +196,48 @@ func (s *service) Close() error {
 	return nil
 }
 
-// startIPFS starts somebody's node that has what the first relay has.
-func (w *World) startIPFS(ctx context.Context) (err error) {
-	at := host(3)
+// startIPFS makes the first relay an IPFS node, and starts somebody's node that
+// has what that relay has. An invite has room for two addresses: the relay's node
+// is there over QUIC, the other one over TCP.
+func (w *World) startIPFS(ctx context.Context) (peers []string, err error) {
+	own, err := w.relay.ServeIPFS(ctx, relay.IPFSConfig{Listen: []string{fmt.Sprintf("/ip4/%s/udp/0/quic-v1", host(1))}})
+	if err != nil {
+		return nil, err
+	}
 	w.node, err = ipfs.New(ctx, ipfs.Config{
 		Network: w.network, Blocks: peer{w.liars, w.pub.Channel(), w.relay}, Logger: w.log,
-		Listen: []string{fmt.Sprintf("/ip4/%s/udp/0/quic-v1", at), fmt.Sprintf("/ip4/%s/tcp/0", at)},
+		Listen: []string{fmt.Sprintf("/ip4/%s/tcp/0", host(3))},
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	w.closers = append(w.closers, w.node)
-	for _, p := range w.node.Addrs() {
-		m, err := multiaddr.NewMultiaddr(p)
+	for _, p := range slices.Concat(own.Addrs(), w.node.Addrs()) {
+		network, address, err := socket(p)
 		if err != nil {
-			return err
+			return nil, fmt.Errorf("ipfs address: %w", err)
 		}
-		transportPart, _ := multiaddr.SplitFunc(m, func(c multiaddr.Component) bool {
-			code := c.Protocol().Code
-			return code != multiaddr.P_IP4 && code != multiaddr.P_IP6 && code != multiaddr.P_UDP && code != multiaddr.P_TCP
-		})
-		network, addr, err := manet.DialArgs(transportPart)
-		if err != nil {
-			return fmt.Errorf("ipfs address: %w", err)
-		}
-		w.place(transport.KindIPFS, network[:3], addr)
+		w.place(transport.KindIPFS, network, address)
 	}
-	return nil
+	peers, err = w.relay.Peers() // as its operator tells publishers, by its name
+	return append(peers, w.node.Addrs()...), err
+}
+
+// socket is the part of a multiaddr that the censor sees.
+func socket(addr string) (network, address string, err error) {
+	m, err := multiaddr.NewMultiaddr(addr)
+	if err != nil {
+		return "", "", err
+	}
+	outer, _ := multiaddr.SplitFunc(m, func(c multiaddr.Component) bool {
+		code := c.Protocol().Code
+		return code != multiaddr.P_IP4 && code != multiaddr.P_IP6 && code != multiaddr.P_UDP && code != multiaddr.P_TCP
+	})
+	network, address, err = manet.DialArgs(outer)
+	if err != nil {
+		return "", "", err
+	}
+	return network[:3], address, nil
 }
 
 func (w *World) place(kind, network, address string) {
@@ -284,8 +305,8 @@ func (w *World) Publish(ctx context.Context, articles []bundle.Article) (*publis
 	return made, errors.Join(append(errs, w.pin())...)
 }
 
-// pin gives the IPFS node the newest record, as a node that follows the channel
-// would find it.
+// pin gives somebody's IPFS node the newest record, as a node that follows the
+// channel would find it. The relay's has it from the publisher.
 func (w *World) pin() error {
 	record, err := w.pub.Record(time.Now())
 	if err != nil {
