@@ -98,7 +98,7 @@ func scenarios() []Scenario {
 			Summary: "loses 60 % of what the reader sends",
 			Seen:    "Iran, bbs#561",
 			Line:    Line{LossUp: 0.6},
-			Open:    Ways(ViaIPFSQUIC, ViaIPFSTCP), Pairs: true, // libp2p gives up dialling too soon
+			Open:    Ways(), Pairs: true,
 		},
 		{
 			Name:    "loss-5-5",

@@ -24,6 +24,9 @@ var (
 // for about twenty seconds.
 const strangerTries = 8
 
+// deadTries is how often one that has stopped answering is asked each question.
+const deadTries = 2
+
 // verdict is what a check says of a candidate.
 type verdict int
 
@@ -89,7 +92,7 @@ func (c *Client) ask(ctx context.Context, q query) ([]byte, error) {
 			}
 			return nil, errSpoiled
 		}
-		if try >= strangerTries && !r.known() {
+		if try >= strangerTries && !r.known() || try >= deadTries && r.dead() {
 			break
 		}
 		if err := r.acquire(ctx); err != nil {
