@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"time"
@@ -152,6 +151,9 @@ type Past struct {
 	Front *Names `json:"front,omitempty"`
 	// Text names the DNS records of its text layer, nil if it has none.
 	Text *Names `json:"text,omitempty"`
+	// Articles is how many headlines it added: who holds as many that lie in it
+	// needs nothing of its front page. 0 means that it is not said.
+	Articles int `json:"articles,omitempty"`
 }
 
 // Hashes are the log's leaf hashes that end before this edition, and the index
@@ -213,7 +215,8 @@ func (f *Front) check() error {
 	editions := map[uint64]bool{f.Edition: true}
 	for _, p := range f.Past {
 		c, err := cid.Decode(p.Root)
-		if err != nil || CheckCID(c) != nil || c.String() != p.Root || p.Edition >= f.Edition || editions[p.Edition] {
+		if err != nil || CheckCID(c) != nil || c.String() != p.Root || p.Edition >= f.Edition || editions[p.Edition] ||
+			p.Articles < 0 || p.Articles > maxEntries {
 			return bad("malformed older edition")
 		}
 		editions[p.Edition] = true
@@ -325,71 +328,6 @@ func OpenFront(key channel.EpochKey, ch channel.ID, edition uint64, file []byte)
 		return nil, fmt.Errorf("%w: made for another edition", ErrFront)
 	}
 	return f, f.check()
-}
-
-// unmarshal reads one JSON value. Unknown keys are ignored, so that a later
-// version can add some.
-func unmarshal(b []byte, to any) error {
-	if err := distinctKeys(b); err != nil {
-		return err
-	}
-	return json.Unmarshal(b, to) // which refuses bytes behind the value
-}
-
-// maxList bounds every array and object of a front page or a text line, before
-// anything is made of its elements: 4 MiB of "{}," would become a gigabyte.
-const maxList = 2000
-
-// distinctKeys refuses what two readers could take for two things: a key twice
-// in one object, letter case aside, or bytes that are not UTF-8.
-func distinctKeys(b []byte) error {
-	if !utf8.Valid(b) {
-		return errors.New("not UTF-8")
-	}
-	d := json.NewDecoder(bytes.NewReader(b))
-	type level struct {
-		keys map[string]bool // nil in an array
-		n    int
-		key  bool // the next token is a key
-	}
-	var stack []level
-	for {
-		tok, err := d.Token()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if delim, ok := tok.(json.Delim); ok && (delim == '}' || delim == ']') {
-			stack = stack[:len(stack)-1]
-			continue
-		}
-		if n := len(stack); n > 0 {
-			top := &stack[n-1]
-			if top.key {
-				k := strings.ToLower(strings.ToUpper(tok.(string))) // folds as encoding/json does
-				if top.keys[k] {
-					return errors.New("a key stands twice")
-				}
-				top.keys[k], top.key = true, false
-				continue
-			}
-			if top.n++; top.n > maxList {
-				return errors.New("too many elements")
-			}
-			top.key = top.keys != nil
-		}
-		switch tok {
-		case json.Delim('{'):
-			stack = append(stack, level{keys: map[string]bool{}, key: true})
-		case json.Delim('['):
-			stack = append(stack, level{})
-		}
-		if len(stack) > 8 {
-			return errors.New("nested too deep")
-		}
-	}
 }
 
 // marshal writes compact JSON without escaping <, > and &.

@@ -322,6 +322,11 @@ func (p *packer) pastEditions(f *Front) {
 		if prev.Text != nil {
 			last.Text = prev.Text.Names
 		}
+		for i := range prev.Articles {
+			if prev.Articles[i].Edition == last.Edition {
+				last.Articles++
+			}
+		}
 		known = append(known, last)
 	}
 	since := p.in.Date.Add(-cmp.Or(p.in.Window, defaultWindow))

@@ -194,8 +194,15 @@ func TestSecondEdition(t *testing.T) {
 	if len(byID) != 3 || byID[article(1).ID].Edition != 0 || byID[corrected.ID].Title != "Исправлено" || byID[corrected.ID].Edition != 1 {
 		t.Errorf("front page: %+v", byID)
 	}
-	if len(second.Front.Past) != 1 || second.Front.Past[0].Root != first.Leaf.Root.String() {
+	if len(second.Front.Past) != 1 || second.Front.Past[0].Root != first.Leaf.Root.String() || second.Front.Past[0].Articles != 2 {
 		t.Errorf("past: %+v", second.Front.Past)
+	}
+	for _, n := range []int{-1, maxEntries + 1} {
+		wrong := *second.Front
+		wrong.Past = []Past{wrong.Past[0]}
+		if wrong.Past[0].Articles = n; wrong.check() == nil || second.Front.check() != nil {
+			t.Errorf("an edition of %d headlines is accepted", n)
+		}
 	}
 	hs, err := volume(next, second, blocksOf(second)).Hashes(0)
 	if err != nil || len(hs) != 1 || hs[0] != first.Leaf.Hash() {

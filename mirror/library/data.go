@@ -14,7 +14,6 @@ import (
 	"syscall"
 
 	"github.com/ncruces/go-sqlite3"
-	"github.com/ncruces/go-sqlite3/driver"
 	"github.com/ncruces/go-sqlite3/ext/fts5"
 	_ "github.com/ncruces/go-sqlite3/vfs/adiantum" // registers the VFS "adiantum"
 
@@ -113,7 +112,7 @@ func (l *Library) openData(ctx context.Context, create bool) error {
 // connect opens the one connection, makes the tables if create, and proves that
 // they can be read and written.
 func (l *Library) connect(ctx context.Context, dsn string, create bool, pragmas string) (err error) {
-	l.db, err = driver.Open(dsn, func(c *sqlite3.Conn) error {
+	l.db, err = openDB(dsn, func(c *sqlite3.Conn) error {
 		if err := c.Exec(pragmas + `
 			PRAGMA busy_timeout=0;
 			PRAGMA temp_store=memory;

@@ -21,6 +21,8 @@ type word struct {
 	runes []rune
 	// dense: of a script that puts no spaces between words.
 	dense bool
+	// marked: it may have parts that make one letter.
+	marked bool
 }
 
 // foldWords cuts text into words and takes off what people leave out, or type in
@@ -38,6 +40,17 @@ func foldWords(text string) []word {
 		}
 	}
 	for _, r := range norm.NFKD.String(cases.Fold().String(text)) {
+		if dense, ok := isPlain(r); ok {
+			if len(cur.runes) > 0 && dense != cur.dense {
+				flush()
+			}
+			if !dense {
+				r = foldRune(r)
+			}
+			cur.dense = dense
+			cur.runes = append(cur.runes, r)
+			continue
+		}
 		switch {
 		case r == 0x306 && len(cur.runes) > 0 && cur.runes[len(cur.runes)-1] == 'и':
 			cur.runes[len(cur.runes)-1] = 'й' // a letter of its own, unlike ё
@@ -61,15 +74,37 @@ func foldWords(text string) []word {
 			cur.dense = d
 		}
 		cur.runes = append(cur.runes, r)
+		cur.marked = true
 	}
 	flush()
 	for i := range words { // Hangul and kana back to one rune a letter
+		if !words[i].marked {
+			continue
+		}
 		words[i].runes = []rune(norm.NFC.String(string(words[i].runes)))
 	}
 	return words
 }
 
+// isPlain reports whether r is one of the letters that most text is made of, of
+// which nothing is to be looked up: Latin, Cyrillic, Arabic and Chinese ones,
+// and the common digits; and whether its script is dense.
+func isPlain(r rune) (dense, ok bool) {
+	switch {
+	case r < 0x80:
+		return false, 'a' <= r && r <= 'z' || '0' <= r && r <= '9'
+	case r < 0x620:
+		return false, 0x400 <= r && r <= 0x481
+	case r < 0x64B:
+		return false, r != 'ـ'
+	}
+	return true, 0x4E00 <= r && r <= 0x9FFF
+}
+
 func foldRune(r rune) rune {
+	if r < 0x620 {
+		return r
+	}
 	switch r {
 	case 'ي', 'ى', 'ې', 'ے':
 		return 'ی'

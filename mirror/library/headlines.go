@@ -1,6 +1,7 @@
 package library
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -265,14 +266,17 @@ func putEntry(ctx context.Context, tx *sql.Tx, ch int64, e bundle.Entry) error {
 	}
 	var old, edition int64
 	var read bool
-	err = tx.QueryRowContext(ctx, `SELECT num, edition, read FROM headline WHERE channel = ? AND id = ?`, ch, e.ID).
-		Scan(&old, &edition, &read)
+	var was []byte
+	err = tx.QueryRowContext(ctx, `SELECT num, edition, read, entry FROM headline WHERE channel = ? AND id = ?`, ch, e.ID).
+		Scan(&old, &edition, &read, &was)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 	case err != nil:
 		return err
 	case edition > int64(e.Edition):
 		return nil
+	case edition == int64(e.Edition) && bytes.Equal(was, entry):
+		return nil // most of a front page stood on the one before
 	case edition == int64(e.Edition):
 		// The same text, perhaps said with more: where it lies in DNS, say.
 		_, err = tx.ExecContext(ctx, `UPDATE headline SET entry = ? WHERE num = ?`, entry, old)
@@ -321,23 +325,44 @@ func indexEntry(ctx context.Context, tx *sql.Tx, num int64, e bundle.Entry, body
 	return err
 }
 
-// IndexText adds an article's plain text to the search index when it has
-// arrived, and marks the headline as having its text. The library
-// keeps no copy of it. It wraps transport.ErrNotFound if there is no such
-// headline (it may be gone by now).
-func (l *Library) IndexText(ctx context.Context, ch channel.ID, id, plain string) error {
+// Text is an article's plain text.
+type Text struct{ ID, Plain string }
+
+// IndexTexts adds plain texts to the search index when they have arrived, and
+// marks their headlines as having them, in one transaction, durable on return:
+// all or none. The library keeps no copy of a text. One whose headline is not
+// there (it may be gone by now) is left out. A call costs a sync of the disk, so
+// many at once take less time than one by one.
+func (l *Library) IndexTexts(ctx context.Context, ch channel.ID, texts []Text) error {
+	if len(texts) == 0 {
+		return nil
+	}
 	return l.update(ctx, func(tx *sql.Tx) error {
-		h, err := scanHeadline(tx.QueryRowContext(ctx, oneHeadline, ch[:], id).Scan)
-		if errors.Is(err, sql.ErrNoRows) {
-			return fmt.Errorf("article: %w", transport.ErrNotFound)
-		} else if err != nil {
-			return err
+		for _, t := range texts {
+			h, err := scanHeadline(tx.QueryRowContext(ctx, oneHeadline, ch[:], t.ID).Scan)
+			if errors.Is(err, sql.ErrNoRows) {
+				continue
+			} else if err != nil {
+				return err
+			}
+			if _, err := tx.ExecContext(ctx, `UPDATE headline SET indexed = 1 WHERE num = ?`, h.num); err != nil {
+				return err
+			}
+			if err := indexEntry(ctx, tx, h.num, h.Entry, t.Plain); err != nil {
+				return err
+			}
 		}
-		if _, err := tx.ExecContext(ctx, `UPDATE headline SET indexed = 1 WHERE num = ?`, h.num); err != nil {
-			return err
-		}
-		return indexEntry(ctx, tx, h.num, h.Entry, plain)
+		return nil
 	})
+}
+
+// IndexText is IndexTexts for one, but wraps transport.ErrNotFound if there is
+// no such headline.
+func (l *Library) IndexText(ctx context.Context, ch channel.ID, id, plain string) error {
+	if _, err := l.Headline(ctx, ch, id); err != nil {
+		return err
+	}
+	return l.IndexTexts(ctx, ch, []Text{{id, plain}})
 }
 
 // SetRead marks a headline as read or unread. An unknown one is no error.

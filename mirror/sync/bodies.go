@@ -55,6 +55,11 @@ type plan struct {
 	// were here, 0 before.
 	all bool
 	at  time.Duration
+	// held is how many headlines of an edition are here. asked: its front page was
+	// planned; hoped: some were left out, see older.
+	held  map[uint64]int
+	asked map[uint64]bool
+	hoped bool
 }
 
 // bring fetches what belongs to the front page shown: texts, then older headlines
@@ -65,7 +70,7 @@ func (s *session) bring(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p := &plan{session: s, ctx: ctx, front: s.front, known: known}
+	p := &plan{session: s, ctx: ctx, front: s.front, known: known, asked: map[uint64]bool{}}
 	texts, err := p.bodies("text")
 	if err != nil {
 		return err
@@ -74,7 +79,10 @@ func (s *session) bring(ctx context.Context) error {
 	if err == nil && !p.all {
 		// No wide path has answered; one may still do.
 		p.all = true
-		err = s.fetch(ctx, "images", p.later(), nil)
+		err = s.fetch(ctx, "images", p.later(), p.more)
+	}
+	if err == nil { // some older front pages may not have come
+		err = s.fetch(ctx, "images", p.uncovered(), nil)
 	}
 	p.tellText()
 	if err != nil {
@@ -94,7 +102,10 @@ func (p *plan) add(jobs []*job) []*job {
 // the texts.
 func (p *plan) more() []*job {
 	p.tellText()
-	if p.all || !p.wide() || p.purse.limit > 0 && p.at == 0 {
+	if p.all {
+		return p.uncovered()
+	}
+	if !p.wide() || p.purse.limit > 0 && p.at == 0 {
 		return nil
 	}
 	p.all = true
@@ -149,17 +160,8 @@ func (p *plan) end() error {
 			whole[j.ed.Number] = false
 		}
 	}
-	for _, n := range slices.Sorted(maps.Keys(whole)) {
-		known, err := loadEditions(p.ctx, p.Library, p.ch)
-		if err != nil {
-			return err
-		}
-		if info := known[n]; whole[n] {
-			info.Images = true
-			if err := saveEdition(p.ctx, p.Library, p.ch, info, nil); err != nil {
-				return err
-			}
-		}
+	if err := p.saveWhole(whole); err != nil {
+		return err
 	}
 	p.res.ImagesMissing = missing
 	if len(p.failed) > 0 || missing || p.Budget.TextOnly {
@@ -170,18 +172,40 @@ func (p *plan) end() error {
 	return p.rest(p.ctx, p.shown)
 }
 
+// saveWhole notes of which editions all pictures are here.
+func (p *plan) saveWhole(whole map[uint64]bool) error {
+	maps.DeleteFunc(whole, func(_ uint64, all bool) bool { return !all })
+	if len(whole) == 0 {
+		return nil
+	}
+	known, err := loadEditions(p.ctx, p.Library, p.ch) // of now: a newer front page may have come
+	if err != nil {
+		return err
+	}
+	for n := range whole {
+		if info, ok := known[n]; ok {
+			info.Images = true
+			known[n] = info
+		}
+	}
+	return storeEditions(p.ctx, p.Library, p.ch, known)
+}
+
 // bodies plans texts or images of all headlines in the library whose edition is
 // known.
 func (p *plan) bodies(stage string) ([]*job, error) {
 	var entries []bundle.Entry
+	held := map[uint64]int{}
 	for h, err := range p.Library.Headlines(p.ctx, library.Query{Channel: p.ch}) {
 		if err != nil {
 			return nil, err
 		}
+		held[h.Edition]++
 		if stage == "text" && !h.Text || stage == "images" && len(h.Images) > 0 && !p.known[h.Edition].Images {
 			entries = append(entries, h.Entry)
 		}
 	}
+	p.held = held
 	return p.parts(stage, entries), nil
 }
 
@@ -234,9 +258,29 @@ func (s *session) speaks(lang string) bool {
 	return slices.ContainsFunc(s.Langs, func(l string) bool { return base(l) == base(lang) })
 }
 
+// Texts are put into the search index when so many or so many bytes have been
+// opened: each time costs a sync of the disk.
+const (
+	indexBatch = 32
+	indexBytes = 1 << 20
+)
+
 // text opens each article's text and puts it into the search index.
 func (s *session) text(ctx context.Context, vol *bundle.Volume, entries []bundle.Entry) error {
 	all := &bundle.MissingError{}
+	var ready []library.Text
+	bytes := 0
+	index := func() error {
+		if len(ready) == 0 {
+			return nil
+		}
+		err := s.Library.IndexTexts(ctx, s.ch, ready)
+		if err == nil {
+			s.res.Articles += len(ready)
+		}
+		ready, bytes = ready[:0], 0
+		return err
+	}
 	for i := range entries {
 		e := &entries[i]
 		h, err := s.Library.Headline(ctx, s.ch, e.ID)
@@ -254,10 +298,16 @@ func (s *session) text(ctx context.Context, vol *bundle.Volume, entries []bundle
 			s.log.Warn("article does not open", "edition", e.Edition, "error", err)
 			continue
 		}
-		if err := s.Library.IndexText(ctx, s.ch, e.ID, safehtml.Text(a.Body)); err != nil && !errors.Is(err, transport.ErrNotFound) {
-			return err
+		plain := safehtml.Text(a.Body)
+		ready, bytes = append(ready, library.Text{ID: e.ID, Plain: plain}), bytes+len(plain)
+		if len(ready) >= indexBatch || bytes >= indexBytes {
+			if err := index(); err != nil {
+				return err
+			}
 		}
-		s.res.Articles++
+	}
+	if err := index(); err != nil {
+		return err
 	}
 	return wantsOf(all)
 }

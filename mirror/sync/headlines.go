@@ -11,16 +11,27 @@ import (
 	"tamizdat/transport"
 )
 
-// older plans the front pages of older editions of the window that this reader
-// has missed: their headlines may have found no room in the newest one. What
-// they add is fetched too. Over narrow paths it is not worth it.
+// older plans the front pages of older editions of the window that hold headlines
+// this reader has not: those that found no room in the newest one. What they add
+// is fetched too. Over narrow paths it is not worth it.
+//
+// Each of them repeats many of the next one's headlines, about as many editions'
+// as the newest one does. So only as many are asked for at first as it takes to
+// cover the window if all are like the newest; see uncovered.
 func (p *plan) older() (jobs []*job) {
 	if !p.wide() {
 		return nil
 	}
+	span := p.span()
+	covered := 0
 	for _, past := range slices.Backward(p.front.Past) {
 		info, ok := p.known[past.Edition]
-		if !ok || info.Front {
+		if !ok || info.Front || p.asked[past.Edition] || past.Articles > 0 && p.held[past.Edition] >= past.Articles {
+			continue
+		}
+		if covered > 0 && past.Articles > 0 { // by the one before, it is hoped
+			covered--
+			p.hoped = true
 			continue
 		}
 		vol, err := p.volume(p.ctx, info)
@@ -31,10 +42,12 @@ func (p *plan) older() (jobs []*job) {
 		if err == nil && past.Front != nil {
 			ed.Names[bundle.LayerFront], err = past.Front.Record()
 		}
+		p.asked[past.Edition] = true
 		if err != nil {
 			p.failed = append(p.failed, fmt.Errorf("edition %d: %w", past.Edition, err))
 			continue
 		}
+		covered = span - 1
 		var f *bundle.Front
 		jobs = append(jobs, &job{
 			ed: ed, stage: "headlines", rank: rankOlder,
@@ -45,6 +58,35 @@ func (p *plan) older() (jobs []*job) {
 	return p.add(jobs)
 }
 
+// span is how many editions the newest front page holds all headlines of.
+func (p *plan) span() int {
+	if p.hoped {
+		return 1 // hope was not enough
+	}
+	on := map[uint64]int{}
+	for i := range p.front.Articles {
+		on[p.front.Articles[i].Edition]++
+	}
+	n := 1
+	for _, past := range p.front.Past {
+		if past.Articles > 0 && on[past.Edition] >= past.Articles {
+			n++
+		}
+	}
+	return n
+}
+
+// uncovered plans the front pages that were hoped to be covered by others and
+// are not, once those are here or can't be had.
+func (p *plan) uncovered() []*job {
+	if !p.hoped || slices.ContainsFunc(p.jobs, func(j *job) bool { return j.rank == rankOlder && !j.done }) {
+		return nil
+	}
+	jobs := p.older()
+	p.hoped = false
+	return jobs
+}
+
 // olderFront takes in one of them, and plans what it adds.
 func (p *plan) olderFront(info editionInfo, f *bundle.Front) ([]*job, error) {
 	var added []bundle.Entry
@@ -52,6 +94,7 @@ func (p *plan) olderFront(info editionInfo, f *bundle.Front) ([]*job, error) {
 		switch _, err := p.Library.Headline(p.ctx, p.ch, e.ID); {
 		case errors.Is(err, transport.ErrNotFound):
 			added = append(added, e)
+			p.held[e.Edition]++
 		case err != nil:
 			return nil, err
 		}

@@ -126,11 +126,14 @@ func (m *memory) Headlines(context.Context, library.Query) iter.Seq2[library.Hea
 	}
 }
 
-func (m *memory) IndexText(ctx context.Context, _ channel.ID, id, plain string) error {
+func (m *memory) IndexTexts(ctx context.Context, _ channel.ID, texts []library.Text) error {
 	return m.write(ctx, func() {
-		h := m.headlines[id]
-		h.Text = true
-		m.headlines[id], m.texts[id] = h, plain
+		for _, t := range texts {
+			if h, ok := m.headlines[t.ID]; ok {
+				h.Text = true
+				m.headlines[t.ID], m.texts[t.ID] = h, t.Plain
+			}
+		}
 	})
 }
 

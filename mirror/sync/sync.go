@@ -44,7 +44,7 @@ type Library interface {
 	SetFront(ctx context.Context, ch channel.ID, f *bundle.Front) error
 	Headline(ctx context.Context, ch channel.ID, id string) (library.Headline, error)
 	Headlines(ctx context.Context, q library.Query) iter.Seq2[library.Headline, error]
-	IndexText(ctx context.Context, ch channel.ID, id, plain string) error
+	IndexTexts(ctx context.Context, ch channel.ID, texts []library.Text) error
 	Note(ctx context.Context, key string) ([]byte, error)
 	SetNote(ctx context.Context, key string, value []byte) error
 }

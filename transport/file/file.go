@@ -8,6 +8,7 @@
 package file
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -61,7 +62,10 @@ var (
 
 // Open reads a CAR file, or all *.car files of a folder. A torn or damaged file
 // gives what stands before the damage; Open fails if nothing does.
-func Open(name string) (*Source, error) {
+func Open(name string) (*Source, error) { return open(name, true) }
+
+// open is Open; without blocks it reads no further than the heads.
+func open(name string, blocks bool) (*Source, error) {
 	info, err := os.Stat(name)
 	if err != nil {
 		return nil, err
@@ -75,7 +79,7 @@ func Open(name string) (*Source, error) {
 	s := &Source{blocks: map[cid.Cid]place{}}
 	var failures []error
 	for _, n := range names {
-		if err := s.add(n); err != nil {
+		if err := s.add(n, blocks); err != nil {
 			failures = append(failures, fmt.Errorf("%s: %w", filepath.Base(n), err))
 		}
 	}
@@ -105,7 +109,7 @@ func carFiles(dir string) ([]string, error) {
 
 // add indexes one file. A file that is cut off after its head is still worth
 // what it holds.
-func (s *Source) add(name string) error {
+func (s *Source) add(name string, blocks bool) error {
 	f, err := os.Open(name)
 	if err != nil {
 		return err
@@ -120,7 +124,7 @@ func (s *Source) add(name string) error {
 		return err
 	}
 	s.files = append(s.files, edition{name, intro})
-	for len(s.blocks) < maxBlocks {
+	for blocks && len(s.blocks) < maxBlocks {
 		b, err := r.Next()
 		if errors.Is(err, io.EOF) {
 			break
@@ -175,11 +179,17 @@ func founder(in *car.Intro) (channel.ID, bool) {
 func (s *Source) newest(ch channel.ID) (*edition, *channel.Head) {
 	var best *edition
 	var head *channel.Head
+	var notes [][]byte
+	var roots *channel.Roots
 	for i := range s.files {
 		e := &s.files[i]
-		roots, err := channel.ParseRoots(ch, e.intro.RootNotes)
-		if err != nil {
-			continue
+		if roots == nil || !slices.EqualFunc(notes, e.intro.RootNotes, bytes.Equal) { // they are seldom others than the last file's
+			var err error
+			notes = e.intro.RootNotes
+			if roots, err = channel.ParseRoots(ch, notes); err != nil {
+				roots = nil
+				continue
+			}
 		}
 		h, err := roots.Head(e.intro.Head)
 		if err == nil && (head == nil || h.Size > head.Size || h.Size == head.Size && h.Time.After(head.Time)) {

@@ -63,7 +63,7 @@ func (f Folder) Current(ctx context.Context, ch channel.ID) ([]byte, error) {
 	if len(names) == 0 {
 		return nil, transport.ErrNotFound
 	}
-	s, err := Open(f.Dir)
+	s, err := open(f.Dir, false) // the blocks of many editions are gigabytes
 	if err != nil {
 		return nil, err
 	}
