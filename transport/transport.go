@@ -39,8 +39,8 @@ var (
 	ErrBlocked = errors.New("blocked")
 	// ErrNoNewer: the path answered, and holds nothing newer than asked.
 	ErrNoNewer = errors.New("nothing newer")
-	// ErrLost: the path is open and answers other questions, but not this one, not
-	// this time. Asking again may help.
+	// ErrLost: the path answered other questions lately, but not this one, not now.
+	// Asking again may help.
 	ErrLost = errors.New("lost on a bad line")
 	// ErrNotFound: the path answered, and does not hold what was asked.
 	ErrNotFound = errors.New("not found")

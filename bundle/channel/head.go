@@ -32,6 +32,12 @@ var ErrHead = errors.New("head refused")
 // hand does not hold yet: fetch the next version, then check again.
 var ErrNewerRoots = errors.New("head needs a newer root note")
 
+// ErrOldRoots means that a head is in order but signed by a log key that a later
+// root note has replaced. Whoever shows it has not heard of that note: it lags,
+// and tells no lie. What such a head says counts for nothing, since a replaced
+// key may be a stolen one.
+var ErrOldRoots = errors.New("head is signed by a log key that was replaced")
+
 // Head is the verified statement of a channel's newest edition: the last leaf
 // of its log, the proof that it is in the tree, and the signed checkpoint.
 // Only [Roots.Head] and [SignHead] make one.
@@ -134,9 +140,19 @@ func (h *Head) Compact() []byte {
 // Head checks a head in text or compact form, in the order of FORMAT.md: size,
 // strict form, origin and key of the highest root note, log signature, and
 // that the leaf is the tree's last. It needs nothing of a reader's memory;
-// whether the head is news is View.Consider's to say. Errors wrap ErrHead or
-// ErrNewerRoots.
+// whether the head is news is View.Consider's to say. Errors wrap ErrHead,
+// ErrNewerRoots or, for one that passes all checks under the log key of an older
+// root note, ErrOldRoots.
 func (r *Roots) Head(raw []byte) (*Head, error) {
+	h, err := r.check(raw)
+	if err == nil && h.Generation < r.last.Log.Generation {
+		return nil, ErrOldRoots
+	}
+	return h, err
+}
+
+// check is Head that takes heads of replaced log keys, too.
+func (r *Roots) check(raw []byte) (*Head, error) {
 	refuse := func(err error) (*Head, error) { return nil, fmt.Errorf("%w: %w", ErrHead, err) }
 	if len(raw) > MaxHead {
 		return refuse(fmt.Errorf("larger than %d bytes", MaxHead))
@@ -161,13 +177,16 @@ func (r *Roots) Head(raw []byte) (*Head, error) {
 		return refuse(errors.New("it belongs to another channel"))
 	case h.Generation > r.last.Log.Generation || h.RootVersion > r.Version():
 		return nil, ErrNewerRoots
-	case h.Generation < r.last.Log.Generation:
-		return refuse(errors.New("signed by a log key that was replaced"))
 	case h.RootVersion < 1:
 		return refuse(errors.New("root note 0"))
-	case !h.sig.verifiedBy(h.checkpointText(), Origin(r.ch, h.Generation), r.last.Log.Key):
+	}
+	key, err := r.logKey(h.Generation)
+	switch {
+	case err != nil:
+		return refuse(err)
+	case !h.sig.verifiedBy(h.checkpointText(), Origin(r.ch, h.Generation), key.Key):
 		return refuse(errors.New("bad signature"))
-	case !r.last.Log.NotAfter.IsZero() && h.Time.After(r.last.Log.NotAfter):
+	case !key.NotAfter.IsZero() && h.Time.After(key.NotAfter):
 		return refuse(errors.New("signed after the log key's time"))
 	case h.Size != h.Edition+1:
 		return refuse(errors.New("its leaf is not the last"))
@@ -251,7 +270,11 @@ func (r *Roots) parseCompact(raw []byte) (*Head, error) {
 	}
 	h.Tree = foldPath(h.Leaf.Hash(), h.Path)
 	origin := Origin(r.ch, h.Generation)
-	h.sig = sigLine{name: origin, id: keyID(origin, r.last.Log.Key), sig: take(ed25519.SignatureSize)}
+	key, err := r.logKey(h.Generation)
+	if err != nil {
+		key = r.last.Log // of a generation to come: asked for before the signature is looked at
+	}
+	h.sig = sigLine{name: origin, id: keyID(origin, key.Key), sig: take(ed25519.SignatureSize)}
 	if !bytes.Equal(h.Compact(), raw) {
 		return nil, errors.New("not in canonical form")
 	}

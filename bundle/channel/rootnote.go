@@ -289,6 +289,28 @@ func (r *Roots) Notes() [][]byte { return r.notes }
 // Last is the highest note; don't change it.
 func (r *Roots) Last() *RootNote { return r.last }
 
+// logKey is the log key of a generation, as the last note of that generation
+// names it.
+func (r *Roots) logKey(generation uint64) (LogKey, error) {
+	unknown := errors.New("signed by a log key that no root note names")
+	switch last := r.last.Log; {
+	case generation == last.Generation:
+		return last, nil
+	case generation > last.Generation:
+		return LogKey{}, unknown
+	}
+	for _, msg := range slices.Backward(r.notes) {
+		n, _, err := parseRootNote(msg) // verified by Extend
+		if err != nil {
+			return LogKey{}, err
+		}
+		if n.Log.Generation == generation {
+			return n.Log, nil
+		}
+	}
+	return LogKey{}, unknown
+}
+
 // IPNSKey is the key of the channel's IPNS name.
 func (r *Roots) IPNSKey() ed25519.PublicKey { return r.last.IPNS }
 

@@ -169,8 +169,16 @@ func (v *View) ExtendRoots(msg []byte) error {
 	return nil
 }
 
+// Clone returns a copy: what is done to it changes nothing in v.
+func (v *View) Clone() *View {
+	c := *v // its other slices are replaced, never written to
+	c.epochs, c.evidence = maps.Clone(v.epochs), slices.Clip(v.evidence)
+	return &c
+}
+
 // Check verifies a head against the root notes held; see Roots.Head.
-// ErrNewerRoots asks for the next root note.
+// ErrNewerRoots asks for the next root note, ErrOldRoots tells of a path that
+// lags.
 func (v *View) Check(raw []byte) (*Head, error) {
 	if v.roots.Version() == 0 {
 		return nil, ErrNewerRoots
@@ -374,7 +382,12 @@ func ParseView(b []byte) (*View, error) {
 		}
 	}
 	if len(j.Head) > 0 {
-		h, err := v.Check(j.Head)
+		if v.roots.last == nil {
+			return nil, errors.New("stored view: a head without a root note")
+		}
+		// Its log key may have been replaced since: the next head that is taken is
+		// signed by the new one.
+		h, err := v.roots.check(j.Head)
 		if err != nil {
 			return nil, fmt.Errorf("stored view: %w", err)
 		}

@@ -226,7 +226,7 @@ func (as *asks) put(ctx context.Context, a *ask, q transport.Ask, roots *channel
 		f.end.again = true
 		f.say(f.end)
 		f.end.again = false
-		pause(ctx, firstTry<<(try-1), nil)
+		pause(ctx, restOf(a.Path, firstTry<<(try-1)), nil)
 		as.mu.Lock()
 		q, roots, shown = as.q, as.roots, as.shown > 0
 		as.mu.Unlock()

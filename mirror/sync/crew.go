@@ -135,6 +135,15 @@ func (c *crew) fail(l *lane, useless bool) (dropped bool) {
 	return l.dropped
 }
 
+// restOf is how long a path is to rest: loud ones are few, and what has silenced
+// them lasts longer.
+func restOf(p transport.Path, d time.Duration) time.Duration {
+	if p.Hints.Patience > 0 {
+		return 4 * d
+	}
+	return d
+}
+
 // revive lets l try once more after a rest, if it ever answered.
 func (c *crew) revive(l *lane, rest time.Duration) bool {
 	c.mu.Lock()
@@ -145,8 +154,8 @@ func (c *crew) revive(l *lane, rest time.Duration) bool {
 	if l.dropped {
 		l.dropped, l.failures = false, maxFailures-1 // one more failure, and it is out again
 	}
-	if wake := time.Now().Add(rest); l.rest.Before(time.Now()) {
-		l.rest = wake
+	if l.rest.Before(time.Now()) {
+		l.rest = time.Now().Add(restOf(l.Path, rest))
 	}
 	return true
 }

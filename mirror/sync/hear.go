@@ -74,6 +74,9 @@ func (s *session) hear(ctx context.Context, h heard) error {
 		}
 		break
 	}
+	if err := s.tellLight(ctx); err != nil {
+		return err
+	}
 	if !s.changed {
 		return nil
 	}
@@ -91,7 +94,7 @@ func (s *session) judge(ctx context.Context, h heard) {
 	a.last = time.Now()
 	switch {
 	case h.begun:
-		a.begun, a.at = true, a.last
+		a.begun, a.at, a.head = true, a.last, nil
 		a.opens, a.cut = h.opens, h.cut
 		s.event("head", EventAsked, a.Path)
 	case h.head != nil:
@@ -121,6 +124,13 @@ func (s *session) extend(roots *channel.Roots) {
 func (s *session) judgeHead(a *ask, head *channel.Head) {
 	// Again, with the chain that we keep: another path may have shown another.
 	h, err := s.view.Check(head.Text())
+	switch {
+	case errors.Is(err, channel.ErrOldRoots):
+		s.lags(a)
+		return
+	case err == nil && a.head != nil && !sameTree(a.head, h):
+		err = errTwoHeads
+	}
 	if err != nil {
 		s.lied(a.lane, err)
 		return
@@ -142,9 +152,9 @@ func (s *session) judgeHead(a *ask, head *channel.Head) {
 		s.target(h, a)
 	case channel.Fork:
 		s.changed, s.res.Fork, news = true, true, false
-		s.forked(a)
+		s.forked(a, s.before.Clone().Consider(h) == channel.Fork)
 	case channel.Stale:
-		r.Error, news = "it lags behind: an older edition", false
+		r.Error, news = laggard, false
 	}
 	if news && s.first.IsZero() {
 		s.first = time.Now()
@@ -152,19 +162,6 @@ func (s *session) judgeHead(a *ask, head *channel.Head) {
 	if s.res.ToHead == 0 || s.shown != nil && h.Size > s.shown.Size {
 		s.res.ToHead = time.Since(s.start)
 	}
-}
-
-// forked notes who showed another history. Of two that a new reader hears at
-// once neither is known to be the true one: the proof is kept and the alarm
-// raised, but nobody is called a liar.
-func (s *session) forked(a *ask) {
-	if s.held > 0 {
-		s.lied(a.lane, channel.ErrFork)
-		return
-	}
-	r := s.report(a.Path)
-	r.State, r.Error = stateFailed, "it shows another history of the channel than the first way did"
-	r.Seen = time.Time{} // it confirms nothing
 }
 
 // answered notes that a path is open.
@@ -184,42 +181,11 @@ func (s *session) answered(a *ask) {
 	s.event("head", EventAnswered, a.Path)
 }
 
-// target makes a head one whose front page is to be shown, and reports whether
-// it was none before.
-func (s *session) target(h *channel.Head, from *ask) bool {
-	for _, t := range s.targets {
-		if t.head.Tree == h.Tree && t.head.Size == h.Size {
-			t.head = h // signed later, perhaps
-			return false
-		}
-	}
-	provisional := 0
-	for _, t := range s.targets {
-		if t.head.Size > s.view.Size() {
-			provisional++
-		}
-	}
-	if h.Size > s.view.Size() && provisional >= maxTargets {
-		return false
-	}
-	s.targets = append(s.targets, &target{head: h, from: from})
-	return true
-}
-
-// again lets targets be tried once more whose front page could not be had.
-func (s *session) again() {
-	for _, t := range s.targets {
-		if t.tried && t.tries < maxTries && errors.Is(t.err, ErrIncomplete) {
-			t.tried, t.online = false, false
-		}
-	}
-}
-
 func (s *session) judgeGrant(a *ask, grant []byte) {
 	if slices.ContainsFunc(s.grants, func(g []byte) bool { return bytes.Equal(g, grant) }) {
 		return // opening one takes a while
 	}
-	if len(s.grants) < maxTargets {
+	if len(s.grants) < maxGrants {
 		s.grants = append(s.grants, grant)
 	}
 	if err := s.view.SetGrant(grant); err != nil {
@@ -252,6 +218,10 @@ func (s *session) judgeBlock(ctx context.Context, a *ask, b transport.Block) {
 func (s *session) judgeEnd(a *ask, h heard) {
 	a.ended, a.err = true, h.err
 	switch {
+	case errors.Is(h.err, channel.ErrOldRoots):
+		s.lags(a)
+		s.again()
+		return
 	case h.lied:
 		s.lied(a.lane, h.err)
 	case errors.Is(h.err, ErrBudget):

@@ -1,10 +1,67 @@
 package sync
 
 import (
+	"context"
 	"time"
 
 	"tamizdat/transport"
 )
+
+// EventNobody is a value of Progress.Event without a path: it is a while since
+// the first one was asked, and nobody has answered so far. The sync goes on
+// trying; it comes once at most.
+const EventNobody = "nobody"
+
+// nobodyTime is how long nobody has to answer before people hear of it. Those who
+// are cut off would else wait for the slowest of all ways to give up, which takes
+// over a minute: a resolver that is asked again and again, or a connection of
+// before that is given its time to come back.
+const nobodyTime = 8 * time.Second
+
+// darkIn is when people are to be told that nobody has answered so far; negative
+// for never.
+func (s *session) darkIn() time.Duration {
+	if s.told || !s.any.IsZero() || s.asks == nil {
+		return -1
+	}
+	return max(0, time.Until(s.start.Add(nobodyTime)))
+}
+
+// tellDark tells it: as an event, and in the stored reports, so that Judge says
+// that nobody can be reached while the sync still tries.
+func (s *session) tellDark(ctx context.Context) error {
+	s.told, s.stored = true, true
+	if s.Progress != nil {
+		p := s.step(s.stage)
+		p.Event = EventNobody
+		s.Progress(p)
+	}
+	return s.reportSoFar(ctx)
+}
+
+// tellLight takes it back as soon as somebody has answered.
+func (s *session) tellLight(ctx context.Context) error {
+	if !s.stored || s.any.IsZero() {
+		return nil
+	}
+	s.stored = false
+	return s.reportSoFar(ctx)
+}
+
+// reportSoFar stores how the paths are doing in the middle of a sync.
+func (s *session) reportSoFar(ctx context.Context) error {
+	var rs []PathReport
+	for _, p := range s.paths {
+		r := *s.report(p)
+		for _, a := range s.list {
+			if a.Name == p.Name && a.begun && !a.ended && !a.answered && r.State == stateIdle && s.any.IsZero() {
+				r.State, r.Error, r.At = stateFailed, "no answer so far", s.now()
+			}
+		}
+		rs = append(rs, r)
+	}
+	return s.storeReports(ctx, rs)
+}
 
 // rateTime is over how long Progress.Rate looks back.
 const rateTime = 5 * time.Second

@@ -67,11 +67,19 @@ func pathsKey(ch channel.ID) string { return ch.String() + "/paths" }
 // saveReports merges this sync's reports into those of before: a path that was
 // not needed keeps its last state.
 func (s *session) saveReports(ctx context.Context) error {
-	old, err := Reports(ctx, s.Library, s.ch)
-	if err != nil {
-		return err
+	return s.storeReports(ctx, s.res.Paths)
+}
+
+// storeReports may be called several times in a sync; what it adds to is always
+// what was stored before the sync.
+func (s *session) storeReports(ctx context.Context, reports []PathReport) (err error) {
+	if s.old == nil {
+		if s.old, err = Reports(ctx, s.Library, s.ch); err != nil {
+			return err
+		}
 	}
-	merged := slices.Clone(s.res.Paths)
+	old := s.old
+	merged := slices.Clone(reports)
 	for i, r := range merged {
 		j := slices.IndexFunc(old, func(o PathReport) bool { return o.Name == r.Name })
 		switch {

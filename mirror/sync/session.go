@@ -1,7 +1,6 @@
 package sync
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,10 +33,10 @@ const (
 	// or, when no other path is open, more.
 	openingPause      = 250 * time.Millisecond
 	openingPauseAlone = 2 * time.Second
-	// maxTargets bounds how many provisional heads one sync tries, maxTries how
-	// often each.
-	maxTargets = 4
-	maxTries   = 3
+	// maxTries is how often a front page is tried, maxGrants how many grants are
+	// told apart.
+	maxTries  = 3
+	maxGrants = 4
 )
 
 // stashed is a block of an opening answer and who brought it.
@@ -55,6 +54,8 @@ type target struct {
 	tried, online bool
 	tries         int
 	err           error
+	// late is how often it was put behind what waited for it.
+	late int
 }
 
 // session is one run of Sync. Only its own goroutine touches it; what the
@@ -66,6 +67,7 @@ type session struct {
 	start   time.Time
 	log     *slog.Logger
 	view    *channel.View
+	before  *channel.View // as it was when the sync began
 	paths   []transport.Path
 	crew    *crew
 	purse   purse
@@ -75,6 +77,7 @@ type session struct {
 	meter   meter
 	stage   string // the last one told
 	reports map[string]*PathReport
+	old     []PathReport // those stored before this sync, once they were read
 	res     *Result
 	// stash holds checked blocks of opening answers until somebody wants them.
 	stash map[cid.Cid]stashed
@@ -84,6 +87,7 @@ type session struct {
 	shown   *channel.Head
 	front   *bundle.Front
 	working *target
+	since   time.Time // when the work on it began
 	// offline: fetches take what is in the stash, or fail with errStash.
 	offline bool
 	// done: all has been tried for what is shown.
@@ -91,12 +95,15 @@ type session struct {
 	// first is when a path first had news or said that there is none, any when one
 	// answered at all.
 	first, any time.Time
-	changed    bool   // the view, since it was stored
-	held       uint64 // the tree size that was held when the sync began, 0 for none
-	broke      bool   // something was not asked for the budget's sake
-	grants     [][]byte
-	failures   []error
-	shares     map[string]map[string]int64 // bytes by stage and path
+	// told: people have heard that nobody has answered so far; stored: so the
+	// reports say, which is to be taken back when somebody does.
+	told, stored bool
+	changed      bool   // the view, since it was stored
+	held         uint64 // the tree size that was held when the sync began, 0 for none
+	broke        bool   // something was not asked for the budget's sake
+	grants       [][]byte
+	failures     []error
+	shares       map[string]map[string]int64 // bytes by stage and path
 }
 
 func newSession(e *Engine, ch channel.ID) *session {
@@ -126,7 +133,7 @@ func (s *session) run(ctx context.Context) (err error) {
 	if s.view, err = View(ctx, s.Library, s.ch); err != nil {
 		return err
 	}
-	s.held = s.view.Size()
+	s.held, s.before = s.view.Size(), s.view.Clone()
 	if s.memory, err = loadMemory(ctx, s.Library, s.ch, s.Network); err != nil {
 		return err
 	}
@@ -155,19 +162,25 @@ func (s *session) loop(ctx context.Context) error {
 			if bodies = s.bring(ctx); !errors.Is(bodies, errTurned) {
 				s.done = true
 			}
-		case s.over():
+		case wait < 0 && s.over(): // a better one on its way is waited for
 			if s.shown == nil && s.fallBack() {
 				continue
 			}
 			return s.conclude(bodies)
 		default:
+			if wait < 0 {
+				wait = s.listenFor()
+			}
 			select {
 			case h := <-s.asks.out:
 				if err := s.hear(ctx, h); err != nil {
 					return err
 				}
 			case <-after(wait):
-			case <-after(s.listenFor()):
+			case <-after(s.darkIn()):
+				if err := s.tellDark(ctx); err != nil {
+					return err
+				}
 			case <-ctx.Done():
 			}
 		}
@@ -185,10 +198,16 @@ func after(d time.Duration) <-chan time.Time {
 
 // next is the best target whose front page can be had now: one that came with an
 // opening before any that has to be fetched. Without one, wait is when there will
-// be, negative for never.
+// be, negative for never. It ends the turn of the one being fetched (targets.go).
 func (s *session) next() (best *target, wait time.Duration) {
 	if t := s.stashedTarget(); t != nil {
 		return t, 0
+	}
+	if s.working != nil {
+		if wait = s.turn(); wait != 0 {
+			return nil, wait
+		}
+		best, s.working = s.working, nil
 	}
 	wait = -1
 	for _, t := range s.candidates() {
@@ -199,33 +218,7 @@ func (s *session) next() (best *target, wait time.Duration) {
 			wait = d
 		}
 	}
-	return nil, wait
-}
-
-// candidates are the targets better than what is shown and than the one being
-// fetched, best first.
-func (s *session) candidates() []*target {
-	var ts []*target
-	for _, t := range s.targets {
-		if t.tried || s.shown != nil && t.head.Size <= s.shown.Size || s.working != nil && t.head.Size <= s.working.head.Size {
-			continue
-		}
-		if _, ok := s.view.EpochKey(t.head.Epoch); ok {
-			ts = append(ts, t)
-		}
-	}
-	slices.SortStableFunc(ts, func(a, b *target) int { return cmp.Compare(b.head.Size, a.head.Size) })
-	return ts
-}
-
-// stashedTarget is the best target whose front page is here without any fetch.
-func (s *session) stashedTarget() *target {
-	for _, t := range s.candidates() {
-		if !t.online && s.frontHere(t.head) {
-			return t
-		}
-	}
-	return nil
+	return best, wait
 }
 
 // opening is how long to wait for the rest of openings that have shown this
@@ -255,22 +248,25 @@ func (s *session) otherThan(a *ask) bool {
 // show gets a target's front page. What keeps it from that is in the target.
 func (s *session) show(ctx context.Context, t *target) {
 	outer := s.working
-	s.working = t
-	before := s.view.Size()
+	s.working, s.since = t, time.Now()
+	before, was := s.view.Size(), s.inGoodOrder()
 	f, err := s.frontOf(ctx, t.head)
 	s.working = outer
+	if err != nil {
+		s.excuse(t, was)
+	}
 	switch {
 	case err == nil:
-	case errors.Is(err, errTurned), ctx.Err() != nil:
+	case ctx.Err() != nil:
 		return
-	case errors.Is(err, errStash):
+	case errors.Is(err, errTurned), errors.Is(err, errStash):
 		t.online = true
 		return
 	default:
 		t.tried, t.err = true, err
 		t.tries++
-		if errors.Is(err, channel.ErrFork) && t.from != nil {
-			s.forked(t.from)
+		if errors.Is(err, channel.ErrFork) {
+			s.forkedBy(ctx, t)
 		}
 		return
 	}
@@ -326,6 +322,8 @@ func (s *session) listenFor() time.Duration {
 		return 0
 	case !s.first.IsZero() && slices.ContainsFunc(s.list, func(a *ask) bool { return a.answered && !a.ended }):
 		return -1 // the grant or the front page may still come
+	case !s.first.IsZero() && s.onlyForks():
+		return -1 // what came was no news: whoever is still silent may have some
 	case !s.first.IsZero():
 		return max(0, time.Until(s.first.Add(lastHope)))
 	case !s.any.IsZero() && s.view.Head() != nil:
@@ -334,11 +332,12 @@ func (s *session) listenFor() time.Duration {
 	return -1
 }
 
-// sources counts the independent ones that have answered truly.
+// sources counts the independent ones that say that there is nothing newer than
+// what was held. Who shows an older head, or another one, doesn't know.
 func (s *session) sources() int {
 	seen := map[string]bool{}
 	for _, a := range s.list {
-		if r := s.report(a.Path); a.answered && r.State != stateLied {
+		if r := s.report(a.Path); a.answered && r.State != stateLied && (a.head == nil || a.head.Size == s.held) {
 			seen[sourceOf(*r)] = true
 		}
 	}

@@ -25,7 +25,7 @@ var (
 const strangerTries = 8
 
 // deadTries is how often one that has stopped answering is asked each question.
-const deadTries = 2
+const deadTries = 6
 
 // verdict is what a check says of a candidate.
 type verdict int
@@ -67,8 +67,7 @@ type asking struct {
 
 // ask asks until a candidate is taken. What was held is returned if nothing
 // better came in time. Errors: transport.ErrNotFound, errSpoiled (try the other
-// class), errSilent (with transport.ErrLost if a resolver answers other
-// questions), or the context's.
+// class), errSilent (with transport.ErrLost if a resolver answered lately), or the context's.
 func (c *Client) ask(ctx context.Context, q query) ([]byte, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	a := &asking{query: q, c: c, full: q.name + "." + c.zone, events: make(chan event, 32)}
@@ -113,7 +112,7 @@ func (c *Client) ask(ctx context.Context, q query) ([]byte, error) {
 		return a.held[0], nil
 	case spoiled:
 		return nil, errSpoiled
-	case slices.ContainsFunc(c.resolvers, (*resolver).known):
+	case slices.ContainsFunc(c.resolvers, (*resolver).moody):
 		return nil, errLost
 	}
 	return nil, errSilent

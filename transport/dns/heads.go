@@ -132,7 +132,7 @@ func (c *Client) head(ctx context.Context, ch channel.ID, have uint64) (*channel
 		}
 		_, err := roots.Head(raw)
 		switch {
-		case err == nil:
+		case err == nil, errors.Is(err, channel.ErrOldRoots): // a zone may lag
 			return take
 		case errors.Is(err, channel.ErrNewerRoots):
 			return hold
@@ -171,7 +171,7 @@ func (c *Client) head(ctx context.Context, ch channel.ID, have uint64) (*channel
 		roots = st.get()
 	}
 	h, err := roots.Head(raw)
-	if err != nil && !errors.Is(err, channel.ErrNewerRoots) {
+	if err != nil && !errors.Is(err, channel.ErrNewerRoots) && !errors.Is(err, channel.ErrOldRoots) {
 		return nil, nil, fmt.Errorf("head: %w", errSpoiled)
 	}
 	if err != nil {

@@ -52,9 +52,10 @@ type resolver struct {
 	// tries since the last good one; truncations since the last good one over
 	// UDP; good ones over TCP since then.
 	good, spoiled, silent, truncated, overTCP int
-	// quiet counts tries without any answer since the last one.
-	quiet int
-	smallUntil                                time.Time
+	// quiet counts tries without any answer since the last one, which came at heard.
+	quiet      int
+	heard      time.Time
+	smallUntil time.Time
 
 	udp, tcp *link
 }
@@ -128,7 +129,7 @@ func (r *resolver) wake() {
 func (r *resolver) answered(class record.Class, size int, stream bool, rtt time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.quiet = 0
+	r.quiet, r.heard = 0, time.Now()
 	if r.window < r.ssthresh {
 		r.window++
 	} else {
@@ -194,6 +195,18 @@ func (r *resolver) known() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.srtt > 0 && r.quiet < deadAfter
+}
+
+// lately is so long: resolvers that have had enough of somebody are silent for a
+// minute, mostly.
+const lately = 2 * time.Minute
+
+// moody reports whether something good came from here lately: if nothing does
+// now, it may soon.
+func (r *resolver) moody() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return time.Since(r.heard) < lately
 }
 
 // dead reports whether a resolver that is asked a lot has stopped answering.

@@ -85,7 +85,7 @@ func (c *Client) run(ctx context.Context, r transport.Request, run []int, send f
 		if r.Got != nil {
 			got = func(n int) { r.Got(i, n) }
 		}
-		data, err := c.Block(ctx, w.CID, w.Size, got)
+		data, err := c.block(ctx, w, got)
 		switch {
 		case err == nil:
 			if !send(transport.Block{CID: w.CID, Data: data}, nil) {

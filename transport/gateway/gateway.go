@@ -23,6 +23,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -131,9 +132,17 @@ func NewTransport(life context.Context, network transport.Network, trust Trust) 
 		IdleConnTimeout:        90 * time.Second,
 		ResponseHeaderTimeout:  60 * time.Second,
 		MaxResponseHeaderBytes: 32 << 10,
-		HTTP2:                  &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 10 * time.Second},
+		HTTP2: &http.HTTP2Config{
+			SendPingTimeout: 15 * time.Second, PingTimeout: 10 * time.Second,
+			MaxReceiveBufferPerStream: streamWindow,
+		},
 	}
 }
+
+// streamWindow is how much a gateway may send before we have looked at any of
+// it: a block and its frames. Go's own 4 MiB would let an endless answer cost as
+// much before it is cut.
+const streamWindow = 128 << 10
 
 // dialTimeout bounds a TCP handshake: a lost first packet is sent again after
 // 1, 3 and 7 seconds, and who has not answered then is not worth more.
@@ -155,6 +164,11 @@ func DialWithin(life context.Context, network transport.Network) func(ctx contex
 // as they arrive. The error wraps transport.ErrNotFound if the gateway says
 // that it has none, and is a *transport.WantError if the bytes are wrong.
 func (c *Client) Block(ctx context.Context, id cid.Cid, size int, got func(n int)) ([]byte, error) {
+	return c.block(ctx, transport.Want{CID: id, Size: size}, got)
+}
+
+func (c *Client) block(ctx context.Context, w transport.Want, got func(n int)) ([]byte, error) {
+	id := w.CID
 	ctx, cancel := context.WithTimeout(ctx, c.opts.BlockTimeout)
 	defer cancel()
 	resp, err := c.get(ctx, "/ipfs/"+id.String()+"?format=raw", "application/vnd.ipld.raw")
@@ -162,7 +176,7 @@ func (c *Client) Block(ctx context.Context, id cid.Cid, size int, got func(n int
 		return nil, err
 	}
 	defer resp.Body.Close()
-	data, err := readBlock(resp.Body, resp.ContentLength, size, got)
+	data, err := readBlock(resp.Body, resp.ContentLength, most(w), w.Size, got)
 	if err != nil {
 		return nil, &transport.WantError{CID: id, Err: err}
 	}
@@ -197,13 +211,34 @@ func (c *Client) get(ctx context.Context, path, accept string) (*http.Response, 
 
 var errTooLong = errors.New("longer than it may be")
 
-// readBlock reads a body of at most want bytes (bundle.MaxBlock if want is 0),
-// trusting no length that is announced.
-func readBlock(body io.Reader, announced int64, want int, got func(n int)) ([]byte, error) {
-	limit := bundle.MaxBlock
-	if want > 0 {
-		limit = min(limit, want)
+// maxFileNode bounds a block of links within a file: 174 of them (FORMAT.md,
+// section 3.1), each with its CID, its two sizes and no name.
+const maxFileNode = 12 << 10
+
+// most is how many bytes a want's block may have by FORMAT.md (sections 3, 5, 9
+// and 14): a body is cut behind them, so that what it could go on with costs
+// little. Of a folder nothing is known beforehand but the limit of all blocks.
+func most(w transport.Want) int {
+	node := w.Node || w.CID.Type() == cid.DagProtobuf
+	switch {
+	case w.Size > 0:
+		return min(w.Size, bundle.MaxBlock)
+	case node && slices.Contains(files, w.Layer):
+		return maxFileNode
+	case !node && w.Layer == bundle.LayerRoot:
+		return channel.MaxRootNote
+	case !node && w.Layer == bundle.LayerGrants:
+		return channel.GrantLarge
 	}
+	return bundle.MaxBlock
+}
+
+// files are the parts of an edition that are files of blocks of their own.
+var files = []string{bundle.LayerFront, bundle.LayerText, bundle.LayerMedia, bundle.LayerDict, bundle.LayerLog}
+
+// readBlock reads a body of at most limit bytes, and no fewer than want, trusting
+// no length that is announced.
+func readBlock(body io.Reader, announced int64, limit, want int, got func(n int)) ([]byte, error) {
 	if announced > int64(limit) {
 		return nil, errTooLong
 	}
@@ -218,7 +253,7 @@ func readBlock(body io.Reader, announced int64, want int, got func(n int)) ([]by
 		case len(buf) > limit:
 			return nil, errTooLong
 		case err == io.EOF:
-			if want > 0 && len(buf) < want {
+			if len(buf) < want {
 				return nil, io.ErrUnexpectedEOF
 			}
 			return buf, nil

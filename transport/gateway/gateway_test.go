@@ -13,7 +13,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/ipfs/boxo/ipld/merkledag"
+	"github.com/ipfs/boxo/ipld/unixfs"
 	"github.com/ipfs/go-cid"
+	ipld "github.com/ipfs/go-ipld-format"
 
 	"tamizdat/bundle"
 	"tamizdat/bundle/channel"
@@ -266,6 +269,83 @@ func TestBaseIsChecked(t *testing.T) {
 	for _, bad := range []string{"", "gw.example.org", "ftp://x", "https://", "https://x/?q", "https://x/#f", "https://u:p@x/"} {
 		if _, err := New(bad, nil, Options{}); err == nil {
 			t.Errorf("accepted %q", bad)
+		}
+	}
+}
+
+// TestEndlessBodies: a body that never ends costs no more than the longest block
+// that the want could have.
+func TestEndlessBodies(t *testing.T) {
+	raw := bundle.RawCID([]byte("raw"))
+	node := cid.NewCidV1(cid.DagProtobuf, raw.Hash())
+	for name, test := range map[string]struct {
+		want transport.Want
+		most int
+	}{
+		"chunk of known size":   {transport.Want{CID: raw, Layer: bundle.LayerMedia, Size: 1000}, 1000},
+		"chunk of unknown size": {transport.Want{CID: raw, Layer: bundle.LayerFront}, bundle.MaxBlock},
+		"a size over the limit": {transport.Want{CID: raw, Layer: bundle.LayerMedia, Size: 1 << 20}, bundle.MaxBlock},
+		"root of a file":        {transport.Want{CID: node, Layer: bundle.LayerText, Node: true}, maxFileNode},
+		"node within the log":   {transport.Want{CID: node, Layer: bundle.LayerLog, Node: true}, maxFileNode},
+		"node, unmarked":        {transport.Want{CID: node, Layer: bundle.LayerMedia}, maxFileNode},
+		"folder":                {transport.Want{CID: node, Layer: bundle.LayerDirectory, Node: true}, bundle.MaxBlock},
+		"folder of grants":      {transport.Want{CID: node, Layer: bundle.LayerGrants, Node: true}, bundle.MaxBlock},
+		"grant":                 {transport.Want{CID: raw, Layer: bundle.LayerGrants}, channel.GrantLarge},
+		"root note":             {transport.Want{CID: raw, Layer: bundle.LayerRoot}, channel.MaxRootNote},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, announced := range []bool{false, true} {
+				flood, heard := &endless{}, 0
+				c := client(t, func(*http.Request) (*http.Response, error) {
+					a, err := answer(200, flood)
+					if announced {
+						a.ContentLength = int64(test.most) + 1
+					}
+					return a, err
+				}, Options{})
+				var failed error
+				for _, err := range c.Fetch(t.Context(), transport.Request{Wants: []transport.Want{test.want}, Got: func(_, n int) { heard += n }}) {
+					failed = err
+				}
+				if !errors.Is(failed, errTooLong) {
+					t.Errorf("announced %v: %v", announced, failed)
+				}
+				if limit := test.most + 1; flood.n > limit || heard > limit || announced && flood.n > 0 {
+					t.Errorf("announced %v: %d bytes were read, at most %d can be of use", announced, flood.n, test.most)
+				}
+			}
+		})
+	}
+}
+
+// TestLongestNode: the longest block of links that a file may have is let through.
+func TestLongestNode(t *testing.T) {
+	const links = 174
+	fs := unixfs.NewFSNode(unixfs.TFile)
+	n := new(merkledag.ProtoNode)
+	if err := n.SetCidBuilder(merkledag.V1CidPrefix()); err != nil {
+		t.Fatal(err)
+	}
+	for i := range links {
+		fs.AddBlockSize(1 << 30)
+		if err := n.AddRawLink("", &ipld.Link{Cid: bundle.RawCID([]byte{byte(i)}), Size: 1 << 62}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	data, err := fs.GetBytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.SetData(data)
+	raw := n.RawData()
+	if len(raw) > maxFileNode || len(raw) < maxFileNode*2/3 {
+		t.Errorf("%d bytes, the limit is %d", len(raw), maxFileNode)
+	}
+	c := client(t, func(*http.Request) (*http.Response, error) { return answer(200, bytes.NewReader(raw)) }, Options{})
+	w := transport.Want{CID: n.Cid(), Layer: bundle.LayerMedia, Node: true}
+	for b, err := range c.Fetch(t.Context(), transport.Request{Wants: []transport.Want{w}}) {
+		if err != nil || !bytes.Equal(b.Data, raw) {
+			t.Errorf("it did not come through: %v", err)
 		}
 	}
 }

@@ -85,12 +85,12 @@ func (n *Node) join(life context.Context) {
 		}
 	}
 	if err := n.dht.Bootstrap(life); err != nil {
-		n.log.Warn("dht did not start", "err", err)
+		n.log.Warn("dht did not start", "err", tidy(err))
 	}
 	select { // Bootstrap only sets the walk off
 	case err := <-n.dht.RefreshRoutingTable():
 		if err != nil {
-			n.log.Debug("dht routing table not refreshed", "err", err)
+			n.log.Debug("dht routing table not refreshed", "err", tidy(err))
 		}
 	case <-life.Done():
 	}
@@ -117,14 +117,14 @@ func (n *Node) announce(name ipns.Name) {
 		ctx, cancel := context.WithTimeout(n.life, announceTimeout)
 		defer cancel()
 		if err := n.dht.PutValue(ctx, string(name.RoutingKey()), raw); err != nil {
-			n.log.Debug("ipns record not put", "err", err)
+			n.log.Debug("ipns record not put", "err", tidy(err))
 		}
 		r, err := parseRecord(name, raw)
 		if err != nil {
 			return
 		}
 		if err := n.dht.Provide(ctx, r.root, true); err != nil {
-			n.log.Debug("edition root not announced", "err", err)
+			n.log.Debug("edition root not announced", "err", tidy(err))
 		}
 	})
 }

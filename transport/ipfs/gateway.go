@@ -13,7 +13,6 @@ import (
 	"github.com/ipfs/boxo/ipns"
 	"github.com/ipfs/go-cid"
 
-	"tamizdat/bundle"
 	"tamizdat/transport"
 )
 
@@ -52,8 +51,8 @@ func (g gateway) record(ctx context.Context, name ipns.Name) (*signed, error) {
 	return parseRecord(name, b)
 }
 
-func (g gateway) block(ctx context.Context, _, c cid.Cid) ([]byte, error) {
-	return g.get(ctx, "/ipfs/"+c.String()+"?format=raw", "application/vnd.ipld.raw", bundle.MaxBlock)
+func (g gateway) block(ctx context.Context, _, c cid.Cid, limit int) ([]byte, error) {
+	return g.get(ctx, "/ipfs/"+c.String()+"?format=raw", "application/vnd.ipld.raw", limit)
 }
 
 // get reads one answer of at most limit bytes.
@@ -75,6 +74,9 @@ func (g gateway) get(ctx context.Context, path, accept string, limit int) ([]byt
 		return nil, transport.ErrNotFound
 	default:
 		return nil, fmt.Errorf("gateway answered %d", res.StatusCode)
+	}
+	if res.ContentLength > int64(limit) {
+		return nil, fmt.Errorf("gateway's answer is larger than %d bytes", limit)
 	}
 	b, err := io.ReadAll(io.LimitReader(res.Body, int64(limit)+1))
 	if err != nil {

@@ -26,9 +26,9 @@ const maxGrant = 8192
 type heads struct {
 	// resolve returns the newest record the path holds, its signature checked.
 	resolve func(ctx context.Context) (*signed, error)
-	// block returns the bytes of one block of at most bundle.MaxBlock, unchecked;
-	// root is the edition it belongs to.
-	block func(ctx context.Context, root, c cid.Cid) ([]byte, error)
+	// block returns the bytes of one block of at most limit, unchecked; root is the
+	// edition it belongs to.
+	block func(ctx context.Context, root, c cid.Cid, limit int) ([]byte, error)
 
 	mu    sync.Mutex
 	last  *signed // the newest record so far
@@ -49,7 +49,7 @@ var _ transport.Heads = (*heads)(nil)
 func (h *heads) Head(ctx context.Context, _ channel.ID, have uint64) ([]byte, error) {
 	r, err := h.fresh(ctx)
 	if err != nil {
-		return nil, err
+		return nil, tidy(err)
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -100,7 +100,8 @@ func (h *heads) fresh(ctx context.Context) (*signed, error) {
 // file reads one small file of the edition that the newest record names. The
 // record seen last is used as long as the file is in its edition: root notes
 // and grants stay where they were, and a start asks for several in a row.
-func (h *heads) file(ctx context.Context, folder, name string, limit int) ([]byte, error) {
+func (h *heads) file(ctx context.Context, folder, name string, limit int) (_ []byte, err error) {
+	defer func() { err = tidy(err) }()
 	h.mu.Lock()
 	r := h.last
 	h.mu.Unlock()
@@ -134,7 +135,7 @@ func (h *heads) walk(ctx context.Context, root cid.Cid, folder, name string, lim
 	if c.Type() != cid.Raw { // a small file is one bare leaf
 		return nil, fmt.Errorf("file in %s is not a raw block", folder)
 	}
-	b, err := h.checked(ctx, root, c)
+	b, err := h.checked(ctx, root, c, limit)
 	if err != nil {
 		return nil, fmt.Errorf("file in %s: %w", folder, err)
 	}
@@ -155,7 +156,7 @@ func (h *heads) folder(ctx context.Context, root, c cid.Cid) ([]byte, error) {
 	if ok {
 		return b, nil
 	}
-	b, err := h.checked(ctx, root, c)
+	b, err := h.checked(ctx, root, c, bundle.MaxBlock)
 	if err != nil {
 		return nil, err
 	}
@@ -168,8 +169,8 @@ func (h *heads) folder(ctx context.Context, root, c cid.Cid) ([]byte, error) {
 }
 
 // checked gets a block and compares its hash, since the next step parses it.
-func (h *heads) checked(ctx context.Context, root, c cid.Cid) ([]byte, error) {
-	b, err := h.block(ctx, root, c)
+func (h *heads) checked(ctx context.Context, root, c cid.Cid, limit int) ([]byte, error) {
+	b, err := h.block(ctx, root, c, limit)
 	if err != nil {
 		return nil, err
 	}

@@ -17,7 +17,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
-	"github.com/libp2p/go-libp2p/p2p/transport/quicreuse"
 	ma "github.com/multiformats/go-multiaddr"
 
 	"tamizdat/transport"
@@ -69,7 +68,7 @@ type Config struct {
 type Node struct {
 	log      *slog.Logger
 	host     host.Host
-	quic     *quicreuse.ConnManager
+	sockets  *sockets
 	bitswap  *exchange
 	server   *bsserver.Server
 	dht      *dht.IpfsDHT
@@ -126,14 +125,14 @@ func New(ctx context.Context, cfg Config) (*Node, error) {
 		records: make(map[ipns.Name][]byte), announcing: make(chan struct{}, maxAnnounces),
 	}
 	if err := n.start(life, cfg, key, listen); err != nil {
-		return nil, errors.Join(err, n.Close())
+		return nil, flat(errors.Join(err, n.Close()))
 	}
 	return n, nil
 }
 
 func (n *Node) start(life context.Context, cfg Config, key crypto.PrivKey, listen []ma.Multiaddr) error {
 	var err error
-	n.host, n.quic, err = newHost(life, cfg, key, listen)
+	n.host, n.sockets, err = newHost(life, cfg, key, listen)
 	if err != nil {
 		return fmt.Errorf("start libp2p: %w", err)
 	}
@@ -178,8 +177,8 @@ func (n *Node) Close() error {
 		if n.host != nil {
 			errs = append(errs, n.host.Close())
 		}
-		if n.quic != nil { // after the host, whose listeners it carries
-			errs = append(errs, n.quic.Close())
+		if n.sockets != nil { // after the host, whose listeners they carry
+			errs = append(errs, n.sockets.Close())
 		}
 	})
 	return errors.Join(errs...)
@@ -259,36 +258,6 @@ func parsePeers(addrs []string) ([]peer.AddrInfo, error) {
 		return nil, fmt.Errorf("%d peers: more than %d", len(infos), maxPeers)
 	}
 	return infos, nil
-}
-
-// dialError is a failed dial without the addresses that libp2p writes into its
-// errors; the causes stay reachable by errors.Is.
-type dialError struct{ causes []error }
-
-func (e *dialError) Error() string {
-	if len(e.causes) == 0 {
-		return "no address could be dialled"
-	}
-	return fmt.Sprintf("none of %d addresses answered", len(e.causes))
-}
-func (e *dialError) Unwrap() []error { return e.causes }
-
-func shortDialError(err error) error {
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return err
-	}
-	var de *swarm.DialError
-	if !errors.As(err, &de) {
-		return err
-	}
-	out := &dialError{}
-	for i := range de.DialErrors {
-		out.causes = append(out.causes, de.DialErrors[i].Cause)
-	}
-	if de.Cause != nil {
-		out.causes = append(out.causes, de.Cause)
-	}
-	return out
 }
 
 // dialTimeout bounds one peer's dial over all its addresses. Callers usually

@@ -3,7 +3,6 @@ package ipfs
 import (
 	"context"
 	"crypto/ed25519"
-	"errors"
 	"fmt"
 	"iter"
 	"time"
@@ -89,7 +88,7 @@ func (b *pathBlocks) Fetch(ctx context.Context, r transport.Request) iter.Seq2[t
 			return more
 		})
 		if err != nil && more {
-			yield(transport.Block{}, err)
+			yield(transport.Block{}, tidy(err))
 		}
 	}
 }
@@ -100,8 +99,9 @@ func (b *pathBlocks) fetch(ctx context.Context, root cid.Cid, wants []cid.Cid, y
 		func(ctx context.Context) <-chan peer.AddrInfo { return n.providers(ctx, root) }, wants, yield)
 }
 
-// one fetches one block of the edition of that root.
-func (b *pathBlocks) one(ctx context.Context, root, c cid.Cid) (data []byte, err error) {
+// one fetches one block of the edition of that root. (Bitswap can't say how much
+// is too much; what came is refused behind.)
+func (b *pathBlocks) one(ctx context.Context, root, c cid.Cid, limit int) (data []byte, err error) {
 	err = b.fetch(ctx, root, []cid.Cid{c}, func(blk blocks.Block) bool {
 		data = blk.RawData()
 		return false
@@ -111,8 +111,8 @@ func (b *pathBlocks) one(ctx context.Context, root, c cid.Cid) (data []byte, err
 		return nil, err
 	case data == nil:
 		return nil, transport.ErrNotFound
-	case len(data) > bundle.MaxBlock:
-		return nil, errors.New("block is larger than an edition's blocks are")
+	case len(data) > limit:
+		return nil, fmt.Errorf("block of %d bytes: more than %d", len(data), limit)
 	}
 	return data, nil
 }

@@ -402,7 +402,7 @@ func TestHostileFolders(t *testing.T) {
 		}
 		h := &heads{
 			resolve: func(context.Context) (*signed, error) { return parseRecord(n, rec) },
-			block:   func(ctx context.Context, _, c cid.Cid) ([]byte, error) { return m.Get(ctx, c) },
+			block:   func(ctx context.Context, _, c cid.Cid, _ int) ([]byte, error) { return m.Get(ctx, c) },
 		}
 		if b, err := h.Grant(t.Context(), [32]byte{}, grantName); err == nil {
 			t.Errorf("%s: a grant of %d bytes", what, len(b))

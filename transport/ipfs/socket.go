@@ -20,7 +20,8 @@ import (
 	"github.com/libp2p/go-libp2p/gologshim"
 	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
 	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
-	libp2pquic "github.com/libp2p/go-libp2p/p2p/transport/quic"
+	"github.com/libp2p/go-libp2p/p2p/security/noise"
+	p2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
 	"github.com/libp2p/go-libp2p/p2p/transport/quicreuse"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	ma "github.com/multiformats/go-multiaddr"
@@ -44,9 +45,9 @@ var quiet = sync.OnceFunc(func() {
 })
 
 // newHost builds a libp2p host whose every socket comes from cfg.Network. life
-// bounds the sockets' opening. The returned ConnManager is closed by the
-// caller, after the host.
-func newHost(life context.Context, cfg Config, key crypto.PrivKey, listen []ma.Multiaddr) (host.Host, *quicreuse.ConnManager, error) {
+// bounds the sockets' opening. The returned sockets are closed by the caller,
+// after the host.
+func newHost(life context.Context, cfg Config, key crypto.PrivKey, listen []ma.Multiaddr) (host.Host, *sockets, error) {
 	conns, mem := 16, int64(64<<20)
 	if len(listen) > 0 {
 		conns, mem = 256, 256<<20
@@ -69,8 +70,7 @@ func newHost(life context.Context, cfg Config, key crypto.PrivKey, listen []ma.M
 		return nil, nil, fmt.Errorf("connection limits: %w", err)
 	}
 
-	s := &sockets{life: life, net: cfg.Network}
-	var reuse *quicreuse.ConnManager
+	s := &sockets{life: life, net: cfg.Network, dialsOnly: len(listen) == 0, lending: lending{lent: make(map[string]<-chan struct{})}}
 	opts := []libp2p.Option{
 		libp2p.Identity(key),
 		libp2p.UserAgent(agent),
@@ -81,13 +81,13 @@ func newHost(life context.Context, cfg Config, key crypto.PrivKey, listen []ma.M
 		libp2p.WithDialTimeout(dialTimeout),
 
 		libp2p.NoTransports,
-		libp2p.QUICReuse(func(reset quic.StatelessResetKey, token quic.TokenGeneratorKey, rm network.ResourceManager) (*quicreuse.ConnManager, error) {
-			var err error
-			reuse, err = s.reuse(reset, token, rm)
-			return reuse, err
-		}),
-		libp2p.Transport(libp2pquic.NewTransport),
+		libp2p.QUICReuse(s.reuse),
+		libp2p.Transport(s.quic),
 		libp2p.Transport(s.tcp),
+		// Over TCP, Noise before TLS: it knows no dates, and a reader's clock may be
+		// years off. (QUIC has TLS only: see timeless.)
+		libp2p.Security(noise.ID, noise.New),
+		libp2p.Security(p2ptls.ID, p2ptls.New),
 
 		libp2p.DisableRelay(),
 		libp2p.DisableMetrics(),
@@ -106,18 +106,17 @@ func newHost(life context.Context, cfg Config, key crypto.PrivKey, listen []ma.M
 	}
 	h, err := libp2p.New(opts...)
 	if err != nil {
-		if reuse != nil {
-			err = errors.Join(err, reuse.Close())
-		}
-		return nil, nil, errors.Join(err, rm.Close(), cm.Close())
+		return nil, nil, errors.Join(err, s.Close(), rm.Close(), cm.Close())
 	}
-	return h, reuse, nil
+	return h, s, nil
 }
 
 // sockets lends a transport.Network to libp2p.
 type sockets struct {
-	life context.Context
-	net  transport.Network
+	life      context.Context
+	net       transport.Network
+	dialsOnly bool
+	lending
 }
 
 var _ network.MultiaddrDNSResolver = (*sockets)(nil)
@@ -125,23 +124,29 @@ var _ network.MultiaddrDNSResolver = (*sockets)(nil)
 // reuse is libp2p's manager of shared UDP sockets, opening them through the
 // Network. Its other options are those of libp2p's own default.
 func (s *sockets) reuse(reset quic.StatelessResetKey, token quic.TokenGeneratorKey, rm network.ResourceManager) (*quicreuse.ConnManager, error) {
-	return quicreuse.NewConnManager(reset, token,
+	strangers := new(crowd)
+	s.reset, s.token = reset, token
+	s.verify = func(addr net.Addr) bool { return strangers.over() || rm.VerifySourceAddress(addr) }
+	s.admit = func(ctx context.Context, info *quic.ClientInfo) (context.Context, error) {
+		addr, err := quicreuse.ToQuicMultiaddr(info.RemoteAddr, quic.Version1)
+		if err != nil {
+			addr = nil // the resource manager decides about unknown addresses
+		}
+		scope, err := rm.OpenConnection(network.DirInbound, false, addr)
+		if err != nil {
+			return ctx, err
+		}
+		context.AfterFunc(ctx, scope.Done)
+		return network.WithConnManagementScope(ctx, scope), nil
+	}
+	var err error
+	s.manager, err = quicreuse.NewConnManager(reset, token,
 		quicreuse.OverrideListenUDP(s.listenUDP),
 		// The default asks the kernel's routing table over a socket of its own.
 		quicreuse.OverrideSourceIPSelector(func() (quicreuse.SourceIPSelector, error) { return noSource{}, nil }),
-		quicreuse.ConnContext(func(ctx context.Context, info *quic.ClientInfo) (context.Context, error) {
-			addr, err := quicreuse.ToQuicMultiaddr(info.RemoteAddr, quic.Version1)
-			if err != nil {
-				addr = nil // the resource manager decides about unknown addresses
-			}
-			scope, err := rm.OpenConnection(network.DirInbound, false, addr)
-			if err != nil {
-				return ctx, err
-			}
-			context.AfterFunc(ctx, scope.Done)
-			return network.WithConnManagementScope(ctx, scope), nil
-		}),
+		quicreuse.ConnContext(s.admit),
 		quicreuse.VerifySourceAddress(rm.VerifySourceAddress))
+	return s.manager, err
 }
 
 func (s *sockets) listenUDP(netw string, laddr *net.UDPAddr) (net.PacketConn, error) {
