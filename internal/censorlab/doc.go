@@ -13,6 +13,8 @@
 //     what arrived, when, over which path, how many bytes.
 //   - A [Model] is how people get blocked news today, modelled with its round
 //     trips and bytes on the same net: not the real programs.
+//   - A control, in the tests, is a small model of a reader without one of our
+//     counter-measures: it shows that each censor bites (TestControls).
 //   - The scorecard test runs all scenarios and all pairs of them, writes
 //     docs/scorecard.md, and fails where a row has become worse.
 //

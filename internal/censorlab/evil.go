@@ -3,9 +3,13 @@ package censorlab
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -13,6 +17,7 @@ import (
 
 	"github.com/ipfs/go-cid"
 
+	"tamizdat/bundle/car"
 	"tamizdat/bundle/channel"
 	"tamizdat/internal/censor"
 	"tamizdat/mirror/publisher"
@@ -37,6 +42,8 @@ type evil struct {
 	// record is the IPNS record of now, old the one of an earlier edition, other
 	// one of another history.
 	record, old, other []byte
+	// earlier are the blocks of an older edition: true ones that nobody asks for.
+	earlier []car.Block
 }
 
 var _ ipfs.Store = (*evil)(nil)
@@ -60,6 +67,18 @@ func (e *evil) set(f censor.Far, seed uint64) error {
 	e.relayVice.Store(pick(f.Relay, seed))
 	e.peerVice.Store(pick(f.Peer, 3*seed+1)) // in pairs not the same as the relay's
 	return e.give(e.recordNow())
+}
+
+// telling says which lies are told now, "" if none.
+func (e *evil) telling() string {
+	var out []string
+	if v := e.relayVice.Load().(censor.Evil); v != "" {
+		out = append(out, "relay "+string(v))
+	}
+	if v := e.peerVice.Load().(censor.Evil); v != "" {
+		out = append(out, "peer "+string(v))
+	}
+	return strings.Join(out, ", ")
 }
 
 // recordNow is the IPNS record that a peer or gateway hands out.
@@ -95,11 +114,59 @@ func (e *evil) setRecord(raw []byte) error {
 	return e.give(e.recordNow())
 }
 
-// remember keeps the record of now as the old one.
-func (e *evil) remember() {
+// remember keeps the record of now as the old one, and the blocks of the newest
+// of the editions in a folder of CAR files.
+func (e *evil) remember(stick string) error {
+	names, err := filepath.Glob(filepath.Join(stick, "*.car"))
+	if err != nil {
+		return err
+	}
+	if len(names) == 0 {
+		return errors.New("no edition on the stick")
+	}
+	f, err := os.Open(slices.Max(names))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	r, err := car.NewReader(f)
+	if err != nil {
+		return err
+	}
+	blocks, err := drain(r)
+	if err != nil {
+		return err
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.old = e.record
+	e.old, e.earlier = e.record, blocks
+	return nil
+}
+
+// drain reads all blocks of a CAR file.
+func drain(r *car.Reader) (all []car.Block, err error) {
+	for {
+		b, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return all, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		b.Data = bytes.Clone(b.Data)
+		all = append(all, b)
+	}
+}
+
+// instead is the n-th block of an older edition, or the next if the n-th is the
+// one that was asked for.
+func (e *evil) instead(n int, asked []byte) car.Block {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if b := e.earlier[n%len(e.earlier)]; !bytes.Equal(b.Data, asked) {
+		return b
+	}
+	return e.earlier[(n+1)%len(e.earlier)]
 }
 
 // give makes the node hand out a record, an older one as well.
@@ -113,17 +180,19 @@ func (e *evil) give(raw []byte) error {
 	return e.node.SetRecord(e.name, raw)
 }
 
-// Get implements ipfs.Store. A node that spoils a block serves it under another
-// name, since names are hashes; so whoever asked waits in vain.
+// Get implements ipfs.Store. A node that spoils a block or sends another serves it
+// under another name, since names are hashes; so whoever asked waits in vain.
 func (e *evil) Get(_ context.Context, c cid.Cid) ([]byte, error) {
 	b, err := e.source.Store().Block(e.ch, c)
 	if err != nil {
 		return nil, err
 	}
 	switch e.peerVice.Load().(censor.Evil) {
-	case censor.EvilFlip, censor.EvilForeign, censor.EvilGarbage:
+	case censor.EvilFlip, censor.EvilGarbage:
 		b = bytes.Clone(b)
 		b[len(b)/2] ^= 1
+	case censor.EvilForeign:
+		b = e.instead(len(b), b).Data
 	case censor.EvilCut:
 		b = b[:len(b)/2]
 	case censor.EvilEndless, censor.EvilTrickle:
@@ -154,7 +223,7 @@ func (e *evil) relay(honest http.Handler) http.Handler {
 			serve = e.forking
 		default: // see spoil
 		}
-		spoil(vice, serve, w, r)
+		e.spoil(vice, serve, w, r)
 	})
 }
 
@@ -162,7 +231,7 @@ func (e *evil) relay(honest http.Handler) http.Handler {
 func (e *evil) gateway() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		vice := e.peerVice.Load().(censor.Evil)
-		spoil(vice, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		e.spoil(vice, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			kind, name, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 			switch kind {
 			case "ipfs":
@@ -191,7 +260,7 @@ func (e *evil) gateway() http.Handler {
 
 // spoil answers as honest does, with a vice. What a vice makes of an answer is
 // made of the whole of it.
-func spoil(vice censor.Evil, honest http.Handler, w http.ResponseWriter, r *http.Request) {
+func (e *evil) spoil(vice censor.Evil, honest http.Handler, w http.ResponseWriter, r *http.Request) {
 	if vice == "" || vice == censor.EvilOld || vice == censor.EvilFork {
 		honest.ServeHTTP(w, r)
 		return
@@ -208,15 +277,10 @@ func spoil(vice censor.Evil, honest http.Handler, w http.ResponseWriter, r *http
 	case censor.EvilGarbage:
 		_, _ = w.Write(noise(uint64(len(body)), len(body)))
 	case censor.EvilFlip:
-		for i := 999; i < len(body); i += 1000 {
-			body[i] ^= 1
-		}
+		flip(body)
 		_, _ = w.Write(body)
-	case censor.EvilForeign: // true blocks of nobody's asking: the second half is another's
-		for i := len(body) / 2; i < len(body); i++ {
-			body[i] = byte(i)
-		}
-		_, _ = w.Write(body)
+	case censor.EvilForeign:
+		_, _ = w.Write(e.foreign(rec.Header().Get("Content-Type"), body))
 	case censor.EvilCut:
 		_, _ = w.Write(body[:len(body)/2])
 		flush(w)
@@ -243,6 +307,49 @@ func spoil(vice censor.Evil, honest http.Handler, w http.ResponseWriter, r *http
 		}
 	default: // an honest answer of a dishonest server
 	}
+}
+
+// flip flips one bit in every thousand bytes, and one in a shorter answer.
+func flip(body []byte) {
+	for i := min(999, len(body)/2); i < len(body); i += 1000 {
+		body[i] ^= 1
+	}
+}
+
+// foreign makes of an answer one with true blocks that nobody asked for: each is
+// what its name says, signed for by this channel, and of an older edition. A bare
+// block is another one; in a CAR all are but the root notes and the head, which
+// come first and whet the appetite. What is neither stays as it is.
+func (e *evil) foreign(kind string, body []byte) []byte {
+	switch {
+	case strings.HasPrefix(kind, "application/vnd.ipld.raw"):
+		return e.instead(len(body), body).Data
+	case !strings.HasPrefix(kind, "application/vnd.ipld.car"):
+		return body
+	}
+	r, err := car.NewReader(bytes.NewReader(body))
+	if err != nil {
+		return body
+	}
+	blocks, err := drain(r)
+	if err != nil {
+		return body
+	}
+	var out bytes.Buffer
+	w, err := car.NewWriter(&out, r.Roots())
+	intro := r.Roots()[:max(0, len(r.Roots())-1)] // the last is a directory, or what was asked for
+	for i, b := range blocks {
+		if !slices.ContainsFunc(intro, b.CID.Equals) {
+			b = e.instead(i, b.Data)
+		}
+		if err == nil {
+			err = w.Put(b.CID, b.Data)
+		}
+	}
+	if err != nil {
+		return body
+	}
+	return out.Bytes()
 }
 
 func flush(w io.Writer) {

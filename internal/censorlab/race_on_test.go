@@ -1,4 +1,4 @@
-//go:build lab && race
+//go:build race
 
 package censorlab
 

@@ -37,8 +37,10 @@ type Outcome struct {
 	Newest, Fork, Unreached bool
 	// Censored is what the censor did to this reader.
 	Censored int
-	// Liars are the ways that were caught lying.
+	// Liars are the ways that were caught lying; Lies what the servers that may lie
+	// did to this reader.
 	Liars []string
+	Lies  string
 	// Err is the sync's own error, if any.
 	Err error
 }
@@ -49,6 +51,8 @@ type Reading struct {
 	Seed uint64
 	// Only these kinds of way, nil for all; Without leaves some out.
 	Only, Without []string
+	// Honest leaves out the ways to servers that lie in the scenario.
+	Honest bool
 	// TextOnly leaves pictures out. Brief checks the titles of all headlines, and
 	// the texts of the newest edition alone.
 	TextOnly, Brief bool
@@ -71,7 +75,8 @@ type Reader struct {
 	set    *paths.Set
 	events *atomic.Int64 // what the censor did
 	r      Reading
-	clock  time.Duration
+	clock  atomic.Int64 // how far off the device's is, as a time.Duration
+	far    censor.Far
 	ch     channel.ID
 	// Extra ways, beside those that the invite leads to.
 	Extra []transport.Path
@@ -92,13 +97,14 @@ func (w *World) NewReader(ctx context.Context, s censor.Scenario, r Reading) (*R
 	if err != nil {
 		return nil, err
 	}
-	rd.host, rd.events = host, events
+	rd.host, rd.events, rd.far = host, events, s.Far
 	return rd, nil
 }
 
 // readerOn is the same on a network that is there already.
 func (w *World) readerOn(ctx context.Context, network *censor.Censor, r Reading, clock time.Duration) (*Reader, error) {
-	rd := &Reader{w: w, events: new(atomic.Int64), Censor: network, r: r, clock: clock, ch: w.pub.Channel()}
+	rd := &Reader{w: w, events: new(atomic.Int64), Censor: network, r: r, ch: w.pub.Channel()}
+	rd.clock.Store(int64(clock))
 	inv, err := w.Invite()
 	if err != nil {
 		return nil, err
@@ -126,11 +132,12 @@ func (r *Reader) connect() {
 }
 
 // now is the time on the reader's device.
-func (r *Reader) now() time.Time { return time.Now().Add(r.clock) }
+func (r *Reader) now() time.Time { return time.Now().Add(time.Duration(r.clock.Load())) }
 
-// Set puts the reader into another scenario.
+// Set puts the reader into another scenario, also while a sync lasts.
 func (r *Reader) Set(s censor.Scenario) {
-	r.clock = s.Clock
+	r.clock.Store(int64(s.Clock))
+	r.far = s.Far
 	r.host.SetLink(line(s))
 	r.Censor.Set(s)
 }
@@ -160,8 +167,19 @@ func (r *Reader) Paths(ch channel.ID, ipns ed25519.PublicKey, places channel.Pla
 	all := append(r.set.Paths(ch, ipns, places), r.Extra...)
 	return slices.DeleteFunc(all, func(p transport.Path) bool {
 		way := Way(p.Name, p.Kind)
-		return r.r.Only != nil && !slices.Contains(r.r.Only, way) || slices.Contains(r.r.Without, way)
+		return r.r.Only != nil && !slices.Contains(r.r.Only, way) || slices.Contains(r.r.Without, way) ||
+			r.r.Honest && lies(r.far, p)
 	})
+}
+
+// lies reports whether a path leads to a server that lies.
+func lies(f censor.Far, p transport.Path) bool {
+	switch p.Kind {
+	case transport.KindGateway, transport.KindIPFS:
+		return len(f.Peer) > 0
+	default:
+		return len(f.Relay) > 0 && strings.Contains(p.Name, addrRelayB.String())
+	}
 }
 
 // WayCDN is a kind of way, as scenarios and the scorecard tell them apart: a
@@ -200,7 +218,7 @@ func (r *Reader) Sync(ctx context.Context) (Outcome, error) {
 	o := r.outcome(res, err)
 	o.Up, o.Down = r.Censor.Bytes()
 	o.Up, o.Down = o.Up-up, o.Down-down
-	o.Censored = int(r.events.Load())
+	o.Censored, o.Lies = int(r.events.Load()), r.w.evil.telling()
 	return o, r.verify(context.WithoutCancel(ctx), o)
 }
 
@@ -254,13 +272,13 @@ func (r *Reader) verify(ctx context.Context, o Outcome) error {
 			return fmt.Errorf("%w: headline %s", ErrFalse, h.ID)
 		}
 		seen++
-		if r.r.Brief && h.Edition+1 < o.Size {
-			continue
-		}
 		if !h.Text {
 			if o.Newest && o.Text > 0 {
 				return fmt.Errorf("the text of %s is said to be here and is not", h.ID)
 			}
+			continue
+		}
+		if r.r.Brief && h.Edition+1 < o.Size {
 			continue
 		}
 		a, err := shelf.Article(ctx, r.ch, h.ID)

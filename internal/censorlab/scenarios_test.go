@@ -1,5 +1,3 @@
-//go:build lab
-
 package censorlab
 
 import (
@@ -85,9 +83,18 @@ func TestOffline(t *testing.T) {
 			t.Fatal(err)
 		}
 		rd.Set(find(t, "offline"))
-		start := time.Now()
+		time.Sleep(10 * time.Minute)
+		start, told := time.Now(), time.Duration(0)
+		rd.Progress = func(p newsync.Progress) {
+			if p.Event == newsync.EventNobody {
+				told = time.Since(start)
+			}
+		}
 		// Sync verifies that what was there can still be read.
 		o := sync()
+		if rd.Progress = nil; told == 0 || told > 10*time.Second {
+			t.Errorf("people heard after %v that nobody has answered so far", told)
+		}
 		if !errors.Is(o.Err, newsync.ErrNoPath) || o.Newest || o.Size != editions {
 			t.Errorf("offline: %d editions, newest %v, %v", o.Size, o.Newest, o.Err)
 		}

@@ -35,20 +35,24 @@ type Row struct {
 	Headlines float64 `json:"headlines"`
 	Text      float64 `json:"text"`
 	Images    float64 `json:"images"`
-	// Late are the slowest of the same four, where chance decides: what a median of
-	// other draws stays below unless something has changed.
-	Late *[4]float64 `json:"late,omitempty"`
-	// Up and Down are bytes on the reader's line, Twice the share of blocks'
-	// bytes that came more than once.
-	Up    int64   `json:"up"`
-	Down  int64   `json:"down"`
-	Twice float64 `json:"twice"`
+	// Slowest is the time to headlines of the slowest reader, Never if one waited in
+	// vain.
+	Slowest float64 `json:"slowest,omitempty"`
+	// Late are the slowest of the same four, Worst the most of the bytes below: what
+	// the median of another run stays below unless something has changed. (Older
+	// scorecards have them for some rows only, or not at all.)
+	Late  *[4]float64 `json:"late,omitempty"`
+	Worst *Bytes      `json:"worst,omitempty"`
+	Bytes
 
 	// Alone is the time to headlines of the best way when it is the only one the
-	// reader has, and which it is; Allowed is what we may take (DESIGN).
-	Alone   float64 `json:"alone"`
-	AloneBy string  `json:"alone_by,omitempty"`
-	Allowed float64 `json:"allowed"`
+	// reader has, and which it is; Allowed is what we may take (DESIGN). Where
+	// servers lie it is the best way to an honest one, and the slowest reader may
+	// take SlowestAllowed.
+	Alone          float64 `json:"alone"`
+	AloneBy        string  `json:"alone_by,omitempty"`
+	Allowed        float64 `json:"allowed"`
+	SlowestAllowed float64 `json:"slowest_allowed,omitempty"`
 
 	// Models are the stand-ins, in the order of Models: time to headlines and to
 	// texts.
@@ -57,12 +61,26 @@ type Row struct {
 	// Seeds that ended with everything that must arrive, of how many.
 	Good  int `json:"good"`
 	Seeds int `json:"seeds"`
+	// Chance: it is drawn what a reader meets, and not only given by the seed.
+	Chance bool `json:"chance,omitempty"`
+	// TwiceLimit is what Twice may be.
+	TwiceLimit float64 `json:"twice_limit,omitempty"`
 	// Untouched: nothing that we send is what the censor looks for.
 	Untouched bool `json:"untouched,omitempty"`
 	// NotYet names the counter-measure that is still to come.
 	NotYet string `json:"not_yet,omitempty"`
 	// Why says, for a row that fails, what is wrong with it.
 	Why string `json:"why,omitempty"`
+
+	short []uint64 // seeds of the readers who did not get everything
+}
+
+// Bytes are what readers spent: Up and Down on their line, Twice the share of
+// blocks' bytes that came more than once.
+type Bytes struct {
+	Up    int64   `json:"up"`
+	Down  int64   `json:"down"`
+	Twice float64 `json:"twice"`
 }
 
 // OK reports whether the row is as it must be.
@@ -149,7 +167,7 @@ var times = [4]func(Outcome) time.Duration{
 }
 
 // NewRow makes a row of what the readers of a scenario got, together and with
-// each way alone.
+// each way alone (where servers lie: each way to the honest ones).
 func NewRow(s censor.Scenario, all []Outcome, alone map[string][]Outcome, models [][]Outcome) Row {
 	r := Row{
 		Scenario: s.Name, NotYet: s.NotYet, Seeds: len(all), Alone: Never, Allowed: Never,
@@ -159,22 +177,19 @@ func NewRow(s censor.Scenario, all []Outcome, alone map[string][]Outcome, models
 		Headlines: median(each(all, times[1])),
 		Text:      median(each(all, times[2])),
 		Images:    median(each(all, times[3])),
-		Up:        medianInt(each(all, func(o Outcome) int64 { return o.Up })),
-		Down:      medianInt(each(all, func(o Outcome) int64 { return o.Down })),
+		Slowest:   slowest(each(all, times[1])),
+		Bytes: Bytes{
+			Up:    medianInt(each(all, func(o Outcome) int64 { return o.Up })),
+			Down:  medianInt(each(all, func(o Outcome) int64 { return o.Down })),
+			Twice: twice(all...),
+		},
+		Late: &[4]float64{}, Worst: &Bytes{}, Chance: chance(s), TwiceLimit: twiceLimit(s),
 	}
-	if chancy(s) {
-		r.Late = &[4]float64{}
-		for i, f := range times {
-			r.Late[i] = slowest(each(all, f))
-		}
+	for i, f := range times {
+		r.Late[i] = slowest(each(all, f))
 	}
-	var twice, blocks int64
 	for _, o := range all {
-		twice += o.Twice
-		blocks += o.Blocks
-	}
-	if blocks > 0 {
-		r.Twice = math.Round(1000*float64(twice)/float64(blocks)) / 1000
+		r.Worst.Up, r.Worst.Down, r.Worst.Twice = max(r.Worst.Up, o.Up), max(r.Worst.Down, o.Down), max(r.Worst.Twice, twice(o))
 	}
 	pictures := false
 	for way, os := range alone {
@@ -185,8 +200,9 @@ func NewRow(s censor.Scenario, all []Outcome, alone map[string][]Outcome, models
 			}
 		}
 	}
-	if r.Alone != Never {
-		r.Allowed = math.Round(10*(1.25*r.Alone+patience(r.AloneBy))) / 10
+	r.Allowed = allowed(r.Alone, r.AloneBy)
+	if lying(s) && r.Alone != Never {
+		r.SlowestAllowed = allowed(slowest(each(alone[r.AloneBy], times[1])), r.AloneBy)
 	}
 	for _, os := range models {
 		r.Models = append(r.Models, [2]float64{
@@ -194,28 +210,63 @@ func NewRow(s censor.Scenario, all []Outcome, alone map[string][]Outcome, models
 			median(each(os, func(o Outcome) time.Duration { return o.Text })),
 		})
 	}
-	for _, o := range all {
+	for seed, o := range all {
 		if o.Newest && o.Headlines > 0 && o.Text > 0 && (!pictures || o.Images > 0) {
 			r.Good++
+		} else {
+			r.short = append(r.short, uint64(seed))
 		}
 	}
 	r.Untouched = len(s.Rules) > 0 && !slices.ContainsFunc(all, func(o Outcome) bool { return o.Censored > 0 })
-	r.Why = r.wrong(s)
+	r.Why = r.wrong(all)
 	return r
 }
 
-// wrong says what the numbers to reach are missed by.
-func (r *Row) wrong(s censor.Scenario) string {
-	limit := 0.03
-	if lossy(s) || len(s.Far.Relay)+len(s.Far.Peer) > 0 {
-		limit = 0.15
+// allowed is what we may take to headlines when the best way takes alone (DESIGN,
+// section 9).
+func allowed(alone float64, way string) float64 {
+	if alone == Never {
+		return Never
 	}
+	return math.Round(10*(1.25*alone+patience(way))) / 10
+}
+
+// twice is the share of blocks' bytes that came in vain, rounded to a thousandth.
+func twice(all ...Outcome) float64 {
+	var twice, blocks int64
+	for _, o := range all {
+		twice += o.Twice
+		blocks += o.Blocks
+	}
+	if blocks == 0 {
+		return 0
+	}
+	return math.Round(1000*float64(twice)/float64(blocks)) / 1000
+}
+
+// twiceLimit is what twice may be.
+func twiceLimit(s censor.Scenario) float64 {
+	if lossy(s) || len(s.Far.Relay)+len(s.Far.Peer) > 0 {
+		return 0.15
+	}
+	return 0.03
+}
+
+// wrong says what the numbers to reach are missed by. all are the row's readers.
+func (r *Row) wrong(all []Outcome) string {
 	switch {
 	case r.Good < r.Seeds:
 		return fmt.Sprintf("%d of %d readers got all of it", r.Good, r.Seeds)
 	case r.Alone != Never && r.Headlines > r.Allowed:
 		return fmt.Sprintf("headlines took more than the allowed %.1f", r.Allowed)
-	case r.Twice > limit:
+	case r.SlowestAllowed > 0 && r.Slowest > r.SlowestAllowed:
+		why := fmt.Sprintf("the slowest reader's headlines took %.1f, more than the allowed %.1f", r.Slowest, r.SlowestAllowed)
+		last := slices.MaxFunc(all, func(a, b Outcome) int { return cmp.Compare(a.Headlines, b.Headlines) })
+		if last.Lies != "" {
+			why += " (" + last.Lies + ")"
+		}
+		return why
+	case r.Twice > r.TwiceLimit:
 		return fmt.Sprintf("%.1f %% of the bytes came twice", 100*r.Twice)
 	}
 	return ""
@@ -224,9 +275,15 @@ func (r *Row) wrong(s censor.Scenario) string {
 // lossy reports whether the line loses packets.
 func lossy(s censor.Scenario) bool { return s.Line.LossUp > 0 || s.Line.LossDown > 0 }
 
-// chancy reports whether it depends on the seed what a reader meets.
-func chancy(s censor.Scenario) bool {
-	return lossy(s) || len(s.Far.Relay)+len(s.Far.Peer) > 0 || slices.ContainsFunc(s.Rules, func(r censor.Rule) bool {
+// lying reports whether servers lie. Relays and peers tell each reader another
+// lie, by the seed: that is no chance.
+func lying(s censor.Scenario) bool {
+	return len(s.Far.Relay)+len(s.Far.Peer)+len(s.Far.Resolver) > 0
+}
+
+// chance reports whether it is drawn what a reader meets.
+func chance(s censor.Scenario) bool {
+	return lossy(s) || slices.ContainsFunc(s.Rules, func(r censor.Rule) bool {
 		switch r := r.(type) {
 		case censor.Throttle, censor.LyingResolver:
 			return true
@@ -235,30 +292,6 @@ func chancy(s censor.Scenario) bool {
 		}
 		return false
 	})
-}
-
-// Worse says how a row is worse than it was, "" if it is not by more than a
-// tenth, and by more than the rounding. Where chance decides, the tenth is on
-// top of the slowest reader, and what readers are allowed is not asked again.
-func (r *Row) Worse(than Row) string {
-	if than.Late == nil && than.OK() && !r.OK() {
-		return cmp.Or(r.Why, "not yet: "+r.NotYet)
-	}
-	was := [4]float64{than.Head, than.Headlines, than.Text, than.Images}
-	if than.Late != nil {
-		was = *than.Late
-	}
-	for i, now := range [4]float64{r.Head, r.Headlines, r.Text, r.Images} {
-		what := [4]string{"head", "headlines", "text", "images"}[i]
-		switch {
-		case was[i] == Never:
-		case now == Never:
-			return what + " never came"
-		case now > 1.1*was[i]+0.1:
-			return fmt.Sprintf("%s came after %.1f instead of %.1f round trips", what, now, was[i])
-		}
-	}
-	return ""
 }
 
 // cell writes round trips, and seconds if asked.
@@ -286,7 +319,7 @@ func (r *Row) verdict() string {
 		return "**fails**: " + r.Why
 	}
 	if r.Untouched {
-		return "ok, untouched"
+		return "ok (what we send is not what it looks for)"
 	}
 	return "ok"
 }
@@ -316,8 +349,8 @@ func (c Card) String() string {
 
 // table writes rows as Markdown.
 func table(b *strings.Builder, rows []Row) {
-	b.WriteString("| scenario | brought by | head | headlines | text | images | headlines after | kB down / up | twice | best way alone | mirror site | IPNS over IPFS | DNS tunnel | |\n")
-	b.WriteString("|---|---|--:|--:|--:|--:|--:|--:|--:|---|--:|--:|--:|---|\n")
+	b.WriteString("| scenario | brought by | head | headlines | slowest | text | images | headlines after | kB down / up | twice | best way alone | mirror site | IPNS over IPFS | DNS tunnel | |\n")
+	b.WriteString("|---|---|--:|--:|--:|--:|--:|--:|--:|--:|---|--:|--:|--:|---|\n")
 	for i := range rows {
 		r := &rows[i]
 		by := r.By
@@ -328,8 +361,8 @@ func table(b *strings.Builder, rows []Row) {
 		if r.Alone != Never {
 			alone = fmt.Sprintf("%.1f %s", r.Alone, r.AloneBy)
 		}
-		fmt.Fprintf(b, "| `%s` | %s | %s | %s | %s | %s | %s | %s / %s | %.1f %% | %s |", r.Scenario, by,
-			cell(r.Head), cell(r.Headlines), cell(r.Text), cell(r.Images), seconds(r.Headlines),
+		fmt.Fprintf(b, "| `%s` | %s | %s | %s | %s | %s | %s | %s | %s / %s | %.1f %% | %s |", r.Scenario, by,
+			cell(r.Head), cell(r.Headlines), cell(r.Slowest), cell(r.Text), cell(r.Images), seconds(r.Headlines),
 			kilobytes(r.Down), kilobytes(r.Up), 100*r.Twice, alone)
 		for _, m := range r.Models {
 			fmt.Fprintf(b, " %s |", cell(m[0]))

@@ -1,14 +1,15 @@
-//go:build lab
-
 package censorlab
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -17,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"tamizdat/internal/censor"
+	engine "tamizdat/mirror/sync"
 )
 
 var (
@@ -34,6 +36,12 @@ const (
 	soakRelay = 16 * time.Hour
 	// What the dishonest servers do changes this often.
 	soakLies = 5 * time.Hour
+	// What a scenario with an open way owes a reader who opens the program in it,
+	// if it lasts that long: so soon he has the headlines that were out, so soon all
+	// texts, and pictures if he wants them. It is the slowest resolver that needs it;
+	// the others take a tenth of that.
+	soakHeadlines = 30 * time.Second
+	soakAll       = 5 * time.Minute
 )
 
 // TestSoak is a week in the life of 200 readers (with -readers 200 -days 7), each in a scenario that
@@ -42,10 +50,11 @@ const (
 // not published, go back, or be left behind when a way was open.
 //
 // A reader opens the program about once a day and closes it again: what was
-// connected is not, then. Each sync begins in a scenario of its own and, while
-// it lasts, meets another one every few minutes. If it was over before that, a
-// way was open, and nothing is missing that the lab says is "not yet", it must
-// have brought what was out when it began: that is each scenario's bound.
+// connected is not, then. The scenario of the time goes on for some minutes more,
+// or seconds, and others follow while the sync lasts. If a way was open, nothing
+// is missing that the lab says is "not yet", and the scenario lasted as long as it
+// takes (soakHeadlines, soakAll) or as the sync did, then the sync must have
+// brought what was out when it began, in that time.
 func TestSoak(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(400)) // hundreds of libraries lie in memory
 	seed := *soakSeed
@@ -62,7 +71,7 @@ func TestSoak(t *testing.T) {
 		w := newWorld(t, seed)
 		ctx, end := context.WithTimeout(t.Context(), time.Duration(*soakDays)*24*time.Hour)
 		defer end()
-		s := &soak{t: t, w: w, seed: seed}
+		s := &soak{t: t, w: w, seed: seed, longest: map[string]*longest{}}
 		for _, sc := range censor.Scenarios() {
 			// Lies of servers are everybody's, see lies.
 			if sc.Pairs && len(sc.Far.Relay)+len(sc.Far.Peer) == 0 {
@@ -79,8 +88,13 @@ func TestSoak(t *testing.T) {
 		if err := done.Wait(); err != nil {
 			t.Errorf("seed %d: %v", seed, err)
 		}
-		t.Logf("%d editions, %d syncs, %d of them with the newest edition, %d in vain, %d readers offline at the end",
-			w.pub.Size(), s.syncs, s.newest, s.vain, s.behind)
+		for _, name := range slices.Sorted(maps.Keys(s.longest)) {
+			l := s.longest[name]
+			t.Logf("%-20s %4d syncs; at most %7.3f s to headlines, %7.3f s to texts, %7.3f s in all",
+				name, l.syncs, l.headlines.Seconds(), l.text.Seconds(), l.all.Seconds())
+		}
+		t.Logf("%d editions, %d syncs, %d of them with the newest edition, %d in vain, %d during which the scenario changed, %d readers behind at the end",
+			w.pub.Size(), s.syncs, s.newest, s.vain, s.changed, s.behind)
 		if s.newest == 0 {
 			t.Error("nobody ever had the newest edition")
 		}
@@ -95,8 +109,16 @@ type soak struct {
 	seed      uint64
 	scenarios []censor.Scenario
 
-	mu                          sync.Mutex
-	syncs, newest, vain, behind int
+	mu                                   sync.Mutex
+	syncs, newest, vain, changed, behind int
+	longest                              map[string]*longest
+}
+
+// longest is how long it took at most in one scenario that leaves a way open, of
+// syncs during which it did not change.
+type longest struct {
+	syncs                int
+	headlines, text, all time.Duration
 }
 
 // publish packs an edition an hour.
@@ -152,41 +174,26 @@ func (s *soak) lies(ctx context.Context) error {
 func (s *soak) reader(ctx context.Context, i int) error {
 	luck := rand.New(rand.NewPCG(s.seed, uint64(i)))
 	any := func() censor.Scenario { return s.scenarios[luck.IntN(len(s.scenarios))] }
-	sc := any()
-	rd, err := s.w.NewReader(ctx, sc, Reading{Seed: luck.Uint64(), Limit: 30 * time.Minute, TextOnly: i%4 != 0, Brief: true})
+	rd, err := s.w.NewReader(ctx, any(), Reading{Seed: luck.Uint64(), Limit: 30 * time.Minute, TextOnly: i%4 != 0, Brief: true})
 	if err != nil {
 		return err
 	}
 	defer rd.Close()
 	size, last := uint64(0), time.Time{}
 	for pause(ctx, time.Duration(luck.Int64N(int64(2*soakSync)))) {
-		sc = any()
-		rd.Set(sc)
-		// What was out when the sync began must be in when it ends.
-		before := s.w.Size()
+		v := visit{sc: any(), size: size, before: s.w.Size(), began: time.Now()}
+		rd.Set(v.sc)
 		stop := s.changing(ctx, rd, luck.Uint64())
 		o, err := rd.Sync(ctx)
-		changed := stop()
+		v.changed = stop()
+		v.took = time.Since(v.began)
 		if ctx.Err() != nil {
 			break
 		}
-		if err != nil {
-			return fmt.Errorf("reader %d, %s: %w", i, sc.Name, err)
-		}
-		s.mu.Lock()
-		s.syncs++
-		if o.Size >= before {
-			s.newest++
-		} else if o.Size == size {
-			s.vain++
-		}
-		s.mu.Unlock()
-		if o.Size < size {
-			return fmt.Errorf("reader %d, %s: went back from %d editions to %d", i, sc.Name, size, o.Size)
-		}
-		open := len(sc.Open) > 0 && sc.NotYet == ""
-		if open && !changed && o.Size < before {
-			return fmt.Errorf("reader %d, %s: has %d of %d editions, last synced at %v (%v)", i, sc.Name, o.Size, before, last, o.Err)
+		s.count(v, o)
+		if err = errors.Join(err, v.judge(o)); err != nil {
+			s.t.Errorf("seed %d: reader %d in %s, who had synced at %v, and now at %v for %v (%v), lies of the time: %q: %v\n%s",
+				s.seed, i, v.sc.Name, last, v.began, v.took, o.Err, o.Lies, err, told(ctx, rd))
 		}
 		size, last = o.Size, time.Now()
 		if err := rd.Restart(); err != nil {
@@ -201,21 +208,102 @@ func (s *soak) reader(ctx context.Context, i int) error {
 	return nil
 }
 
+// visit is one opening of the program: in which scenario, what was held and what
+// was out when it began, how long it took, and after what time the scenario
+// changed first, 0 if it did not.
+type visit struct {
+	sc            censor.Scenario
+	size, before  uint64
+	began         time.Time
+	took, changed time.Duration
+}
+
+// open: somebody could be reached when the program was opened.
+func (v visit) open() bool { return len(v.sc.Open) > 0 && v.sc.NotYet == "" }
+
+// lasted reports whether the scenario stayed for so long, or to the end.
+func (v visit) lasted(d time.Duration) bool { return v.changed == 0 || v.changed >= d }
+
+// judge is what is wrong with what a sync brought.
+func (v visit) judge(o Outcome) error {
+	switch {
+	case o.Size < v.size:
+		return fmt.Errorf("went back from %d editions to %d", v.size, o.Size)
+	case !v.open() || !v.lasted(soakHeadlines):
+		return nil
+	case o.Size < v.before:
+		return fmt.Errorf("has %d of the %d editions that were out", o.Size, v.before)
+	case o.Unreached:
+		return errors.New("reached nobody")
+	case o.Headlines == 0 || o.Headlines > soakHeadlines:
+		return fmt.Errorf("had the headlines after %v", o.Headlines)
+	case !v.lasted(soakAll):
+		return nil
+	case o.Text == 0 || o.Text > soakAll || v.took > soakAll || o.Err != nil:
+		return fmt.Errorf("had the texts after %v, and all after %v", o.Text, v.took)
+	}
+	return nil
+}
+
+func (s *soak) count(v visit, o Outcome) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.syncs++
+	switch {
+	case o.Size >= v.before:
+		s.newest++
+	case o.Size == v.size:
+		s.vain++
+	}
+	if v.changed > 0 {
+		s.changed++
+		return
+	}
+	if !v.open() {
+		return
+	}
+	l := s.longest[v.sc.Name]
+	if l == nil {
+		l = &longest{}
+		s.longest[v.sc.Name] = l
+	}
+	l.syncs++
+	l.headlines, l.text, l.all = max(l.headlines, o.Headlines), max(l.text, o.Text), max(l.all, v.took)
+}
+
+// told is what each way said last, for whoever looks into a failure.
+func told(ctx context.Context, rd *Reader) string {
+	reports, err := engine.Reports(context.WithoutCancel(ctx), rd.Lib, rd.ch)
+	if err != nil {
+		return err.Error()
+	}
+	var b strings.Builder
+	for _, r := range reports {
+		fmt.Fprintf(&b, "\t%s: %s %s, head %d, seen %v, at %v\n", r.Name, r.State, r.Error, r.Head, r.Seen, r.At)
+	}
+	return b.String()
+}
+
 // changing puts the reader into other scenarios while he syncs, every few
-// minutes. What it returns ends that and tells whether it happened.
-func (s *soak) changing(ctx context.Context, rd *Reader, seed uint64) (stop func() bool) {
+// minutes: the one that he found when he began may end at any time. What it
+// returns ends that and tells after what time the first change came, 0 for none.
+func (s *soak) changing(ctx context.Context, rd *Reader, seed uint64) (stop func() time.Duration) {
 	ctx, cancel := context.WithCancel(ctx)
-	ended := make(chan bool, 1)
+	ended := make(chan time.Duration, 1)
 	luck := rand.New(rand.NewPCG(s.seed, seed))
+	lasts := func() time.Duration { return 2*time.Minute + time.Duration(luck.Int64N(int64(5*time.Minute))) }
+	began := time.Now()
 	go func() {
-		changed := false
-		for pause(ctx, 2*time.Minute+time.Duration(luck.Int64N(int64(5*time.Minute)))) {
+		first := time.Duration(0)
+		for left := time.Duration(luck.Int64N(int64(lasts()))); pause(ctx, left); left = lasts() {
 			rd.Set(s.scenarios[luck.IntN(len(s.scenarios))])
-			changed = true
+			if first == 0 {
+				first = max(time.Since(began), 1)
+			}
 		}
-		ended <- changed
+		ended <- first
 	}()
-	return func() bool { cancel(); return <-ended }
+	return func() time.Duration { cancel(); return <-ended }
 }
 
 // pause waits; false when ctx ended.

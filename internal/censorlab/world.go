@@ -362,7 +362,9 @@ func (w *World) history(ctx context.Context) error {
 	if err := w.pushTo(ctx, w.pub, w.lagging); err != nil {
 		return err
 	}
-	w.evil.remember()
+	if err := w.evil.remember(w.stick); err != nil {
+		return err
+	}
 	if err := w.fork(ctx); err != nil {
 		return fmt.Errorf("fork: %w", err)
 	}

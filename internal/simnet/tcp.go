@@ -13,7 +13,7 @@ const (
 	sendBuffer    = 256 << 10 // written and not yet sent
 	sendSlack     = 16 << 10  // what small writes may have on top of it
 	smallWrite    = 256
-	receiveWindow = 4 << 20   // received and not yet read
+	receiveWindow = 4 << 20 // received and not yet read
 )
 
 type tcpState uint8

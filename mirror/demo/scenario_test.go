@@ -173,7 +173,7 @@ func TestOfflineOnThePage(t *testing.T) {
 // The menu says what each scenario leaves, by what it declares.
 func TestEffect(t *testing.T) {
 	for name, want := range map[string]string{
-		"open": "leaves every way", "udp-drop": "stops relay over QUIC", "loss-60-up": "stops IPFS", "ip-block": "leaves IPFS and DNS",
+		"open": "leaves every way", "udp-drop": "stops relay over QUIC", "loss-60-up": "leaves every way", "ip-block": "leaves IPFS and DNS",
 		"dns-only": "leaves DNS alone", "offline": "leaves nothing", "evil-peer": "leaves every way", "evil-peer+udp-drop": "leaves relay over TCP and DNS",
 	} {
 		s, err := Find(name)
