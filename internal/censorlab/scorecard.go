@@ -272,8 +272,14 @@ func (r *Row) wrong(all []Outcome) string {
 	return ""
 }
 
-// lossy reports whether the line loses packets.
-func lossy(s censor.Scenario) bool { return s.Line.LossUp > 0 || s.Line.LossDown > 0 }
+// lossy reports whether packets are lost by chance: by the line, or by who polices
+// it.
+func lossy(s censor.Scenario) bool {
+	return s.Line.LossUp > 0 || s.Line.LossDown > 0 || slices.ContainsFunc(s.Rules, func(r censor.Rule) bool {
+		t, ok := r.(censor.Throttle)
+		return ok && t.Lose > 0
+	})
+}
 
 // lying reports whether servers lie. Relays and peers tell each reader another
 // lie, by the seed: that is no chance.
@@ -285,7 +291,7 @@ func lying(s censor.Scenario) bool {
 func chance(s censor.Scenario) bool {
 	return lossy(s) || slices.ContainsFunc(s.Rules, func(r censor.Rule) bool {
 		switch r := r.(type) {
-		case censor.Throttle, censor.LyingResolver:
+		case censor.LyingResolver:
 			return true
 		case censor.Resolver:
 			return r.Rate > 0

@@ -83,11 +83,7 @@ func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Se
 
 // prospect is expect, and longer for a path that has not answered so far.
 func (g *glance) prospect(c *chance, w *want) time.Duration {
-	d := g.expect(c, int64(w.Size))
-	if !c.proven {
-		d += unprovenPatience
-	}
-	return d
+	return g.expect(c, int64(w.Size)) + c.patience()
 }
 
 // idler reports whether a path that has nothing to do would bring a want sooner.

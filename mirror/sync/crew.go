@@ -17,8 +17,10 @@ const (
 	// What tells something about a rate: so many bytes, or so long a time.
 	tellingBytes = 32 << 10
 	tellingTime  = 100 * time.Millisecond
-	// A path that has not answered in this sync lets those that have go first.
+	// A path that has not answered in this sync lets those that have go first, for
+	// longer if it has failed.
 	unprovenPatience = time.Second
+	doubtedPatience  = 8 * time.Second
 	// After a failure a path rests, twice as long each time; after so many in a
 	// row it is left alone in this sync.
 	firstRest   = 500 * time.Millisecond
@@ -33,8 +35,9 @@ type lane struct {
 	rate     float64
 	latency  time.Duration
 	measured bool
-	// proven: it has answered in this sync, and not failed since.
-	proven bool
+	// proven: it has answered in this sync, and not failed since; doubted: it has
+	// failed, and not answered since.
+	proven, doubted bool
 	// kept: it has brought a block of use.
 	kept          bool
 	failures      int
@@ -93,7 +96,7 @@ func (c *crew) answered(l *lane, took time.Duration) {
 	if l.latency == 0 {
 		l.latency = took
 	}
-	l.alive = true
+	l.alive, l.doubted = true, false
 	if l.failures = 0; !l.proven {
 		l.proven = true
 		c.wakeLocked()
@@ -112,7 +115,7 @@ func (c *crew) keeps(l *lane, first time.Duration) {
 func (c *crew) doubt(l *lane) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	l.proven = false
+	l.proven, l.doubted = false, true
 }
 
 // lie drops l for good.
@@ -127,7 +130,7 @@ func (c *crew) lie(l *lane) {
 func (c *crew) fail(l *lane, useless bool) (dropped bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	l.proven = false
+	l.proven, l.doubted = false, true
 	l.rest = time.Now().Add(firstRest << min(l.failures, maxFailures))
 	l.failures++
 	l.useless = l.useless || useless
@@ -183,10 +186,22 @@ func (c *crew) wait(l *lane, others []*lane, since time.Time) time.Duration {
 	switch {
 	case l.proven && !quieter:
 		d = 0 // it waited long enough before it gave us the head
-	case !l.proven && proven:
-		d += unprovenPatience
+	case proven:
+		d += l.patience()
 	}
 	return max(time.Until(since.Add(d)), time.Until(l.rest))
+}
+
+// patience is how much longer a path may keep others waiting than one that is
+// known to be open.
+func (l *lane) patience() time.Duration {
+	switch {
+	case l.proven:
+		return 0
+	case l.doubted:
+		return doubtedPatience
+	}
+	return unprovenPatience
 }
 
 // measure learns from bytes that came over one request: after took, the first of
