@@ -149,15 +149,32 @@ const streamWindow = 128 << 10
 const dialTimeout = 15 * time.Second
 
 // DialWithin is network.Dial for an http.Transport, which lets a dial go on when
-// the request that wanted it has ended. It ends with life, too, and soon in any
-// case: where a censor drops packets, the operating system would try for minutes.
+// the request that wanted it has ended. Dials and connections end with life (a
+// connection that is there a moment too late would stay open, since nobody asks
+// for it any more), and dials soon in any case: where a censor drops packets, the
+// operating system would try for minutes.
 func DialWithin(life context.Context, network transport.Network) func(ctx context.Context, network, address string) (net.Conn, error) {
 	return func(ctx context.Context, proto, address string) (net.Conn, error) {
 		ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 		defer cancel()
 		defer context.AfterFunc(life, cancel)()
-		return network.Dial(ctx, proto, address)
+		c, err := network.Dial(ctx, proto, address)
+		if err != nil {
+			return nil, err
+		}
+		return &mortal{c, context.AfterFunc(life, func() { _ = c.Close() })}, nil
 	}
+}
+
+// mortal is a connection that is closed when a context ends.
+type mortal struct {
+	net.Conn
+	stop func() bool
+}
+
+func (m *mortal) Close() error {
+	m.stop()
+	return m.Conn.Close()
 }
 
 // Block fetches one block and checks its hash. got, if not nil, hears of bytes
