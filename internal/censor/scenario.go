@@ -181,7 +181,21 @@ func Pair(a, b Scenario) Scenario {
 		}
 	}
 	p.Still = kinds(p.Open)
+	if onlyFrozen(a, b) || onlyFrozen(b, a) {
+		p.NotYet = joined(p.NotYet, "small connections")
+	}
 	return p
+}
+
+// onlyFrozen reports whether a freezes each TCP connection where b leaves nothing
+// wide but TCP: what carries on there is many connections, each with a few
+// kilobytes.
+func onlyFrozen(a, b Scenario) bool {
+	freezes := slices.ContainsFunc(a.Rules, func(r Rule) bool { _, ok := r.(FreezeAfter); return ok })
+	open := func(ws ...Way) bool {
+		return slices.ContainsFunc(ws, func(w Way) bool { return slices.Contains(b.Open, w) })
+	}
+	return freezes && open(ViaTCP, ViaCDNTCP) && !open(ViaQUIC, ViaCDNQUIC)
 }
 
 func joined(a, b string) string {

@@ -111,6 +111,13 @@ func TestPair(t *testing.T) {
 	if len(a.Rules) != 1 || len(b.Rules) != 2 {
 		t.Error("the parts were changed")
 	}
+	for name, want := range map[string]string{"udp-drop": "small connections", "quic-v1-drop": "small connections", "dns-only": "", "allowlist": "", "quic-sni": ""} {
+		b, _ := Lookup(name)
+		freeze, _ := Lookup("tcp-freeze-16k")
+		if x, y := Pair(freeze, b), Pair(b, freeze); x.NotYet != want || y.NotYet != want {
+			t.Errorf("frozen connections and %s: not yet %q, %q", name, x.NotYet, y.NotYet)
+		}
+	}
 	pairs := Pairs()
 	n := len(Scenarios()) - 3 // open, prober, seizure
 	if want := n*(n-1)/2 - 1; len(pairs) != want {

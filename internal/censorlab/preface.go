@@ -46,9 +46,12 @@ zone through the ISP's resolver, to an IPFS peer and a public gateway.
   keys under coercion: a new reader can't know which of two is the true one, is
   shown the one heard first, with an alarm, and the proof is kept.
 - **Not yet** names a counter-measure that is still to be built. Such a row
-  counts as failing.
+  counts as failing, whatever came. Other counter-measures that are planned have no
+  row that waits for them, since other ways bring the news there: QUIC version 2
+  (` + "`quic-v1-drop`" + `), ECH, encrypted DNS, and a second resolver beside one that lies
+  (` + "`evil-resolver`" + `, where DNS counts as closed: this world has one).
 - What leaves no way open has no row. ` + "`offline`" + `: TestOffline (what was there stays readable, the program says within
-  a minute and a half that nobody answers, a stick brings the rest). ` + "`seizure`" + `: TestSeizure in cmd. ` + "`prober`" + ` is the
+  ten seconds that nobody has answered so far, and within two minutes that nobody does; a stick brings the rest). ` + "`seizure`" + `: TestSeizure in cmd. ` + "`prober`" + ` is the
   relay's own test.
 - The last columns are *models* of what people use today, not the programs
   themselves: a small program of the lab plays their round trips, packets and

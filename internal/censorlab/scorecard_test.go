@@ -217,14 +217,17 @@ func compare(t *testing.T, now Card) {
 			again = append(again, r.Scenario)
 		}
 	}
-	n := 3 * *seeds
-	if raced {
-		n = 3
-	}
 	// Was it chance, or the order of goroutines? So many more readers make another
 	// median.
 	inWorlds(t, len(again), func(t *testing.T, w *World, i int) {
 		s, _ := censor.Lookup(again[i])
+		n := 3 * *seeds
+		switch {
+		case raced:
+			n = 3
+		case lossy(s):
+			n = 20 * *seeds
+		}
 		r := rowOf(t, w, s, n)
 		if worse := r.Worse(before[again[i]]); worse != "" {
 			t.Errorf("%s has become worse: %s", again[i], worse)

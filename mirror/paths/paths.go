@@ -62,7 +62,8 @@ type Set struct {
 	known   map[string][]transport.Path // by place
 	closers []io.Closer
 	node    *ipfs.Node
-	labels  map[string]int // how many IPFS paths have this label
+	labels  map[string]int  // how many IPFS paths have this label
+	system  func() []string // the resolvers of the network that we are on
 }
 
 // New makes an empty set; nothing is opened yet.
@@ -70,7 +71,7 @@ func New(cfg Config) *Set {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Set{cfg: cfg, known: map[string][]transport.Path{}, labels: map[string]int{}}
+	return &Set{cfg: cfg, system: SystemResolvers, known: map[string][]transport.Path{}, labels: map[string]int{}}
 }
 
 // Paths returns the paths to one channel: the same ones for the same places. A
@@ -95,15 +96,21 @@ func (s *Set) Paths(_ channel.ID, ipns ed25519.PublicKey, places channel.Places)
 			return s.peers(ipns, places.Peers)
 		})...)
 	}
+	// Each network has resolvers of its own.
+	resolvers := s.cfg.Resolvers
+	if len(resolvers) == 0 && len(places.Zones) > 0 {
+		resolvers = s.system()
+	}
 	for _, z := range places.Zones {
-		out = append(out, s.once("dns", z.Name+"@"+z.Authority, func() ([]transport.Path, error) {
-			return s.zone(z)
+		out = append(out, s.once("dns", z.Name+"@"+z.Authority+" "+strings.Join(resolvers, " "), func() ([]transport.Path, error) {
+			return s.zone(z, resolvers)
 		})...)
 	}
 	return out
 }
 
-// once makes the paths of a place the first time it is asked for.
+// once makes the paths of a place the first time it is asked for, and again if
+// that failed: what is missing, a resolver say, may be there by then.
 func (s *Set) once(kind, place string, make func() ([]transport.Path, error)) []transport.Path {
 	key := kind + " " + place
 	if ps, ok := s.known[key]; ok {
@@ -112,6 +119,7 @@ func (s *Set) once(kind, place string, make func() ([]transport.Path, error)) []
 	ps, err := make()
 	if err != nil {
 		s.cfg.Log.Warn("a way in can't be used", "kind", kind, "error", err)
+		return ps
 	}
 	s.known[key] = ps
 	return ps
@@ -166,11 +174,7 @@ func peerLabel(addr string) string {
 	return "peer " + id[max(0, len(id)-6):]
 }
 
-func (s *Set) zone(z channel.Zone) ([]transport.Path, error) {
-	resolvers := s.cfg.Resolvers
-	if len(resolvers) == 0 {
-		resolvers = SystemResolvers()
-	}
+func (s *Set) zone(z channel.Zone, resolvers []string) ([]transport.Path, error) {
 	if z.Authority != "" {
 		resolvers = append(resolvers[:len(resolvers):len(resolvers)], z.Authority)
 	}

@@ -48,7 +48,11 @@ func (r *Reader) network(ctx context.Context) string {
 }
 
 // moved reports whether the device is on another network than before. One that
-// is only known better or worse is the same (netreal.Gateway).
-func moved(from, to string) bool {
+// is only known better or worse is the same (netreal.Gateway); lost: nothing could
+// be reached on the one before, so that any network is another one than none.
+func moved(from, to string, lost bool) bool {
+	if from == "" && to != "" && lost {
+		return true
+	}
 	return to != "" && !strings.HasPrefix(to, from) && !strings.HasPrefix(from, to)
 }

@@ -145,18 +145,20 @@ func TestNetworkName(t *testing.T) {
 		t.Errorf("an unknown network is called %q", got)
 	}
 	for _, m := range []struct {
-		from, to string
-		want     bool
+		from, to   string
+		lost, want bool
 	}{
-		{"gw 192.0.2.1", "gw 198.51.100.1", true},
-		{"gw 192.0.2.1", "gw 192.0.2.1 02:00:00:00:00:01", false},
-		{"gw 192.0.2.1 02:00:00:00:00:01", "gw 192.0.2.1", false},
-		{"gw 192.0.2.1 02:00:00:00:00:01", "gw 192.0.2.1 02:00:00:00:00:02", true},
-		{"", "gw 192.0.2.1", false},
-		{"gw 192.0.2.1", "", false},
+		{"gw 192.0.2.1", "gw 198.51.100.1", false, true},
+		{"gw 192.0.2.1", "gw 192.0.2.1 02:00:00:00:00:01", false, false},
+		{"gw 192.0.2.1", "gw 192.0.2.1 02:00:00:00:00:01", true, false},
+		{"gw 192.0.2.1 02:00:00:00:00:01", "gw 192.0.2.1", false, false},
+		{"gw 192.0.2.1 02:00:00:00:00:01", "gw 192.0.2.1 02:00:00:00:00:02", false, true},
+		{"", "gw 192.0.2.1", false, false},
+		{"", "gw 192.0.2.1", true, true},
+		{"gw 192.0.2.1", "", true, false},
 	} {
-		if got := moved(m.from, m.to); got != m.want {
-			t.Errorf("from %q to %q: %v", m.from, m.to, got)
+		if got := moved(m.from, m.to, m.lost); got != m.want {
+			t.Errorf("from %q to %q, lost %v: %v", m.from, m.to, m.lost, got)
 		}
 	}
 }

@@ -84,7 +84,7 @@ func (r *Reader) Keep(ctx context.Context, p Pace) {
 			return
 		}
 		d := nextSync(scheduleState{every: p.Every, failures: failures, saving: p.Saving != nil && p.Saving(), chance: rand.Float64()})
-		if !r.rest(ctx, d, where) {
+		if !r.rest(ctx, d, where, failures > 0) {
 			return
 		}
 	}
@@ -96,9 +96,10 @@ func retrySoon(err error) bool {
 	return err != nil && !errors.Is(err, newsync.ErrBudget) && !errors.Is(err, ErrNoChannel)
 }
 
-// rest waits for d or until the network is another one; false when ctx ended.
+// rest waits for d or until the network is another one than where, on which lost
+// tells that the sync failed; false when ctx ended.
 // The timer stands still while the device sleeps; the clock on the wall does not.
-func (r *Reader) rest(ctx context.Context, d time.Duration, where string) bool {
+func (r *Reader) rest(ctx context.Context, d time.Duration, where string, lost bool) bool {
 	start := r.cfg.Now().Round(0)
 	timer, look := time.NewTimer(d), time.NewTicker(lookAround)
 	defer timer.Stop()
@@ -109,7 +110,7 @@ func (r *Reader) rest(ctx context.Context, d time.Duration, where string) bool {
 			return true
 		case <-look.C:
 			passed := r.cfg.Now().Round(0).Sub(start)
-			if passed >= d || passed >= settleTime && moved(where, r.where()) {
+			if passed >= d || passed >= settleTime && moved(where, r.where(), lost) {
 				return true
 			}
 		case <-ctx.Done():

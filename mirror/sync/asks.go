@@ -96,13 +96,15 @@ type asks struct {
 	q     transport.Ask
 	roots *channel.Roots
 	shown uint64
-	// led: the quiet ones are known to work here. If one has brought the news, the
-	// loud ones are not asked at all.
-	led bool
+	// held is the tree size when the sync began. led: the quiet ones are known to
+	// work here. If one has brought something newer, the loud ones are not asked at
+	// all; that they all say "nothing newer" may be what a censor wants us to hear.
+	held uint64
+	led  bool
 }
 
-func newAsks(p *purse, quit <-chan struct{}) *asks {
-	return &asks{out: make(chan heard, 64), purse: p, start: time.Now(), quit: quit, changed: make(chan struct{})}
+func newAsks(p *purse, held uint64, quit <-chan struct{}) *asks {
+	return &asks{held: held, out: make(chan heard, 64), purse: p, start: time.Now(), quit: quit, changed: make(chan struct{})}
 }
 
 // set tells what is held now.
@@ -153,7 +155,7 @@ func (as *asks) run(ctx context.Context) {
 				wait = 0
 				a := as.waiting[0]
 				as.waiting = as.waiting[1:]
-				if !as.led || as.shown == 0 || a.Hints.Patience == 0 {
+				if !as.led || as.shown <= as.held || a.Hints.Patience == 0 {
 					as.asked++
 					as.hopeful++
 					go as.put(ctx, a, as.q, as.roots, as.shown > 0)
@@ -269,7 +271,7 @@ func (f *question) once(ctx context.Context, shown bool) {
 		f.open(ctx, opening, cut, o)
 	} else {
 		have := f.ask.Have
-		if shown {
+		if as.news() {
 			have = 0 // the head itself says more than "nothing newer"
 		}
 		raw, err := f.small(channel.MaxHead, func() ([]byte, error) { return a.Heads.Head(ctx, f.ask.Channel, have) })
@@ -287,6 +289,13 @@ func (f *question) once(ctx context.Context, shown bool) {
 	if f.end.err != nil && ctx.Err() != nil {
 		f.end.err = errNoAnswer
 	}
+}
+
+// news reports whether something newer than what was held is shown.
+func (as *asks) news() bool {
+	as.mu.Lock()
+	defer as.mu.Unlock()
+	return as.shown > as.held
 }
 
 // needsGrant reports whether nothing can be shown so far: perhaps for want of a

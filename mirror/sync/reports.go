@@ -77,6 +77,9 @@ func (s *session) storeReports(ctx context.Context, reports []PathReport) (err e
 		if s.old, err = Reports(ctx, s.Library, s.ch); err != nil {
 			return err
 		}
+		if s.old == nil {
+			s.old = []PathReport{} // read, and none there
+		}
 	}
 	old := s.old
 	merged := slices.Clone(reports)

@@ -143,7 +143,7 @@ func (s *session) run(ctx context.Context) (err error) {
 		return fmt.Errorf("%w: none is known; ask for a new invite", ErrNoPath)
 	}
 	s.tell("head", 0, 0)
-	s.asks = newAsks(&s.purse, ctx.Done())
+	s.asks = newAsks(&s.purse, s.held, ctx.Done())
 	s.askThem()
 	go s.asks.run(ctx)
 	return s.loop(ctx)
@@ -284,6 +284,10 @@ func (s *session) show(ctx context.Context, t *target) {
 	s.tellAsks()
 	for _, a := range s.list {
 		s.cutShort(a)
+	}
+	// While the rest comes, people can be told how fresh this is.
+	if err := s.reportSoFar(ctx); err != nil {
+		s.log.Warn("reports are not stored", "error", err)
 	}
 }
 

@@ -44,6 +44,9 @@ type query struct {
 	// check judges a candidate. It is called by several goroutines at once and
 	// must not block.
 	check func(rec []byte) verdict
+	// better, if not nil, says which of two that are held is taken in the end; else
+	// it is the first.
+	better func(a, b []byte) bool
 	// recheck, if not nil, is closed when check may have learned enough to
 	// judge what it held.
 	recheck <-chan struct{}
@@ -109,13 +112,24 @@ func (c *Client) ask(ctx context.Context, q query) ([]byte, error) {
 	}
 	switch {
 	case len(a.held) > 0:
-		return a.held[0], nil
+		return a.best(), nil
 	case spoiled:
 		return nil, errSpoiled
 	case slices.ContainsFunc(c.resolvers, (*resolver).moody):
 		return nil, errLost
 	}
 	return nil, errSilent
+}
+
+// best is the one to take of what is held.
+func (a *asking) best() []byte {
+	best := a.held[0]
+	for _, rec := range a.held[1:] {
+		if a.better != nil && a.better(rec, best) {
+			best = rec
+		}
+	}
+	return best
 }
 
 // pick returns the resolver whose turn it is among those that carry the class
@@ -218,7 +232,7 @@ func (a *asking) try(ctx context.Context, r *resolver, try int) ([]byte, error) 
 			}
 		case <-grace:
 			if len(a.held) > 0 {
-				return a.held[0], nil
+				return a.best(), nil
 			}
 			if a.recheck == nil || a.no {
 				return nil, fmt.Errorf("dns: %w", transport.ErrNotFound)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"time"
 
 	"tamizdat/bundle/channel"
 	"tamizdat/bundle/record"
@@ -17,6 +18,10 @@ const maxNewerRoots = 32
 
 // channelState is what the client remembers of a channel to tell heads from
 // forgeries early. The engine checks again, with its own memory.
+// oldHead is how old the newest head may be before a better one is waited for: a
+// channel publishes every day, mostly.
+const oldHead = 26 * time.Hour
+
 type channelState struct {
 	mu    sync.Mutex
 	roots *channel.Roots
@@ -130,20 +135,34 @@ func (c *Client) head(ctx context.Context, ch channel.ID, have uint64) (*channel
 		if roots == nil {
 			return hold
 		}
-		_, err := roots.Head(raw)
+		h, err := roots.Head(raw)
 		switch {
-		case err == nil, errors.Is(err, channel.ErrOldRoots): // a zone may lag
+		case err == nil && h.Size > have && time.Since(h.Time) < oldHead:
 			return take
-		case errors.Is(err, channel.ErrNewerRoots):
+		case err == nil, errors.Is(err, channel.ErrOldRoots), errors.Is(err, channel.ErrNewerRoots):
+			// It may be true, and yet old: a resolver's cache, or a forger who answers
+			// first with what the zone said last week.
 			return hold
 		}
 		return drop
+	}
+	better := func(a, b []byte) bool {
+		roots := st.get()
+		if roots == nil {
+			return false
+		}
+		x, err := roots.Head(a)
+		if err != nil {
+			return false
+		}
+		y, err := roots.Head(b)
+		return err != nil || x.Size > y.Size || x.Size == y.Size && x.Time.After(y.Time)
 	}
 	var raw []byte
 	err := c.bothClasses(func(class record.Class) (err error) {
 		name := c.fresh(ch.Label(), have > 0)
 		if class == record.Large {
-			raw, err = c.ask(ctx, query{name: name, class: class, tries: namedTries, check: check, recheck: rooted})
+			raw, err = c.ask(ctx, query{name: name, class: class, tries: namedTries, check: check, better: better, recheck: rooted})
 			if err != nil {
 				return err
 			}
