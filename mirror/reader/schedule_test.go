@@ -168,6 +168,24 @@ func TestKeep(t *testing.T) {
 			}
 		})
 	})
+	t.Run("a network at last", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			start := time.Now()
+			up := func() bool { return time.Since(start) > 25*time.Minute }
+			where := func() string {
+				if up() {
+					return "gw 192.0.2.1"
+				}
+				return ""
+			}
+			r := inMemory(t, c, func(cfg *Config) { cfg.Where = where }, transport.Path{Name: "p", Kind: transport.KindTCP, Heads: dead{}})
+			keeping(t, r, Pace{Every: 30 * time.Minute, Saving: func() bool { return true }}, 27*time.Minute)
+			at := r.starts()
+			if last := at[len(at)-1].Sub(start); last < 25*time.Minute || last > 25*time.Minute+lookAround {
+				t.Errorf("the last sync began after %v, the network came after 25m", last)
+			}
+		})
+	})
 	t.Run("only when asked", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			r := inMemory(t, c, nil, transporttest.NewMemory(t, c.Editions()...).Path("p"))

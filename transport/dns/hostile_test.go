@@ -265,6 +265,39 @@ func TestForgedHead(t *testing.T) {
 	})
 }
 
+// Whoever replays what the zone said before, ahead of the true answer, keeps
+// nobody from hearing it.
+func TestReplayedHead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		truth, old := w.honest(), w.head.Compact()
+		time.Sleep(3 * 365 * 24 * time.Hour) // the first head is not of these days any more
+		w.publish(1, random("dir 2", 100), random("front 2", 4096))
+		headLabel := append([]byte{13}, w.ch.Label()...)
+		for name, answers := range map[string]func(req, out []byte) [][]byte{
+			"first": func(req, out []byte) [][]byte { return [][]byte{withTXT(req, old), out} },
+			"twice": func(req, out []byte) [][]byte { return [][]byte{withTXT(req, old), withTXT(req, old), out} },
+			"late":  func(req, out []byte) [][]byte { return [][]byte{out, withTXT(req, old)} },
+		} {
+			c := w.fakeClient(&fakeNet{rtt: 50 * time.Millisecond, answer: func(req []byte, tcp bool) [][]byte {
+				out := truth(req, tcp)
+				if bytes.Contains(req, headLabel) {
+					return answers(req, out[0])
+				}
+				return out
+			}}, true)
+			for have := range uint64(2) {
+				if raw, err := c.Head(t.Context(), w.ch, have); err != nil || !bytes.Equal(raw, w.head.Compact()) {
+					t.Errorf("replayed %s, %d editions held: %v", name, have, err)
+				}
+			}
+			if _, err := c.Head(t.Context(), w.ch, 2); !errors.Is(err, transport.ErrNoNewer) {
+				t.Errorf("replayed %s, all held: %v", name, err)
+			}
+		}
+	})
+}
+
 // A forged grant whose leaves don't exist costs a round, not the grant.
 func TestForgedTop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
