@@ -15,6 +15,7 @@ import (
 	"github.com/miekg/dns"
 
 	"tamizdat/transport"
+	"tamizdat/transport/gateway"
 )
 
 // reloads are when a browser loads a page that failed again of its own accord:
@@ -38,6 +39,7 @@ type browser struct {
 	m    *modelled
 	addr netip.Addr      // once it was looked up
 	rt   *http.Transport // of the connection under way
+	end  context.CancelFunc
 }
 
 func readSite(ctx context.Context, m *modelled) error {
@@ -74,9 +76,11 @@ func (b *browser) load(ctx context.Context, page string) error {
 	}
 }
 
-// leave closes the connection, so that the next try takes another.
+// leave closes the connection, so that the next try takes another. One that hangs
+// is not idle, and one that is being made is not there: both end with their life.
 func (b *browser) leave() {
 	if b.rt != nil {
+		b.end()
 		b.rt.CloseIdleConnections()
 		b.rt = nil
 	}
@@ -92,9 +96,12 @@ func (b *browser) once(ctx context.Context, page string) error {
 		b.addr = addr
 	}
 	if b.rt == nil {
+		var life context.Context
+		life, b.end = context.WithCancel(context.WithoutCancel(ctx))
+		dial := gateway.DialWithin(life, b.m.network)
 		b.rt = &http.Transport{
 			DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-				return b.m.network.Dial(ctx, network, netip.AddrPortFrom(b.addr, 443).String())
+				return dial(ctx, network, netip.AddrPortFrom(b.addr, 443).String())
 			},
 			TLSClientConfig:   &tls.Config{RootCAs: b.m.w.ca.pool, Time: func() time.Time { return time.Now().Add(b.m.clock) }},
 			ForceAttemptHTTP2: true, DisableCompression: true,

@@ -18,7 +18,7 @@ zone through the ISP's resolver, to an IPFS peer and a public gateway.
 
 - Times are round trips of 100 ms from the start, medians of nine seeds, rounded
   to 0.1; a dash means that it never came. Where packets are lost, by the line or
-  by who polices it, they are of 45 seeds, and of 180 if 45 did not show that all
+  by who polices it, they are of 45 seeds, and of 90 if 45 did not show that all
   is in order.
 - *Slowest* is the reader who waited longest for headlines; all other times are
   medians.

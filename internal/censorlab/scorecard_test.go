@@ -137,7 +137,7 @@ func row(t *testing.T, w *World, s censor.Scenario) Row {
 		if r.OK() {
 			return r
 		}
-		n *= 20
+		n *= 10
 	case !*full && *write == "" && !chance(s) && !lying(s):
 		n = min(n, 3)
 	}
