@@ -28,6 +28,7 @@ import (
 	"tamizdat/bundle/channel"
 	"tamizdat/internal/censor"
 	"tamizdat/transport"
+	"tamizdat/transport/gateway"
 	wire "tamizdat/transport/relay"
 )
 
@@ -101,9 +102,12 @@ func get(ctx context.Context, rt http.RoundTripper, host, path string) (string, 
 }
 
 func (n *naive) overTLS(ctx context.Context, cfg *tls.Config, addr netip.Addr, path string) (string, error) {
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end() // also of a connection that hangs
+	dial := gateway.DialWithin(life, n.net)
 	rt := &http.Transport{
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return n.net.Dial(ctx, network, netip.AddrPortFrom(addr, 443).String())
+			return dial(ctx, network, netip.AddrPortFrom(addr, 443).String())
 		},
 		TLSClientConfig: cfg, ForceAttemptHTTP2: true, DisableCompression: true,
 	}
