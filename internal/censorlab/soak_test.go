@@ -124,7 +124,7 @@ type longest struct {
 // publish packs an edition an hour.
 func (s *soak) publish(ctx context.Context) error {
 	for n := editions; ; n++ {
-		if !pause(ctx, soakEdition) {
+		if sleep(ctx, soakEdition) != nil {
 			return nil
 		}
 		news := slices.Clone(News(n, time.Now()))[:2]
@@ -142,7 +142,7 @@ func (s *soak) publish(ctx context.Context) error {
 
 // replace lets relay B die and another one take its place.
 func (s *soak) replace(ctx context.Context) error {
-	for n := 1; pause(ctx, soakRelay); n++ {
+	for n := 1; sleep(ctx, soakRelay) == nil; n++ {
 		if err := s.w.ReplaceRelay(ctx, n); err != nil && ctx.Err() == nil {
 			return fmt.Errorf("relay %d: %w", n, err)
 		}
@@ -152,7 +152,7 @@ func (s *soak) replace(ctx context.Context) error {
 
 // lies makes relay B, peer and gateway dishonest in another way from time to time.
 func (s *soak) lies(ctx context.Context) error {
-	for n := uint64(0); pause(ctx, soakLies); n++ {
+	for n := uint64(0); sleep(ctx, soakLies) == nil; n++ {
 		var f censor.Far
 		for _, name := range []string{"evil-relay", "evil-peer"} {
 			sc, _ := censor.Lookup(name)
@@ -180,7 +180,7 @@ func (s *soak) reader(ctx context.Context, i int) error {
 	}
 	defer rd.Close()
 	size, last := uint64(0), time.Time{}
-	for pause(ctx, time.Duration(luck.Int64N(int64(2*soakSync)))) {
+	for sleep(ctx, time.Duration(luck.Int64N(int64(2*soakSync)))) == nil {
 		v := visit{sc: any(), size: size, before: s.w.Size(), began: time.Now()}
 		rd.Set(v.sc)
 		stop := s.changing(ctx, rd, luck.Uint64())
@@ -295,7 +295,7 @@ func (s *soak) changing(ctx context.Context, rd *Reader, seed uint64) (stop func
 	began := time.Now()
 	go func() {
 		first := time.Duration(0)
-		for left := time.Duration(luck.Int64N(int64(lasts()))); pause(ctx, left); left = lasts() {
+		for left := time.Duration(luck.Int64N(int64(lasts()))); sleep(ctx, left) == nil; left = lasts() {
 			rd.Set(s.scenarios[luck.IntN(len(s.scenarios))])
 			if first == 0 {
 				first = max(time.Since(began), 1)
@@ -304,16 +304,4 @@ func (s *soak) changing(ctx context.Context, rd *Reader, seed uint64) (stop func
 		ended <- first
 	}()
 	return func() time.Duration { cancel(); return <-ended }
-}
-
-// pause waits; false when ctx ended.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
