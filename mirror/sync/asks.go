@@ -220,19 +220,16 @@ func (as *asks) put(ctx context.Context, a *ask, q transport.Ask, roots *channel
 		if f.end.err != nil && try == 1 {
 			as.failed()
 		}
-		if !as.worthwhile(f, try) || ctx.Err() != nil {
-			f.end.end = true
-			f.say(f.end)
-			return
+		again := as.worthwhile(f, try) && ctx.Err() == nil
+		if again {
+			f.say(heard{again: true, err: f.end.err})
+			again = pause(ctx, restOf(a.Path, firstTry<<(try-1)), nil)
+			as.mu.Lock()
+			q, roots, shown = as.q, as.roots, as.shown > 0
+			as.mu.Unlock()
+			again = again && !shown // others were faster
 		}
-		f.end.again = true
-		f.say(f.end)
-		f.end.again = false
-		pause(ctx, restOf(a.Path, firstTry<<(try-1)), nil)
-		as.mu.Lock()
-		q, roots, shown = as.q, as.roots, as.shown > 0
-		as.mu.Unlock()
-		if shown || ctx.Err() != nil { // others were faster
+		if !again {
 			f.end.end = true
 			f.say(f.end)
 			return
