@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"github.com/ipfs/go-cid"
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
 
 	"tamizdat/bundle"
 	"tamizdat/bundle/car"
@@ -239,6 +241,27 @@ func TestRedialsAfterRestart(t *testing.T) {
 		if err != nil {
 			t.Errorf("%s after a restart: %v", p.Kind, err)
 		}
+	}
+}
+
+// A closed connection tells its streams before its context ends; taken for a
+// reset of one request, it would stay in use for that moment.
+func TestIsReset(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		err  error
+		want bool
+	}{
+		{"reset", &quic.StreamError{Remote: true, ErrorCode: quic.StreamErrorCode(http3.ErrCodeInternalError)}, true},
+		{"rejected", &quic.StreamError{Remote: true, ErrorCode: quic.StreamErrorCode(http3.ErrCodeRequestRejected)}, false},
+		{"closed", &quic.ApplicationError{Remote: true, ErrorCode: quic.ApplicationErrorCode(http3.ErrCodeNoError)}, false},
+		{"idle", &quic.IdleTimeoutError{}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := isReset(fmt.Errorf("wrapped: %w", tt.err)); got != tt.want {
+				t.Errorf("isReset = %v", got)
+			}
+		})
 	}
 }
 

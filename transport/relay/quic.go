@@ -168,11 +168,8 @@ func padded(req *http.Request) *http.Request {
 // failed takes a connection out of use if err is about it and not about one
 // request, and reports whether the request may get through on another one.
 func (q *quicConn) failed(l *line, err error) bool {
-	var stream *http3.Error
-	dead := l.conn.Context().Err() != nil
-	rejected := errors.As(err, &stream) && stream.ErrorCode == http3.ErrCodeRequestRejected
-	if stream != nil && !dead && !rejected {
-		return false // this one request was reset
+	if l.conn.Context().Err() == nil && isReset(err) {
+		return false
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -189,6 +186,15 @@ func (q *quicConn) failed(l *line, err error) bool {
 	// Else, if not dead, it is of no use for new requests: the relay is shutting
 	// down, and http3 closes the connection when the last answer has come.
 	return true
+}
+
+// isReset reports whether err is about one request that was begun, and says
+// nothing of its connection. Of a connection that the relay has closed streams
+// hear before its context ends; and a rejected request was not begun (RFC 9114,
+// section 5.2).
+func isReset(err error) bool {
+	var reset *quic.StreamError
+	return errors.As(err, &reset) && http3.ErrCode(reset.ErrorCode) != http3.ErrCodeRequestRejected
 }
 
 // line returns the connection, dialling if there is none; mine says that it
