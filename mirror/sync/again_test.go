@@ -15,6 +15,7 @@ import (
 	"tamizdat/bundle/channel"
 	"tamizdat/mirror/sync"
 	"tamizdat/transport"
+	"tamizdat/transport/transporttest"
 )
 
 // badLine gives up on the first heads, the first grants, and the first requests
@@ -141,5 +142,23 @@ func TestAgainInTheDark(t *testing.T) {
 		if asked := 1000 - l.heads; asked != 2 || time.Since(start) > 10*time.Second {
 			t.Errorf("asked %d times in %s", asked, time.Since(start))
 		}
+	})
+}
+
+// Beside a relay that lags, an answer that was lost is asked for again: that the
+// page from yesterday is shown meanwhile is no reason to leave it at that.
+func TestAgainBesideALaggard(t *testing.T) {
+	c := published(t, 2)
+	joined, now := c.Editions()[:1], c.Editions()
+	synctest.Test(t, func(t *testing.T) {
+		r := newReader(t, c, transporttest.NewMemory(t, joined...).Path("p"))
+		r.sync()
+		p := newRoad(t, 20*time.Millisecond, 0, now...).path("p", transport.KindQUIC)
+		l := &badLine{Heads: p.Heads, Blocks: p.Blocks, heads: 1, no: errors.New("no answer")}
+		p.Heads = struct{ transport.Heads }{l}
+		behind := newRoad(t, 20*time.Millisecond, 0, joined...).path("behind", transport.KindQUIC)
+		behind.Source = behind.Name
+		r.over(p, behind).sync()
+		r.holds(now[1])
 	})
 }

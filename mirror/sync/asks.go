@@ -25,7 +25,7 @@ const (
 	openPatience = 15 * time.Second
 	// headTimeout bounds the whole search.
 	headTimeout = 2 * time.Minute
-	// While no front page is here, a path that failed without a reason of its own
+	// While no newer front page is here, a path that failed without a reason of its own
 	// is asked again: so often if nobody has answered so far, and so often if
 	// somebody has, after a rest that doubles each time.
 	triesDark = 2
@@ -226,8 +226,8 @@ func (as *asks) put(ctx context.Context, a *ask, q transport.Ask, roots *channel
 			again = pause(ctx, restOf(a.Path, firstTry<<(try-1)), nil)
 			as.mu.Lock()
 			q, roots, shown = as.q, as.roots, as.shown > 0
+			again = again && as.shown <= as.held // else others were faster
 			as.mu.Unlock()
-			again = again && !shown // others were faster
 		}
 		if !again {
 			f.end.end = true
@@ -244,7 +244,7 @@ func (as *asks) worthwhile(f *question, tries int) bool {
 	defer as.mu.Unlock()
 	as.open = as.open || f.head != nil || f.end.same || errors.Is(err, transport.ErrLost)
 	switch {
-	case err == nil || f.end.lied || as.shown > 0:
+	case err == nil || f.end.lied || as.shown > as.held:
 		return false
 	case errors.Is(err, ErrBudget), errors.Is(err, errNoAnswer), errors.Is(err, transport.ErrUnsupported), errors.Is(err, transport.ErrNotFound):
 		return false
