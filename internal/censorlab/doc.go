@@ -24,6 +24,7 @@
 // One round trip between reader and relays is [RTT]; the reader's resolver is
 // [ResolverRTT] away, and the name servers behind it as far as the relays.
 // Figures are medians over seeds, given in round trips rounded to 0.1: faults
-// are drawn from the seed for each flow, but the order of goroutines is not
-// ours to fix, so runs differ a little.
+// are drawn from the seed for each flow. The order of goroutines is not ours to
+// fix, so the test plays each world on one processor; what is left to chance
+// still differs a little from run to run.
 package censorlab

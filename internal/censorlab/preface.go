@@ -71,11 +71,11 @@ zone through the ISP's resolver, to an IPFS peer and a public gateway.
   None of them notices an old page by itself, nor do readers of a mirror site or
   through a tunnel notice what its keeper has forged.
 
-Faults are drawn from the seed for each flow, but the order of goroutines is not
-fixed, so a run differs a little from the next, more on a busy machine (pictures
-by a tenth and more). CI plays every scenario, and fails if anything false is shown
-or somebody ends without the news; what compares every row with this table, pairs
-included, is
+Each world runs in a process of its own on one processor, since it is the order
+of goroutines that makes a run differ from the next: what is not left to chance
+then comes out the same, whatever else the machine does. Where packets are lost
+the medians differ a little. CI plays every scenario and every pair, and compares
+each row with this table:
 
     go test ./internal/censorlab -run Scorecard -args -pairs -compare
 

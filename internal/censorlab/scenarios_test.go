@@ -4,7 +4,6 @@ import (
 	"errors"
 	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"tamizdat/internal/censor"
@@ -20,13 +19,6 @@ func find(t *testing.T, name string) censor.Scenario {
 		t.Fatalf("no scenario %s", name)
 	}
 	return s
-}
-
-// inWorld runs f in a world of its own.
-func inWorld(t *testing.T, f func(t *testing.T, w *World)) {
-	t.Helper()
-	prime(t)
-	synctest.Test(t, func(t *testing.T) { f(t, newWorld(t, 1)) })
 }
 
 // What a scenario needs is what it says it leaves open: each of these ways

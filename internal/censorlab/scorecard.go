@@ -142,7 +142,7 @@ func medianInt(ns []int64) int64 {
 	return s[len(s)/2]
 }
 
-func each[T any](os []Outcome, f func(Outcome) T) []T {
+func each[S, T any](os []S, f func(S) T) []T {
 	out := make([]T, len(os))
 	for i, o := range os {
 		out[i] = f(o)

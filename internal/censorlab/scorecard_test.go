@@ -6,17 +6,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"tamizdat/internal/censor"
-	"tamizdat/transport/transporttest"
 )
 
 var (
@@ -25,7 +20,6 @@ var (
 	pairs    = flag.Bool("pairs", false, "pairs of scenarios as well; with -write always")
 	worse    = flag.Bool("compare", false, "fail where a row is worse than the committed one by more than a tenth")
 	full     = flag.Bool("full", false, "all readers in each scenario, not three where nothing is left to chance; with -write always")
-	seeds    = flag.Int("seeds", 9, "readers in each scenario")
 )
 
 // root is the module's folder, seen from this package's.
@@ -47,73 +41,21 @@ func rowed() (singles, both []censor.Scenario) {
 	return singles, both
 }
 
-// inWorlds does n jobs in worlds of their own, one world for each processor.
-func inWorlds(t *testing.T, n int, do func(t *testing.T, w *World, job int)) {
-	t.Helper()
-	prime(t)
-	var next atomic.Int64
-	t.Run("worlds", func(t *testing.T) {
-		for i := range min(runtime.GOMAXPROCS(0), n) {
-			t.Run(fmt.Sprint(i), func(t *testing.T) {
-				t.Parallel()
-				for int(next.Load()) < n {
-					synctest.Test(t, func(t *testing.T) {
-						w := newWorld(t, uint64(i))
-						// Not for ever in one world: what its servers remember of
-						// readers who were cut off costs memory.
-						for range 8 {
-							job := int(next.Add(1)) - 1
-							if job >= n {
-								return
-							}
-							do(t, w, job)
-						}
-					})
-				}
-			})
-		}
-	})
-}
-
-// prime packs an edition outside any bubble: what a library keeps for the whole
-// process must not be made inside one.
-func prime(t *testing.T) {
-	t.Helper()
-	transporttest.NewChannel(t, "outside").Publish(transporttest.Brief(1))
-}
-
-func newWorld(t *testing.T, seed uint64) *World {
-	t.Helper()
-	w, err := NewWorld(t.Context(), seed)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := w.Close(); err != nil {
-			t.Errorf("the world did not close: %v", err)
-		}
-	})
-	return w
-}
-
 // TestScorecard runs every scenario (with -pairs every pair, too) that leaves a
 // way open, and fails where something false is shown, or where a reader ends
 // without the news though that was no chance. With -compare it fails where a row
 // is worse than the committed one; with -write it writes the table instead.
 func TestScorecard(t *testing.T) {
+	if *jobsFile != "" {
+		playHere(t)
+		return
+	}
 	singles, both := rowed()
 	all := slices.Concat(singles, both)
 	if len(all) == 0 {
 		t.Fatal("no scenario of that name")
 	}
-	rows := make([]Row, len(all))
-	var mu sync.Mutex
-	inWorlds(t, len(all), func(t *testing.T, w *World, i int) {
-		r := row(t, w, all[i])
-		mu.Lock()
-		defer mu.Unlock()
-		rows[i] = r
-	})
+	rows := play(t, each(all, newJob))
 	c := Card{Singles: rows[:len(singles)], Pairs: rows[len(singles):]}
 	if testing.Verbose() && *scenario != "" {
 		fmt.Println(c)
@@ -133,23 +75,18 @@ func TestScorecard(t *testing.T) {
 	}
 }
 
-// row runs one scenario.
-func row(t *testing.T, w *World, s censor.Scenario) Row {
-	t.Helper()
-	n := *seeds
+// newJob says how many readers a scenario's row takes.
+func newJob(s censor.Scenario) job {
+	j := job{Scenario: s.Name, Readers: *seeds}
 	switch {
 	case raced: // for the races' sake: one reader is no median
-		n = 1
+		j.Readers = 1
 	case *write != "" && lossy(s): // nine of such draws are too few to judge by
-		r := rowOf(t, w, s, 5*n)
-		if r.OK() {
-			return r
-		}
-		n *= 10
+		j.Readers, j.Then = 5**seeds, 10**seeds
 	case !*full && *write == "" && !chance(s) && !lying(s):
-		n = min(n, 3)
+		j.Readers = min(*seeds, 3)
 	}
-	return rowOf(t, w, s, n)
+	return j
 }
 
 // rowOf runs one scenario with n readers.
@@ -220,27 +157,24 @@ func compare(t *testing.T, now Card) {
 		case worse == "":
 		case !r.Chance && r.Good < r.Seeds && old.Good == old.Seeds: // nobody may be left without the news
 			t.Errorf("%s has become worse: %s", r.Scenario, worse)
-		case raced && r.Chance: // one reader tells nothing of these
 		default:
 			again = append(again, r.Scenario)
 		}
 	}
 	// Was it chance, or the order of goroutines? So many more readers make another
 	// median.
-	inWorlds(t, len(again), func(t *testing.T, w *World, i int) {
-		s, _ := censor.Lookup(again[i])
-		n := 3 * *seeds
-		switch {
-		case raced:
-			n = 3
-		case lossy(s):
-			n = 20 * *seeds
+	jobs := each(again, func(name string) job {
+		j := job{Scenario: name, Readers: 3 * *seeds}
+		if s, _ := censor.Lookup(name); lossy(s) {
+			j.Readers = 20 * *seeds
 		}
-		r := rowOf(t, w, s, n)
-		if worse := r.Worse(before[again[i]]); worse != "" {
-			t.Errorf("%s has become worse: %s", again[i], worse)
-		}
+		return j
 	})
+	for _, r := range play(t, jobs) {
+		if worse := r.Worse(before[r.Scenario]); worse != "" {
+			t.Errorf("%s has become worse: %s", r.Scenario, worse)
+		}
+	}
 }
 
 func save(t *testing.T, c Card) {
