@@ -13,6 +13,11 @@
 // reached through a CDN's name: then by WebPKI. Every socket is opened through a
 // transport.Network.
 //
+// Over QUIC there is a ladder of ways (ladder.go): its versions 1 and 2, the
+// relay's other ports, its name hidden by ECH or not. They are tried one after the
+// other, each a little later than the one before; what worked on a network is
+// tried first there.
+//
 // A reader who comes back asks in his first flight (0-RTT) and has the front
 // page one round trip later: see [Sessions]. Such a request carries an unused
 // header field, X-Padding, to be large enough for a large answer.
@@ -61,9 +66,12 @@ type Config struct {
 	// Trust checks a relay's certificate if the relay has no pin (see
 	// channel.Pin.WebPKI); of a pinned relay's TLS it is only the clock.
 	Trust gateway.Trust
-	// Sessions, if not nil, keeps TLS session tickets from one run to the next.
-	// Without it they last as long as the Client.
+	// Sessions, if not nil, keeps TLS session tickets from one run to the next, and
+	// which way of dialling worked. Without it they last as long as the Client.
 	Sessions Sessions
+	// Where says which network the device is on, in any words: what worked is
+	// remembered for each. nil means that all are one.
+	Where func() string
 }
 
 // MaxWait is the longest a relay holds a long poll.
@@ -94,8 +102,9 @@ func New(cfg Config) (*Client, error) {
 		dial func(transport.Network, peer) conn
 	}{{transport.KindQUIC, newQUIC}, {transport.KindTCP, newTCP}} {
 		rt := way.dial(cfg.Network, peer{
-			host: cfg.Relay.Host, port: cfg.Relay.Port, pin: cfg.Relay.Pin, trust: cfg.Trust,
+			host: cfg.Relay.Host, port: cfg.Relay.Port, ech: cfg.Relay.ECH, pin: cfg.Relay.Pin, trust: cfg.Trust,
 			tickets: newTickets(cfg.Sessions, way.kind, cfg.Relay),
+			keep:    cfg.Sessions, where: cfg.Where, name: nameOf(cfg.Relay),
 		})
 		// The port that https means is left out of the Host field, as browsers do:
 		// a CDN may not know its own name with it.
@@ -123,6 +132,15 @@ func New(cfg Config) (*Client, error) {
 func source(p channel.Prefix) string {
 	sum := sha256.Sum256([]byte("tamizdat/v1/source\n" + p.Path()))
 	return "relay " + hex.EncodeToString(sum[:8])
+}
+
+// Know takes in what a grant says that the invite did not: other ports that serve
+// the same over UDP, and the relay's ECHConfigList, nil if it has none. It counts
+// for the next connections.
+func (c *Client) Know(ports []uint16, ech []byte) {
+	for _, cn := range c.conns {
+		cn.know(ports, ech)
+	}
 }
 
 // Paths returns the path over QUIC and the one over TCP.

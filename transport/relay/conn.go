@@ -5,7 +5,10 @@ import (
 	"crypto/hmac"
 	"crypto/tls"
 	"errors"
+	"net"
 	"net/http"
+	"slices"
+	"sync"
 	"time"
 
 	"tamizdat/bundle/channel"
@@ -26,12 +29,20 @@ const (
 
 // peer is the other end of a connection, and how to know it.
 type peer struct {
-	host  string
-	port  uint16
+	host string
+	port uint16
+	// ports are others that serve the same over UDP; ech is the relay's
+	// ECHConfigList (RFC 9849), nil if none is known.
+	ports []uint16
+	ech   []byte
 	pin   channel.Pin
 	trust gateway.Trust
 	// tickets are the sessions that may be resumed, nil for none.
 	tickets *tickets
+	// What worked is remembered with keep, by where and under name.
+	keep  Sessions
+	where func() string
+	name  string
 }
 
 // tlsConfig authenticates the relay by the pin of its key alone, or by WebPKI
@@ -66,6 +77,21 @@ func (p peer) tlsConfig() *tls.Config {
 	return cfg
 }
 
+// hide returns cfg with the relay's name encrypted to the key in its ECH
+// configuration: a watcher sees the outer name that stands there. A relay that
+// does not have that key (any more) may offer another one, but under a
+// certificate for the outer name, which Go does not show us. Where WebPKI is what
+// we go by it is checked for that name; else the way has failed, and the next one
+// has its turn.
+func (p peer) hide(cfg *tls.Config) *tls.Config {
+	cfg = cfg.Clone()
+	cfg.EncryptedClientHelloConfigList = p.ech
+	if !p.pin.WebPKI() {
+		cfg.EncryptedClientHelloRejectionVerify = func(tls.ConnectionState) error { return ErrPin }
+	}
+	return cfg
+}
+
 // repeatableKey marks the context of a request that does no harm if a stranger
 // sends it a second time: it may travel as TLS early data, before the relay has
 // shown that it is there (RFC 8470).
@@ -83,16 +109,24 @@ func isRepeatable(req *http.Request) bool {
 // dials anew when that has died.
 type conn interface {
 	http.RoundTripper
+	// know takes in other ports of the relay, and its ECHConfigList.
+	know(ports []uint16, ech []byte)
 	Close() error
 }
+
+const (
+	// tryTime is how long one way over TCP has while there are others.
+	tryTime = 2 * time.Second
+	// tcpVersion stands in a rung for no version of QUIC.
+	tcpVersion = 0xff
+)
 
 // newTCP speaks HTTP/2 (or 1.1) over TLS over TCP.
 func newTCP(network transport.Network, to peer) conn {
 	life, end := context.WithCancel(context.Background())
-	return &tcpConn{end: end, Transport: http.Transport{
-		DialContext:            gateway.DialWithin(life, network),
-		TLSClientConfig:        to.tlsConfig(),
-		TLSHandshakeTimeout:    handshakeTimeout,
+	c := &tcpConn{end: end, dial: gateway.DialWithin(life, network), to: to, worked: worked{keep: to.keep, where: to.where, relay: "tcp " + to.name}}
+	c.Transport = http.Transport{
+		DialTLSContext:         c.dialTLS,
 		ForceAttemptHTTP2:      true,
 		DisableCompression:     true,
 		MaxIdleConnsPerHost:    2,
@@ -104,12 +138,80 @@ func newTCP(network transport.Network, to peer) conn {
 			SendPingTimeout: keepAlive, PingTimeout: 10 * time.Second,
 			MaxReceiveBufferPerConnection: 4<<20 - 1, MaxReceiveBufferPerStream: 1 << 20,
 		},
-	}}
+	}
+	return c
 }
 
 type tcpConn struct {
 	http.Transport
-	end context.CancelFunc // of dials
+	end    context.CancelFunc // of dials
+	dial   func(ctx context.Context, network, address string) (net.Conn, error)
+	worked worked
+
+	mu sync.Mutex
+	to peer
+}
+
+// know implements conn. Other ports are not tried over TCP: who stops it stops
+// it on all.
+func (c *tcpConn) know(_ []uint16, ech []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.to.ech = ech
+}
+
+func (c *tcpConn) peer() peer {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.to
+}
+
+// dialTLS makes a connection, with the relay's name hidden if that can be done
+// and gets through.
+func (c *tcpConn) dialTLS(ctx context.Context, network, address string) (net.Conn, error) {
+	to := c.peer()
+	tries := []rung{{tcpVersion, to.port, false}}
+	if len(to.ech) > 0 {
+		tries = []rung{{tcpVersion, to.port, true}, tries[0]}
+	}
+	usual := tries[0]
+	if c.worked.last() == tries[len(tries)-1] {
+		slices.Reverse(tries)
+	}
+	var errs []error
+	for i, r := range tries {
+		limit := handshakeTimeout
+		if i < len(tries)-1 {
+			limit = tryTime
+		}
+		tc, err := c.dialOne(ctx, limit, network, address, to, r.ech)
+		if err == nil {
+			c.worked.note(r, usual)
+			return tc, nil
+		}
+		errs = append(errs, err)
+	}
+	return nil, errors.Join(errs...)
+}
+
+func (c *tcpConn) dialOne(ctx context.Context, limit time.Duration, network, address string, to peer, ech bool) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	raw, err := c.dial(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	cfg := to.tlsConfig()
+	cfg.NextProtos = []string{"h2", "http/1.1"}
+	if ech {
+		cfg = to.hide(cfg)
+	}
+	tc := tls.Client(raw, cfg)
+	if err := tc.HandshakeContext(ctx); err != nil {
+		raw.Close()
+		return nil, err
+	}
+	return tc, nil
 }
 
 func (c *tcpConn) Close() error {

@@ -2,15 +2,13 @@ package relay
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
-	"fmt"
-	"net"
 	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
@@ -33,10 +31,8 @@ const (
 	paddingField = "X-Padding"
 	// maxTokens are kept for the next connections, each used once.
 	maxTokens = 4
-	// maxDials is how many addresses are tried for one connection, maxBad how many
-	// are remembered as dead.
-	maxDials = 4
-	maxBad   = 8
+	// maxBad is how many addresses are remembered as dead.
+	maxBad = 8
 )
 
 // newQUIC speaks HTTP/3.
@@ -47,16 +43,9 @@ const (
 // it is from the same address, spares the relay the limit on what it may answer;
 // without one the padding lifts it far enough.
 func newQUIC(network transport.Network, to peer) conn {
-	q := &quicConn{network: network, to: to, tls: to.tlsConfig()}
-	q.tls.NextProtos = []string{http3.NextProtoH3}
-	q.quic = &quic.Config{
-		InitialPacketSize: minPacket, HandshakeIdleTimeout: handshakeTimeout / 2,
-		KeepAlivePeriod: keepAlive, MaxIdleTimeout: idleTimeout,
-		MaxIncomingStreams: -1, // a server opens none in HTTP/3
-		Versions:           []quic.Version{quic.Version1},
-	}
-	if to.tickets != nil {
-		q.quic.TokenStore = quic.NewLRUTokenStore(1, maxTokens)
+	q := &quicConn{network: network, to: to, worked: worked{keep: to.keep, where: to.where, relay: to.name}}
+	for _, v := range versions {
+		q.dialers = append(q.dialers, newDialer(to, v))
 	}
 	q.http = http3.Transport{MaxResponseHeaderBytes: maxHeaderBytes, DisableCompression: true}
 	q.life, q.end = context.WithCancel(context.Background())
@@ -66,14 +55,14 @@ func newQUIC(network transport.Network, to peer) conn {
 // quicConn keeps one QUIC connection.
 type quicConn struct {
 	network transport.Network
-	to      peer
-	tls     *tls.Config
-	quic    *quic.Config
+	dialers []dialer        // one a version
 	http    http3.Transport // makes HTTP/3 of connections; dials none
 	life    context.Context // ends with Close
 	end     context.CancelFunc
+	worked  worked
 
 	mu  sync.Mutex
+	to  peer // more of its ports may become known
 	cur *line
 	// good is the address that answered last, bad are those that did not since,
 	// the last one to fail last. An address is never both.
@@ -87,10 +76,12 @@ type quicConn struct {
 // line is one connection, from the moment when it is wanted.
 type line struct {
 	ready chan struct{} // closed when the fields below are set
-	at    netip.Addr
+	at    way
 	conn  *quic.Conn
 	h3    *http3.ClientConn
 	err   error
+	// overtaken: nobody had answered on it when somebody did on another one.
+	overtaken atomic.Bool
 }
 
 // complete reports whether the other end has shown that it is there.
@@ -139,7 +130,7 @@ func (q *quicConn) roundTrip(req *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 		again := q.failed(l, err)
-		fresh := mine && !asEarly && !errors.Is(err, quic.Err0RTTRejected)
+		fresh := mine && !asEarly && !errors.Is(err, quic.Err0RTTRejected) && !l.overtaken.Load()
 		if !again || !early || fresh { // a connection made for it would fail the same way again
 			return nil, err
 		}
@@ -247,19 +238,68 @@ func (q *quicConn) begin() {
 	l := &line{ready: make(chan struct{})}
 	q.cur = l
 	go func() {
-		defer close(l.ready)
 		ctx, cancel := context.WithTimeout(q.life, 2*handshakeTimeout)
 		defer cancel()
-		if l.conn, l.at, l.err = q.dial(ctx); l.err != nil {
+		r, err := q.newRace(ctx)
+		if err != nil {
+			l.err = err
+			close(l.ready)
 			return
 		}
-		if q.life.Err() != nil { // closed meanwhile
-			_ = l.conn.CloseWithError(0, "")
-			l.err = errClosed
+		defer r.end()
+		first := r.next(true)
+		q.settle(l, first)
+		close(l.ready)
+		if l.err != nil || !first.early {
 			return
 		}
-		l.h3 = q.http.NewClientConn(l.conn)
+		// Nobody has answered on it so far. If somebody does on another way, that is
+		// the connection, and requests that wait on this one are sent again there.
+		if other := r.next(false); other.err == nil && other.conn != l.conn {
+			q.replace(l, other)
+		}
 	}()
+}
+
+// settle puts what a race has brought into a line that nobody else has yet.
+func (q *quicConn) settle(l *line, m made) {
+	l.at, l.conn, l.err = m.way, m.conn, m.err
+	if l.err == nil && q.life.Err() != nil { // closed meanwhile
+		_ = l.conn.CloseWithError(0, "")
+		l.err = errClosed
+	}
+	if l.err == nil {
+		l.h3 = q.http.NewClientConn(l.conn)
+	}
+}
+
+// replace makes another connection the current one, and ends the old one.
+func (q *quicConn) replace(old *line, m made) {
+	l := &line{ready: make(chan struct{})}
+	q.settle(l, m)
+	close(l.ready)
+	q.mu.Lock()
+	current := q.cur == old && l.err == nil
+	if current {
+		q.cur = l
+		q.failedAt(old.at.addr)
+	}
+	q.mu.Unlock()
+	if !current {
+		if l.err == nil {
+			_ = l.conn.CloseWithError(0, "")
+		}
+		return
+	}
+	old.overtaken.Store(true)
+	_ = old.conn.CloseWithError(0, "")
+}
+
+// know takes in what has become known of the relay.
+func (q *quicConn) know(ports []uint16, ech []byte) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.to.ports, q.to.ech = ports, ech
 }
 
 func (q *quicConn) Close() error {
@@ -277,76 +317,19 @@ func (q *quicConn) Close() error {
 	return l.conn.CloseWithError(0, "")
 }
 
-// dial tries the relay's addresses in turn, each from a socket of its own: a
-// censor who dropped the last flow by its ports has to find this one first.
-func (q *quicConn) dial(ctx context.Context) (*quic.Conn, netip.Addr, error) {
-	addrs, err := q.network.Resolve(ctx, q.to.host)
-	if err != nil {
-		return nil, netip.Addr{}, err
-	}
-	doubt := q.order(addrs)
-	err = fmt.Errorf("%w: no address", transport.ErrNotFound)
-	for i, a := range addrs {
-		if i == maxDials || ctx.Err() != nil {
-			break
-		}
-		var c *quic.Conn
-		if c, err = q.dialAddr(ctx, netip.AddrPortFrom(a, q.to.port), doubt); err == nil {
-			return c, a, nil
-		}
-		q.mu.Lock()
-		q.failedAt(a)
-		q.mu.Unlock()
-	}
-	return nil, netip.Addr{}, err
-}
-
-// dialAddr makes a connection to one address. With a ticket it returns before
-// anybody has answered, unless it is told to wait.
-func (q *quicConn) dialAddr(ctx context.Context, to netip.AddrPort, wait bool) (*quic.Conn, error) {
-	local := "0.0.0.0:0"
-	if to.Addr().Is6() {
-		local = "[::]:0"
-	}
-	pc, err := q.network.ListenPacket(ctx, "udp", local)
-	if err != nil {
-		return nil, err
-	}
-	tr := &quic.Transport{Conn: pc}
-	shut := func() { _, _ = tr.Close(), pc.Close() }
-	c, err := tr.DialEarly(ctx, net.UDPAddrFromAddrPort(to), q.tls, q.quic)
-	if err != nil {
-		shut()
-		return nil, err
-	}
-	context.AfterFunc(c.Context(), shut)
-	if !wait {
-		return c, nil
-	}
-	select {
-	case <-c.HandshakeComplete():
-		return c, nil
-	case <-c.Context().Done():
-		return nil, context.Cause(c.Context())
-	case <-ctx.Done():
-		_ = c.CloseWithError(0, "")
-		return nil, context.Cause(ctx)
-	}
-}
-
 // judge notes what a connection that goes out of use says about its address;
 // q.mu is held. It comes before the next dial, which must not go the same way.
 func (q *quicConn) judge(l *line, err error) {
 	var idle *quic.IdleTimeoutError
 	switch {
-	case l.err != nil: // dial has noted the addresses
+	case l.err != nil: // the race has noted the addresses
 		q.doubt = true
 	case !l.complete() && !errors.Is(err, quic.Err0RTTRejected):
-		q.failedAt(l.at)
+		q.failedAt(l.at.addr)
 		q.doubt = true
 	default:
-		q.good = l.at
-		q.bad = slices.DeleteFunc(q.bad, func(a netip.Addr) bool { return a == l.at })
+		q.good = l.at.addr
+		q.bad = slices.DeleteFunc(q.bad, func(a netip.Addr) bool { return a == l.at.addr })
 		q.doubt = errors.As(err, &idle) // blocked meanwhile, or the device slept
 	}
 }
@@ -360,13 +343,18 @@ func (q *quicConn) failedAt(a netip.Addr) {
 	q.bad = q.bad[max(0, len(q.bad)-maxBad):]
 }
 
-// order sorts a host's addresses by what is known of them, and reports whether
-// to wait for an answer from each.
-func (q *quicConn) order(addrs []netip.Addr) (doubt bool) {
+// failedOn notes that nobody answered on a way.
+func (q *quicConn) failedOn(w way) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.failedAt(w.addr)
+}
+
+// order sorts a host's addresses by what is known of them.
+func (q *quicConn) order(addrs []netip.Addr) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	slices.SortStableFunc(addrs, func(a, b netip.Addr) int { return q.rank(a) - q.rank(b) })
-	return q.doubt
 }
 
 // rank is lower for addresses to be tried earlier; q.mu is held.

@@ -20,6 +20,8 @@ type Target struct {
 	// Host is a DNS name or an IP address without brackets.
 	Host string
 	Port uint16
+	// Also are other ports that serve the same, at most maxPorts.
+	Also []uint16
 	Pin  channel.Pin
 	// Mint mints the prefixes that go into invites and grants.
 	Mint channel.MintKey
@@ -27,19 +29,36 @@ type Target struct {
 	// checked the same way as readers' prefixes, so that intake too is an
 	// ordinary website to whoever lacks the key.
 	Intake channel.MintKey
+	// ECH is the relay's ECHConfigList (RFC 9849), nil if it has none.
+	ECH []byte
 }
 
 // targetScheme begins the text form and carries its version.
 const targetScheme = "relay1:"
 
+const (
+	maxPorts = 4
+	maxECH   = 1024 // bytes
+)
+
 // ErrBadTarget is wrapped by every refusal of ParseTarget.
 var ErrBadTarget = errors.New("not a relay address")
 
-// String returns the one line "relay1:HOST:PORT/PIN/MINT/INTAKE": an address
-// as in URLs (IPv6 in brackets), the pin as channel.Pin writes it, and both
-// keys as 43 base64url characters. It holds secrets.
+// String returns the one line "relay1:HOST:PORT[,PORT…]/PIN/MINT/INTAKE[/ECH]":
+// an address as in URLs (IPv6 in brackets) and more ports, the pin as channel.Pin
+// writes it, both keys as 43 base64url characters, and the ECHConfigList in
+// base64url. It holds secrets.
 func (t Target) String() string {
-	return targetScheme + t.Address() + "/" + t.Pin.String() + "/" + key64(t.Mint) + "/" + key64(t.Intake)
+	var b strings.Builder
+	b.WriteString(targetScheme + t.Address())
+	for _, p := range t.Also {
+		fmt.Fprintf(&b, ",%d", p)
+	}
+	fmt.Fprintf(&b, "/%s/%s/%s", t.Pin, key64(t.Mint), key64(t.Intake))
+	if len(t.ECH) > 0 {
+		b.WriteString("/" + base64.RawURLEncoding.EncodeToString(t.ECH))
+	}
+	return b.String()
 }
 
 // Address returns host and port as net.Dial takes them.
@@ -57,18 +76,29 @@ func ParseTarget(s string) (Target, error) {
 		return refuse("it does not begin with " + targetScheme)
 	}
 	f := strings.Split(rest, "/")
-	if len(f) != 4 {
+	if len(f) != 4 && len(f) != 5 {
 		return refuse(fmt.Sprintf("%d parts instead of HOST:PORT/PIN/MINT/INTAKE; is the line complete?", len(f)))
 	}
-	host, port, err := net.SplitHostPort(f[0])
+	ports := strings.Split(f[0], ",")
+	if len(ports) > 1+maxPorts {
+		return refuse("too many ports")
+	}
+	host, port, err := net.SplitHostPort(ports[0])
 	if err != nil || !validHost(host) {
 		return refuse("bad HOST:PORT")
 	}
-	n, err := strconv.ParseUint(port, 10, 16)
-	if err != nil || n == 0 {
-		return refuse("bad port")
+	t.Host, ports[0] = host, port
+	for i, port := range ports {
+		n, err := strconv.ParseUint(port, 10, 16)
+		switch {
+		case err != nil || n == 0:
+			return refuse("bad port")
+		case i == 0:
+			t.Port = uint16(n)
+		default:
+			t.Also = append(t.Also, uint16(n))
+		}
 	}
-	t.Host, t.Port = host, uint16(n)
 	if t.Pin, err = channel.ParsePin(f[1]); err != nil || t.Pin.WebPKI() {
 		return refuse("bad pin")
 	}
@@ -77,6 +107,11 @@ func ParseTarget(s string) (Target, error) {
 	}
 	if t.Intake, ok = parseKey64(f[3]); !ok {
 		return refuse("bad intake key")
+	}
+	if len(f) == 5 {
+		if t.ECH, err = base64.RawURLEncoding.Strict().DecodeString(f[4]); err != nil || len(t.ECH) == 0 || len(t.ECH) > maxECH {
+			return refuse("bad ECH configuration")
+		}
 	}
 	if t.String() != s {
 		return refuse("not in canonical form")
@@ -88,7 +123,19 @@ func ParseTarget(s string) (Target, error) {
 // batch's tag is derived from the pin, the hash of the relay's public key: a
 // publisher can make invites without ever having connected.
 func (t Target) Relay(batch channel.Seed) channel.Relay {
-	return channel.Relay{Host: t.Host, Port: t.Port, Pin: t.Pin, Prefix: t.Mint.Mint(batch.TagFor(t.Pin))}
+	return channel.Relay{Host: t.Host, Port: t.Port, Pin: t.Pin, Prefix: t.Mint.Mint(batch.TagFor(t.Pin)), ECH: t.ECH}
+}
+
+// Others are the relay once for each of its other ports: for grants, invites have
+// no room for them.
+func (t Target) Others(batch channel.Seed) []channel.Relay {
+	var out []channel.Relay
+	for _, p := range t.Also {
+		r := t.Relay(batch)
+		r.Port, r.ECH = p, nil // said once
+		out = append(out, r)
+	}
+	return out
 }
 
 // RelayVia returns the relay as an invite or grant names it when readers reach

@@ -52,8 +52,18 @@ var _ tls.ClientSessionCache = (*tickets)(nil)
 // newTickets are those of one relay over one protocol. They are kept under a
 // hash: the store's keys then name no relay.
 func newTickets(keep Sessions, kind string, r channel.Relay) *tickets {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s %s %d %s %s", kind, r.Host, r.Port, r.Pin, r.Prefix.Path()))
+	sum := sha256.Sum256([]byte(kind + " " + nameOf(r)))
 	return &tickets{keep: keep, key: "tls/" + hex.EncodeToString(sum[:16])}
+}
+
+// also are those of the same path when it is gone another way, apart from these.
+func (t *tickets) also(name string) *tickets {
+	return &tickets{keep: t.keep, key: t.key + "/" + name}
+}
+
+// nameOf tells a relay's doors for one batch from all others. It holds a secret.
+func nameOf(r channel.Relay) string {
+	return fmt.Sprintf("%s %d %s %s", r.Host, r.Port, r.Pin, r.Prefix.Path())
 }
 
 // Get implements tls.ClientSessionCache: it takes the newest session out. The
