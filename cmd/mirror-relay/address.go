@@ -35,7 +35,7 @@ func (c *addressCmd) Run(e *env) error {
 	if c.Host != "" {
 		file.Host = c.Host
 	}
-	cfg := relay.Config{Dir: e.dir, Network: e.network, Listen: file.Listen, Host: file.Host, Log: e.log}
+	cfg := relay.Config{Dir: e.dir, Network: e.network, Listen: file.Listen, Also: file.Also, ECH: file.ECH, Host: file.Host, Log: e.log}
 	r, err := relay.New(cfg)
 	if err != nil {
 		return err

@@ -32,7 +32,7 @@ func (c *runCmd) Run(e *env) error {
 	}
 	file = c.over(file)
 	r, err := relay.New(relay.Config{
-		Dir: e.dir, Network: e.network, Listen: file.Listen, Host: file.Host, Decoy: file.Decoy,
+		Dir: e.dir, Network: e.network, Listen: file.Listen, Also: file.Also, ECH: file.ECH, Host: file.Host, Decoy: file.Decoy,
 		Limits: file.Limits(), Log: e.log,
 	})
 	if err != nil {

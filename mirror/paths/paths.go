@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -49,7 +50,10 @@ type Config struct {
 	// Sessions, if not nil, keeps relays' TLS sessions from one run to the next,
 	// which spares a returning reader a round trip. They are secrets.
 	Sessions relay.Sessions
-	Log      *slog.Logger
+	// Where says which network the device is on, in any words; nil means that all
+	// are one. Relays remember for each how they were reached.
+	Where func() string
+	Log   *slog.Logger
 }
 
 func (c *Config) trust() gateway.Trust { return gateway.Trust{Roots: c.Roots, Now: c.Now} }
@@ -60,6 +64,7 @@ type Set struct {
 
 	mu      sync.Mutex
 	known   map[string][]transport.Path // by place
+	relays  map[string]*relay.Client    // by door
 	closers []io.Closer
 	node    *ipfs.Node
 	labels  map[string]int  // how many IPFS paths have this label
@@ -71,7 +76,7 @@ func New(cfg Config) *Set {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Set{cfg: cfg, system: SystemResolvers, known: map[string][]transport.Path{}, labels: map[string]int{}}
+	return &Set{cfg: cfg, system: SystemResolvers, known: map[string][]transport.Path{}, relays: map[string]*relay.Client{}, labels: map[string]int{}}
 }
 
 // Paths returns the paths to one channel: the same ones for the same places. A
@@ -80,10 +85,8 @@ func (s *Set) Paths(_ channel.ID, ipns ed25519.PublicKey, places channel.Places)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	out := append([]transport.Path(nil), s.cfg.Extra...)
-	for _, r := range places.Relays {
-		out = append(out, s.once("relay", r.Host+r.Prefix.Path()+string(r.Pin[:]), func() ([]transport.Path, error) {
-			return s.relay(r)
-		})...)
+	for _, r := range gather(places.Relays) {
+		out = append(out, s.relay(r)...)
 	}
 	for _, g := range places.Gateways {
 		out = append(out, s.once("gateway", g+string(ipns), func() ([]transport.Path, error) {
@@ -125,13 +128,51 @@ func (s *Set) once(kind, place string, make func() ([]transport.Path, error)) []
 	return ps
 }
 
-func (s *Set) relay(r channel.Relay) ([]transport.Path, error) {
-	c, err := relay.New(relay.Config{Network: s.cfg.Network, Relay: r, Trust: s.cfg.trust(), Sessions: s.cfg.Sessions})
-	if err != nil {
-		return nil, err
+// door is a relay with all the ports that it has for a batch.
+type door struct {
+	channel.Relay
+	also []uint16
+}
+
+// key tells doors apart. A grant may name more ports of one than the invite did.
+func (d *door) key() string { return d.Host + d.Prefix.Path() + string(d.Pin[:]) }
+
+// gather puts together what is named once for each port; the first one counts.
+func gather(relays []channel.Relay) []*door {
+	var out []*door
+	for _, r := range relays {
+		d := &door{Relay: r}
+		i := slices.IndexFunc(out, func(o *door) bool { return o.key() == d.key() })
+		if i < 0 {
+			out = append(out, d)
+			continue
+		}
+		o := out[i]
+		if r.Port != o.Port && !slices.Contains(o.also, r.Port) {
+			o.also = append(o.also, r.Port)
+		}
+		if len(o.ECH) == 0 {
+			o.ECH = r.ECH
+		}
 	}
-	s.closers = append(s.closers, c)
-	return c.Paths(), nil
+	return out
+}
+
+func (s *Set) relay(d *door) []transport.Path {
+	key := d.key()
+	paths := s.once("relay", key, func() ([]transport.Path, error) {
+		c, err := relay.New(relay.Config{Network: s.cfg.Network, Relay: d.Relay, Trust: s.cfg.trust(), Sessions: s.cfg.Sessions, Where: s.cfg.Where})
+		if err != nil {
+			return nil, err
+		}
+		s.closers = append(s.closers, c)
+		s.relays[key] = c
+		return c.Paths(), nil
+	})
+	if c := s.relays[key]; c != nil {
+		c.Know(d.also, d.ECH)
+	}
+	return paths
 }
 
 func (s *Set) gateway(base string, key ed25519.PublicKey) ([]transport.Path, error) {
@@ -204,6 +245,7 @@ func (s *Set) Close() error {
 		errs = append(errs, c.Close())
 	}
 	s.closers, s.known, s.labels, s.node = nil, map[string][]transport.Path{}, map[string]int{}, nil
+	s.relays = map[string]*relay.Client{}
 	return errors.Join(errs...)
 }
 

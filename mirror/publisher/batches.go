@@ -39,6 +39,11 @@ func (p *Publisher) grant(b *batch) ([]byte, error) {
 	if g.Places, err = p.places(b.Seed); err != nil {
 		return nil, err
 	}
+	others, err := p.otherPorts(b.Seed)
+	if err != nil {
+		return nil, err
+	}
+	g.Places.Relays = append(g.Places.Relays, others...)
 	said, err := json.Marshal(g)
 	if err != nil {
 		return nil, err

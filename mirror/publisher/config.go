@@ -200,3 +200,23 @@ func (p *Publisher) places(seed channel.Seed) (channel.Places, error) {
 	out.Peers, out.Gateways = p.cfg.Peers, p.cfg.Gateways
 	return out, nil
 }
+
+// otherPorts are the relays at their other ports, for which invites have no room.
+func (p *Publisher) otherPorts(seed channel.Seed) ([]channel.Relay, error) {
+	var out []channel.Relay
+	seen := map[string]bool{}
+	for _, t := range p.cfg.Targets {
+		if t.Relay == "" {
+			continue
+		}
+		target, err := wire.ParseTarget(t.Relay)
+		if err != nil {
+			return nil, err
+		}
+		if at := strings.ToLower(target.Address()); !seen[at] {
+			seen[at] = true
+			out = append(out, target.Others(seed)...)
+		}
+	}
+	return out, nil
+}

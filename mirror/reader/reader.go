@@ -103,13 +103,13 @@ func Open(ctx context.Context, cfg Config) (*Reader, error) {
 		}
 	}
 	kept := newSessions(lib, log)
-	return &Reader{
-		cfg: cfg, log: log, lib: lib, sessions: kept, rhythms: map[channel.ID]rhythm{},
-		paths: paths.New(paths.Config{
-			Network: cfg.Network, Resolvers: cfg.Resolvers, Hurry: cfg.Hurry, Extra: cfg.Extra,
-			Roots: cfg.Roots, Now: cfg.Now, Sessions: kept, Log: log,
-		}),
-	}, nil
+	r := &Reader{cfg: cfg, log: log, lib: lib, sessions: kept, rhythms: map[channel.ID]rhythm{}}
+	r.paths = paths.New(paths.Config{
+		Network: cfg.Network, Resolvers: cfg.Resolvers, Hurry: cfg.Hurry, Extra: cfg.Extra,
+		Roots: cfg.Roots, Now: cfg.Now, Sessions: kept, Log: log,
+		Where: func() string { return r.network(context.Background()) },
+	})
+	return r, nil
 }
 
 // Close ends all connections and closes the library.

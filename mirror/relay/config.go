@@ -19,6 +19,10 @@ type FileConfig struct {
 	// Listen are the addresses tried in this order; the first that can be
 	// opened is used.
 	Listen []string `toml:"listen"`
+	// Also are more addresses on which the same is served.
+	Also []string `toml:"also"`
+	// ECH is the outer name behind which readers hide Host.
+	ECH string `toml:"ech"`
 	// Host is the name or address publishers and readers find the relay under.
 	Host string `toml:"host"`
 	// Decoy is the folder of the website everyone sees; empty for the built-in one.

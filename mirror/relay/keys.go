@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"crypto/ecdh"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -20,12 +21,14 @@ import (
 
 	"tamizdat/bundle/channel"
 	"tamizdat/internal/durable"
+	wire "tamizdat/transport/relay"
 )
 
 // The relay's secrets, each in a file of its own (mode 0600).
 const (
 	relaySecretFile  = "relay.secret"  // mints readers' prefixes; 64 hex characters
 	intakeSecretFile = "intake.secret" // mints publishers' prefixes; 64 hex characters
+	echSecretFile    = "ech.secret"    // an X25519 key; 64 hex characters
 	keyFile          = "tls.key"       // PEM, PKCS #8
 	certFile         = "tls.crt"       // PEM
 )
@@ -51,6 +54,19 @@ func loadKeys(dir string) (*keys, error) {
 	}
 	k.pin = channel.PinOf(k.cert.Leaf)
 	return k, nil
+}
+
+// loadECH reads or makes the key that hides the relay's name behind publicName.
+func loadECH(dir, publicName string) (tls.EncryptedClientHelloKey, []byte, error) {
+	secret, err := loadSecret(filepath.Join(dir, echSecretFile))
+	if err != nil {
+		return tls.EncryptedClientHelloKey{}, nil, err
+	}
+	key, err := ecdh.X25519().NewPrivateKey(secret)
+	if err != nil {
+		return tls.EncryptedClientHelloKey{}, nil, err
+	}
+	return wire.NewECH(publicName, key)
 }
 
 func loadSecret(path string) ([]byte, error) {

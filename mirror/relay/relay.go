@@ -28,6 +28,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"tamizdat/bundle/channel"
@@ -47,6 +48,11 @@ type Config struct {
 	Network transport.Network
 	// Listen are addresses tried in this order; [":443", ":8443"] if empty.
 	Listen []string
+	// Also are more addresses on which the same is served, all of them.
+	Also []string
+	// ECH is the outer name of an ECH key (RFC 9849), empty for none: readers who
+	// have it from a grant then show that name to watchers instead of Host.
+	ECH string
 	// Host is what Target names; the listener's own address if empty.
 	Host string
 	// Decoy is the website's folder, the built-in site if empty.
@@ -67,12 +73,14 @@ type Relay struct {
 	store   *Store
 	handler *Handler
 	server  *wire.Server
-	node    *ipfs.Node // nil unless ServeIPFS was called
+	others  []*wire.Server // those of Config.Also
+	ech     []byte         // ECHConfigList, nil for none
+	node    *ipfs.Node     // nil unless ServeIPFS was called
 	lock    *filelock.Lock
 }
 
-// addressFile remembers where the relay listened last, for "mirror-relay
-// address" in another process.
+// addressFile remembers where the relay listened last, an address a line, for
+// "mirror-relay address" in another process.
 const addressFile = "listening"
 
 // lockName is held by the process that serves the folder.
@@ -106,6 +114,11 @@ func New(cfg Config) (*Relay, error) {
 	}
 	if r.carried, err = newCarried(cfg.Dir, r.keys); err != nil {
 		return nil, err
+	}
+	if cfg.ECH != "" {
+		if _, r.ech, err = loadECH(cfg.Dir, cfg.ECH); err != nil {
+			return nil, err
+		}
 	}
 	return r, nil
 }
@@ -141,13 +154,37 @@ func (r *Relay) Start(ctx context.Context) (err error) {
 		serve = r.cfg.Hooks.Wrap(serve)
 	}
 	cfg := &tls.Config{Certificates: []tls.Certificate{r.keys.cert}}
+	if r.cfg.ECH != "" {
+		key, _, err := loadECH(r.cfg.Dir, r.cfg.ECH)
+		if err != nil {
+			return err
+		}
+		cfg.EncryptedClientHelloKeys = []tls.EncryptedClientHelloKey{key}
+	}
+	return r.listen(ctx, cfg, serve)
+}
+
+// listen opens the first address that can be opened, and all others.
+func (r *Relay) listen(ctx context.Context, cfg *tls.Config, serve http.Handler) (err error) {
 	for _, addr := range r.cfg.Listen {
 		if r.server, err = wire.Listen(ctx, r.cfg.Network, addr, cfg, serve, r.cfg.Log); err == nil {
-			return durable.Write(filepath.Join(r.cfg.Dir, addressFile), 0o600, []byte(r.server.Addr().String()+"\n"))
+			break
 		}
 		r.cfg.Log.Info("address not available, trying the next", "listen", addr, "err", err)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	at := r.server.Addr().String() + "\n"
+	for _, addr := range r.cfg.Also {
+		s, err := wire.Listen(ctx, r.cfg.Network, addr, cfg, serve, r.cfg.Log)
+		if err != nil {
+			return err
+		}
+		r.others = append(r.others, s)
+		at += s.Addr().String() + "\n"
+	}
+	return durable.Write(filepath.Join(r.cfg.Dir, addressFile), 0o600, []byte(at))
 }
 
 // Addr is the address listened on (TCP and UDP); nil before Start.
@@ -175,20 +212,31 @@ func (r *Relay) Wait() error { return r.server.Wait() }
 // Shutdown lets running requests end until ctx does, then closes.
 func (r *Relay) Shutdown(ctx context.Context) error {
 	err := r.closeNode()
-	if r.server != nil {
-		err = errors.Join(err, r.server.Shutdown(ctx))
+	var wg sync.WaitGroup
+	errs := make([]error, len(r.servers()))
+	for i, s := range r.servers() {
+		wg.Go(func() { errs[i] = s.Shutdown(ctx) })
 	}
-	return errors.Join(err, r.unlock())
+	wg.Wait()
+	return errors.Join(err, errors.Join(errs...), r.unlock())
 }
 
 // Close ends the listener and all connections at once. What was acknowledged
 // is on disk already.
 func (r *Relay) Close() error {
 	err := r.closeNode()
-	if r.server != nil {
-		err = errors.Join(err, r.server.Close())
+	for _, s := range r.servers() {
+		err = errors.Join(err, s.Close())
 	}
 	return errors.Join(err, r.unlock())
+}
+
+// servers are those that listen.
+func (r *Relay) servers() []*wire.Server {
+	if r.server == nil {
+		return nil
+	}
+	return append([]*wire.Server{r.server}, r.others...)
 }
 
 func (r *Relay) closeNode() error {
@@ -239,21 +287,23 @@ func (r *Relay) Target(ch channel.ID) (wire.Target, error) {
 		return wire.Target{}, err
 	}
 	cc := r.carried.keysOf(ch)
-	return wire.Target{Host: host, Port: port, Pin: r.keys.pin, Mint: cc.mint, Intake: cc.intake}, nil
+	t := wire.Target{Host: host, Port: port, Pin: r.keys.pin, Mint: cc.mint, Intake: cc.intake, ECH: r.ech}
+	for _, at := range r.listened()[1:] {
+		if _, text, err := net.SplitHostPort(at); err == nil {
+			if n, err := strconv.ParseUint(text, 10, 16); err == nil && n > 0 {
+				t.Also = append(t.Also, uint16(n))
+			}
+		}
+	}
+	return t, nil
 }
 
 // ErrNoHost: the relay does not know under which address others reach it.
 var ErrNoHost = errors.New("this machine does not know its public address")
 
-// address is the host and port to give to others: of the listener, or of the
-// last one that ran on this folder, or of the configuration.
+// address is the host and port to give to others.
 func (r *Relay) address() (string, uint16, error) {
-	at := r.cfg.Listen[0]
-	if a := r.Addr(); a != nil {
-		at = a.String()
-	} else if b, err := os.ReadFile(filepath.Join(r.cfg.Dir, addressFile)); err == nil {
-		at = strings.TrimSpace(string(b))
-	}
+	at := r.listened()[0]
 	host, portText, err := net.SplitHostPort(at)
 	if err != nil {
 		return "", 0, err
@@ -270,6 +320,23 @@ func (r *Relay) address() (string, uint16, error) {
 		return "", 0, ErrNoHost
 	}
 	return cmp.Or(strings.Trim(r.cfg.Host, "[]"), host), uint16(port), nil
+}
+
+// listened are the addresses of the listener, or of the last one that ran on this
+// folder, or of the configuration; the main one first.
+func (r *Relay) listened() []string {
+	var out []string
+	for _, s := range r.servers() {
+		out = append(out, s.Addr().String())
+	}
+	if len(out) == 0 {
+		b, _ := os.ReadFile(filepath.Join(r.cfg.Dir, addressFile)) // none: it never ran
+		out = strings.Fields(string(b))
+	}
+	if len(out) == 0 {
+		out = append([]string{r.cfg.Listen[0]}, r.cfg.Also...)
+	}
+	return out
 }
 
 // shutdownTime is how long running requests get when the relay stops.

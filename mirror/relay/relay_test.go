@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -279,12 +280,15 @@ func TestOneProcessAFolder(t *testing.T) {
 }
 
 func TestTargetLine(t *testing.T) {
-	r := start(t, Config{})
+	r := start(t, Config{Also: []string{"127.0.0.1:0"}, ECH: "www.example.org"})
 	tg := target(t, r, newPress(t, "line").ch)
+	if len(tg.Also) != 1 || tg.Also[0] == tg.Port || len(tg.ECH) == 0 {
+		t.Errorf("other ports %v, %d bytes of ECH configuration", tg.Also, len(tg.ECH))
+	}
 	for _, host := range []string{tg.Host, "relay.example.org", "2001:db8::1"} {
 		tg.Host = host
 		back, err := wire.ParseTarget(" " + tg.String() + "\n")
-		if err != nil || back != tg {
+		if err != nil || !reflect.DeepEqual(back, tg) {
 			t.Errorf("%s: %v", host, err)
 		}
 	}
