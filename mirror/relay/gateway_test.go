@@ -231,7 +231,7 @@ func TestLongPollWakes(t *testing.T) {
 			}
 		})
 	}
-	for r.handler.polls.n.Load() < 2 { // both requests are held
+	for r.handler.polls.n.Load() < int64(len(c.Paths())) { // all requests are held
 		if t.Context().Err() != nil {
 			t.Fatal("nobody waits")
 		}

@@ -86,9 +86,13 @@ func TestFromPublisherToReader(t *testing.T) {
 
 func checkOpening(t *testing.T, path transport.Path, p *press, s *sheet) {
 	t.Helper()
+	o, ok := path.Heads.(transport.Opener)
+	if !ok {
+		return // small connections bring no openings
+	}
 	var kinds []transport.PieceKind
 	held := map[string][]byte{}
-	for piece, err := range path.Heads.(transport.Opener).Open(t.Context(), transport.Ask{Channel: p.ch, Grant: p.batch.GrantName(p.ch)}) {
+	for piece, err := range o.Open(t.Context(), transport.Ask{Channel: p.ch, Grant: p.batch.GrantName(p.ch)}) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -121,7 +125,7 @@ func checkOpening(t *testing.T, path transport.Path, p *press, s *sheet) {
 	if held[d.Layers[bundle.LayerFront].KeyString()] == nil {
 		t.Error("no front page in the opening")
 	}
-	for _, err := range path.Heads.(transport.Opener).Open(t.Context(), transport.Ask{Channel: p.ch, Have: s.head.Size, Root: 1}) {
+	for _, err := range o.Open(t.Context(), transport.Ask{Channel: p.ch, Have: s.head.Size, Root: 1}) {
 		if !errors.Is(err, transport.ErrNoNewer) {
 			t.Errorf("opening with nothing newer: %v", err)
 		}

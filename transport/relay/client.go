@@ -5,7 +5,9 @@
 // its own: /head/CHANNEL, which answers with everything that a reader's front
 // page takes, in one CAR.
 //
-//   - [New] makes the reader's paths to one relay: over QUIC and over TCP.
+//   - [New] makes the reader's paths to one relay: over QUIC, over TCP, and over
+//     many TCP connections that carry little each (small.go), for networks where
+//     larger ones freeze.
 //   - [NewPublisher] pushes editions, by the [Target] line a volunteer gives.
 //   - [Listen] serves a handler (mirror/relay has it) on both protocols.
 //
@@ -77,8 +79,13 @@ type Config struct {
 // MaxWait is the longest a relay holds a long poll.
 const MaxWait = 60 * time.Second
 
-// Client is a reader's side of one relay. Its paths may be used at once; each
-// keeps one connection, dialled when first needed and again when it has died.
+// smallPatience is how long the other ways have before small connections are
+// tried: they cost the relay a handshake for every 5 KB.
+const smallPatience = time.Second
+
+// Client is a reader's side of one relay. Its paths may be used at once; those
+// over QUIC and TCP keep one connection each, dialled when first needed and again
+// when it has died.
 type Client struct {
 	paths []transport.Path
 	conns []conn
@@ -98,9 +105,14 @@ func New(cfg Config) (*Client, error) {
 	addr := net.JoinHostPort(cfg.Relay.Host, strconv.Itoa(int(cfg.Relay.Port)))
 	c := &Client{}
 	for _, way := range []struct {
-		kind string
-		dial func(transport.Network, peer) conn
-	}{{transport.KindQUIC, newQUIC}, {transport.KindTCP, newTCP}} {
+		kind, name string
+		dial       func(transport.Network, peer) conn
+		hints      transport.Hints
+	}{
+		{transport.KindQUIC, "quic", newQUIC, transport.Hints{Batch: 32, Parallel: 2, Setup: 1, Overhead: 1.04}},
+		{transport.KindTCP, "tcp", newTCP, transport.Hints{Batch: 32, Parallel: 2, Setup: 1, Overhead: 1.04}},
+		{transport.KindTCP, "tcp, small connections", newSmall, transport.Hints{Batch: 2, Parallel: 2, Setup: 3, Overhead: 2, Patience: smallPatience}},
+	} {
 		rt := way.dial(cfg.Network, peer{
 			host: cfg.Relay.Host, port: cfg.Relay.Port, ech: cfg.Relay.ECH, pin: cfg.Relay.Pin, trust: cfg.Trust,
 			tickets: newTickets(cfg.Sessions, way.kind, cfg.Relay),
@@ -114,15 +126,16 @@ func New(cfg Config) (*Client, error) {
 			return nil, err
 		}
 		c.conns = append(c.conns, rt)
-		c.paths = append(c.paths, transport.Path{
-			Name: fmt.Sprintf("relay %s %s", addr, way.kind),
-			Kind: way.kind, Source: source(cfg.Relay.Prefix),
-			Hints: transport.Hints{
-				Batch: 32, Parallel: 2, MaxBlock: bundle.MaxBlock, Setup: 1, Overhead: 1.04,
-			},
-			Heads:  &heads{rt: rt, base: base, wait: min(cfg.Wait, MaxWait), tags: map[channel.ID]string{}},
-			Blocks: g,
-		})
+		way.hints.MaxBlock = bundle.MaxBlock
+		h := &heads{rt: rt, base: base, wait: min(cfg.Wait, MaxWait), tags: map[channel.ID]string{}}
+		p := transport.Path{
+			Name: fmt.Sprintf("relay %s %s", addr, way.name),
+			Kind: way.kind, Source: source(cfg.Relay.Prefix), Hints: way.hints, Heads: h, Blocks: g,
+		}
+		if way.hints.Patience > 0 {
+			p.Heads = struct{ transport.Heads }{h} // an opening is too large for one small connection
+		}
+		c.paths = append(c.paths, p)
 	}
 	return c, nil
 }
@@ -143,7 +156,8 @@ func (c *Client) Know(ports []uint16, ech []byte) {
 	}
 }
 
-// Paths returns the path over QUIC and the one over TCP.
+// Paths returns the path over QUIC, the one over TCP, and the one over small
+// connections.
 func (c *Client) Paths() []transport.Path { return c.paths }
 
 // Close ends all connections.

@@ -123,8 +123,7 @@ const (
 
 // newTCP speaks HTTP/2 (or 1.1) over TLS over TCP.
 func newTCP(network transport.Network, to peer) conn {
-	life, end := context.WithCancel(context.Background())
-	c := &tcpConn{end: end, dial: gateway.DialWithin(life, network), to: to, worked: worked{keep: to.keep, where: to.where, relay: "tcp " + to.name}}
+	c := &tcpConn{tlsDialer: newTLSDialer(network, to, "h2", "http/1.1")}
 	c.Transport = http.Transport{
 		DialTLSContext:         c.dialTLS,
 		ForceAttemptHTTP2:      true,
@@ -144,23 +143,43 @@ func newTCP(network transport.Network, to peer) conn {
 
 type tcpConn struct {
 	http.Transport
-	end    context.CancelFunc // of dials
+	*tlsDialer
+}
+
+func (c *tcpConn) Close() error {
+	c.end()
+	c.CloseIdleConnections()
+	return nil
+}
+
+// tlsDialer makes connections to one relay over TLS over TCP.
+type tlsDialer struct {
+	protos []string
 	dial   func(ctx context.Context, network, address string) (net.Conn, error)
+	end    context.CancelFunc // of dials and connections
 	worked worked
 
 	mu sync.Mutex
 	to peer
 }
 
+func newTLSDialer(network transport.Network, to peer, protos ...string) *tlsDialer {
+	life, end := context.WithCancel(context.Background())
+	return &tlsDialer{
+		protos: protos, dial: gateway.DialWithin(life, network), end: end, to: to,
+		worked: worked{keep: to.keep, where: to.where, relay: "tcp " + to.name},
+	}
+}
+
 // know implements conn. Other ports are not tried over TCP: who stops it stops
 // it on all.
-func (c *tcpConn) know(_ []uint16, ech []byte) {
+func (c *tlsDialer) know(_ []uint16, ech []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.to.ech = ech
 }
 
-func (c *tcpConn) peer() peer {
+func (c *tlsDialer) peer() peer {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.to
@@ -168,7 +187,7 @@ func (c *tcpConn) peer() peer {
 
 // dialTLS makes a connection, with the relay's name hidden if that can be done
 // and gets through.
-func (c *tcpConn) dialTLS(ctx context.Context, network, address string) (net.Conn, error) {
+func (c *tlsDialer) dialTLS(ctx context.Context, network, address string) (net.Conn, error) {
 	to := c.peer()
 	tries := []rung{{tcpVersion, to.port, false}}
 	if len(to.ech) > 0 {
@@ -194,7 +213,7 @@ func (c *tcpConn) dialTLS(ctx context.Context, network, address string) (net.Con
 	return nil, errors.Join(errs...)
 }
 
-func (c *tcpConn) dialOne(ctx context.Context, limit time.Duration, network, address string, to peer, ech bool) (net.Conn, error) {
+func (c *tlsDialer) dialOne(ctx context.Context, limit time.Duration, network, address string, to peer, ech bool) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	raw, err := c.dial(ctx, network, address)
@@ -202,7 +221,7 @@ func (c *tcpConn) dialOne(ctx context.Context, limit time.Duration, network, add
 		return nil, err
 	}
 	cfg := to.tlsConfig()
-	cfg.NextProtos = []string{"h2", "http/1.1"}
+	cfg.NextProtos = c.protos
 	if ech {
 		cfg = to.hide(cfg)
 	}
@@ -212,10 +231,4 @@ func (c *tcpConn) dialOne(ctx context.Context, limit time.Duration, network, add
 		return nil, err
 	}
 	return tc, nil
-}
-
-func (c *tcpConn) Close() error {
-	c.end()
-	c.CloseIdleConnections()
-	return nil
 }

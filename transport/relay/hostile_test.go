@@ -61,7 +61,7 @@ func serve(t *testing.T, cert tls.Certificate, addr string, h http.HandlerFunc) 
 	return s, channel.Relay{Host: host, Port: uint16(n), Pin: channel.PinOf(cert.Leaf)}
 }
 
-// each runs f for the path over QUIC and the one over TCP.
+// each runs f for every path to the relay.
 func each(t *testing.T, r channel.Relay, f func(t *testing.T, p transport.Path)) {
 	t.Helper()
 	c, err := New(Config{Network: &netreal.Network{}, Relay: r})
@@ -70,7 +70,7 @@ func each(t *testing.T, r channel.Relay, f func(t *testing.T, p transport.Path))
 	}
 	t.Cleanup(func() { c.Close() })
 	for _, p := range c.Paths() {
-		t.Run(p.Kind, func(t *testing.T) { f(t, p) })
+		t.Run(p.Name, func(t *testing.T) { f(t, p) })
 	}
 }
 
@@ -131,8 +131,12 @@ func TestHostileOpenings(t *testing.T) {
 				if h, err := p.Heads.Head(t.Context(), channel.ID{}, 0); err == nil {
 					t.Errorf("got a head of %d bytes", len(h))
 				}
+				o, ok := p.Heads.(transport.Opener)
+				if !ok {
+					return
+				}
 				var last error
-				for _, last = range p.Heads.(transport.Opener).Open(t.Context(), transport.Ask{}) {
+				for _, last = range o.Open(t.Context(), transport.Ask{}) {
 				}
 				if last == nil {
 					t.Error("an opening without an error")
@@ -160,9 +164,13 @@ func TestEndlessTailIsBounded(t *testing.T) {
 		}
 	})
 	each(t, r, func(t *testing.T, p transport.Path) {
+		o, ok := p.Heads.(transport.Opener)
+		if !ok {
+			return // small connections bring no openings
+		}
 		var bytes int
 		var last error
-		for piece, err := range p.Heads.(transport.Opener).Open(t.Context(), transport.Ask{}) {
+		for piece, err := range o.Open(t.Context(), transport.Ask{}) {
 			bytes, last = bytes+len(piece.Data), err
 		}
 		if last == nil || bytes > maxOpening {

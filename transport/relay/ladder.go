@@ -30,6 +30,9 @@ const (
 	stagger = 300 * time.Millisecond
 	// maxWays is how many ways are tried for one connection.
 	maxWays = 8
+	// laterTime is how long those after the first have: where nothing gets through
+	// each costs four times its first packets then, instead of six.
+	laterTime = 2 * time.Second
 )
 
 // rung is one step of the ladder: a way to dial a relay that another censor
@@ -84,7 +87,7 @@ func newDialer(to peer, v quic.Version) dialer {
 	d := dialer{version: v, tls: to.tlsConfig()}
 	d.tls.NextProtos = []string{http3.NextProtoH3}
 	d.quic = &quic.Config{
-		InitialPacketSize: minPacket, HandshakeIdleTimeout: handshakeTimeout / 2,
+		InitialPacketSize: minPacket,
 		KeepAlivePeriod: keepAlive, MaxIdleTimeout: idleTimeout,
 		MaxIncomingStreams: -1, // a server opens none in HTTP/3
 		Versions:           []quic.Version{v},
@@ -98,7 +101,7 @@ func newDialer(to peer, v quic.Version) dialer {
 // dial makes a connection one way, from a socket of its own: a censor who dropped
 // the last flow by its ports has to find this one first. With a ticket it returns
 // before anybody has answered.
-func (q *quicConn) dial(ctx context.Context, w way) (*quic.Conn, error) {
+func (q *quicConn) dial(ctx context.Context, w way, limit time.Duration) (*quic.Conn, error) {
 	local := "0.0.0.0:0"
 	if w.addr.Is6() {
 		local = "[::]:0"
@@ -110,11 +113,12 @@ func (q *quicConn) dial(ctx context.Context, w way) (*quic.Conn, error) {
 	tr := &quic.Transport{Conn: pc}
 	shut := func() { _, _ = tr.Close(), pc.Close() }
 	d := q.dialers[slices.Index(versions, w.rung.version)]
-	cfg := d.tls
+	cfg, quicCfg := d.tls, d.quic.Clone()
+	quicCfg.HandshakeIdleTimeout = limit
 	if w.rung.ech {
 		cfg = q.peer().hide(cfg)
 	}
-	c, err := tr.DialEarly(ctx, net.UDPAddrFromAddrPort(netip.AddrPortFrom(w.addr, w.rung.port)), cfg, d.quic)
+	c, err := tr.DialEarly(ctx, net.UDPAddrFromAddrPort(netip.AddrPortFrom(w.addr, w.rung.port)), cfg, quicCfg)
 	if err != nil {
 		shut()
 		return nil, err
@@ -216,12 +220,15 @@ func (r *race) begin() {
 	if r.begun == len(r.ways) {
 		return
 	}
-	w := r.ways[r.begun]
+	w, limit := r.ways[r.begun], handshakeTimeout/2
+	if r.begun > 0 {
+		limit = laterTime
+	}
 	r.begun++
 	r.left++
 	r.timer.Reset(stagger)
 	go func() {
-		c, err := r.q.dial(r.ctx, w)
+		c, err := r.q.dial(r.ctx, w, limit)
 		if err != nil {
 			r.out <- made{way: w, err: err}
 			return

@@ -1,0 +1,184 @@
+package relay
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"tamizdat/bundle"
+	"tamizdat/transport"
+	"tamizdat/transport/gateway"
+)
+
+const (
+	// smallPiece is how much of a block one connection brings. A handshake takes
+	// about 4 KB both ways together, a request and its answer's header half of one:
+	// below 10 KB in all, and known censors let 16 through.
+	smallPiece = 5 << 10
+	// smallConns is how many connections there are at once: at 100 ms they bring
+	// 250 kB a second.
+	smallConns = 16
+	// smallTime bounds one connection: one that stands still is not worth more.
+	// smallTries is how often a piece is asked for.
+	smallTime  = 6 * time.Second
+	smallTries = 3
+)
+
+// newSmall speaks HTTP/1.1 over connections that carry little and are then closed,
+// for networks where those freeze that carry more (net4people/bbs#490). Blocks come
+// in pieces by Range (RFC 9110, section 14); whatever else is asked for has to be
+// small by itself.
+func newSmall(network transport.Network, to peer) conn {
+	if to.tickets != nil {
+		to.tickets = to.tickets.also("small")
+	}
+	c := &smallConn{tlsDialer: newTLSDialer(network, to, "http/1.1")}
+	c.http = http.Transport{
+		DialTLSContext:         c.dialTLS,
+		DisableKeepAlives:      true,
+		DisableCompression:     true,
+		MaxConnsPerHost:        smallConns,
+		MaxResponseHeaderBytes: maxHeaderBytes,
+	}
+	return c
+}
+
+type smallConn struct {
+	*tlsDialer
+	http http.Transport
+}
+
+func (c *smallConn) Close() error {
+	c.end()
+	c.http.CloseIdleConnections()
+	return nil
+}
+
+// RoundTrip implements http.RoundTripper.
+func (c *smallConn) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.Method != http.MethodGet || !strings.Contains(req.URL.Path, "/ipfs/") {
+		return c.http.RoundTrip(req)
+	}
+	ctx, cancel := context.WithCancel(req.Context())
+	first, head, err := c.piece(ctx, req, 0)
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	size, err := sizeOf(head, len(first))
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	resp := &http.Response{
+		Status: http.StatusText(head.StatusCode), StatusCode: head.StatusCode, Proto: head.Proto, ProtoMajor: 1, ProtoMinor: 1,
+		Header: head.Header, ContentLength: size, Request: req,
+	}
+	if resp.StatusCode == http.StatusPartialContent {
+		resp.StatusCode, resp.Status = http.StatusOK, "200 OK"
+	}
+	resp.Body = c.rest(ctx, cancel, req, first, size)
+	return resp, nil
+}
+
+// sizeOf is the length of what an answer is a piece of. One of more than a block
+// may have is refused before anything of it is asked for.
+func sizeOf(head *http.Response, got int) (int64, error) {
+	if head.StatusCode != http.StatusPartialContent {
+		return int64(got), nil // the whole of it, or why there is none
+	}
+	var from, to, size int64
+	if n, err := fmt.Sscanf(head.Header.Get("Content-Range"), "bytes %d-%d/%d", &from, &to, &size); n != 3 || err != nil ||
+		from != 0 || to != int64(got)-1 || size < int64(got) || size > bundle.MaxBlock {
+		return 0, fmt.Errorf("%w: malformed Content-Range", gateway.ErrStatus)
+	}
+	return size, nil
+}
+
+// rest is a body whose beginning is here. The other pieces come at once, each over
+// a connection of its own.
+func (c *smallConn) rest(ctx context.Context, cancel context.CancelFunc, req *http.Request, first []byte, size int64) io.ReadCloser {
+	b := &smallBody{cancel: cancel}
+	b.cur.Write(first)
+	for at := int64(len(first)); at < size && len(first) > 0; at += smallPiece {
+		part := make(chan []byte, 1)
+		b.parts = append(b.parts, part)
+		b.wg.Go(func() {
+			defer close(part)
+			data, head, err := c.piece(ctx, req, at)
+			if err == nil && head.StatusCode == http.StatusPartialContent && int64(len(data)) == min(smallPiece, size-at) {
+				part <- data
+			}
+		})
+	}
+	return b
+}
+
+// piece asks for smallPiece bytes from at, over a new connection each time.
+func (c *smallConn) piece(ctx context.Context, req *http.Request, at int64) (data []byte, head *http.Response, err error) {
+	for range smallTries {
+		if data, head, err = c.pieceOnce(ctx, req, at); err == nil || ctx.Err() != nil {
+			break
+		}
+	}
+	return data, head, err
+}
+
+func (c *smallConn) pieceOnce(ctx context.Context, req *http.Request, at int64) ([]byte, *http.Response, error) {
+	ctx, cancel := context.WithTimeout(ctx, smallTime)
+	defer cancel()
+	out := req.Clone(ctx)
+	out.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", at, at+smallPiece-1))
+	resp, err := c.http.RoundTrip(out)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer resp.Body.Close()
+	limit := int64(smallPiece)
+	if resp.StatusCode != http.StatusPartialContent {
+		limit = bundle.MaxBlock // it knows no ranges
+	}
+	data, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case int64(len(data)) > limit:
+		return nil, nil, fmt.Errorf("%w: more than it was asked for", gateway.ErrStatus)
+	}
+	return data, resp, nil
+}
+
+// smallBody reads pieces in their order.
+type smallBody struct {
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+	cur    bytes.Buffer
+	parts  []chan []byte
+}
+
+func (b *smallBody) Read(p []byte) (int, error) {
+	for b.cur.Len() == 0 {
+		if len(b.parts) == 0 {
+			return 0, io.EOF
+		}
+		data, ok := <-b.parts[0]
+		if !ok {
+			return 0, io.ErrUnexpectedEOF
+		}
+		b.cur.Reset()
+		b.cur.Write(data)
+		b.parts = b.parts[1:]
+	}
+	return b.cur.Read(p)
+}
+
+func (b *smallBody) Close() error {
+	b.cancel()
+	b.wg.Wait()
+	return nil
+}
