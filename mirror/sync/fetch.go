@@ -367,7 +367,7 @@ func (w *work) tellMissing() {
 
 // note writes one arrival into the reports.
 func (w *work) note(a arrival) {
-	w.waste(a.vain)
+	w.waste(a.lane, a.vain)
 	r := w.report(a.lane.Path)
 	if a.event == EventDoubled {
 		w.event(w.stage, EventDoubled, a.lane.Path)

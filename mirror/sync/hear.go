@@ -207,7 +207,7 @@ func (s *session) judgeBlock(ctx context.Context, a *ask, b transport.Block) {
 		twice = err == nil
 	}
 	if twice || held+len(b.Data) > maxStashes {
-		s.waste(int64(len(b.Data)))
+		s.waste(a.lane, int64(len(b.Data)))
 		return
 	}
 	s.crew.keeps(a.lane, a.took)

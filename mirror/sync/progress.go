@@ -148,8 +148,8 @@ func (s *session) credit(stage string, l *lane, data []byte) {
 	by[l.Name] += n
 }
 
-// waste counts bytes that came in vain.
-func (s *session) waste(n int64) { s.res.Twice += n }
+// waste counts bytes that came in vain over a path.
+func (s *session) waste(l *lane, n int64) { s.wasted[l] += n }
 
 // delivered notes who brought most of a stage.
 func (s *session) delivered(stage string) {

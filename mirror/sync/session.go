@@ -104,13 +104,14 @@ type session struct {
 	grants       [][]byte
 	failures     []error
 	shares       map[string]map[string]int64 // bytes by stage and path
+	wasted       map[*lane]int64             // bytes that came in vain
 }
 
 func newSession(e *Engine, ch channel.ID) *session {
 	s := &session{
 		Engine: e, ch: ch, start: time.Now(), log: e.Log, crew: newCrew(),
 		stash: map[cid.Cid]stashed{}, reports: map[string]*PathReport{}, res: &Result{Delivered: map[string]string{}},
-		shares: map[string]map[string]int64{},
+		shares: map[string]map[string]int64{}, wasted: map[*lane]int64{},
 	}
 	s.purse.limit = e.Budget.Bytes
 	if s.log == nil {
@@ -394,7 +395,14 @@ func (s *session) nothingShown() error {
 // finish reports the paths that are still silent when the sync ends.
 func (s *session) finish() {
 	for _, st := range s.stash { // what openings brought and nobody wanted
-		s.waste(int64(len(st.data)))
+		s.waste(st.lane, int64(len(st.data)))
+	}
+	for l, n := range s.wasted {
+		if s.report(l.Path).State == stateLied {
+			s.res.Junk += n
+		} else {
+			s.res.Twice += n
+		}
 	}
 	s.res.Received = s.purse.received()
 	for _, a := range s.list {

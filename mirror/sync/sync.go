@@ -147,8 +147,9 @@ type Result struct {
 	// "text", "images". A stage that needed nothing is not in it.
 	Delivered map[string]string
 	// Twice counts bytes that came in vain: blocks that were here already, and
-	// what had come of fetches that were cut off.
-	Twice int64
+	// what had come of fetches that were cut off. Junk counts those of paths that
+	// lied.
+	Twice, Junk int64
 	// Received is all that the sync's budget was charged with: what it used, what
 	// came in vain, heads, root notes and grants.
 	Received int64

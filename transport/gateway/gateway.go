@@ -226,7 +226,12 @@ func (c *Client) get(ctx context.Context, path, accept string) (*http.Response, 
 	return nil, fmt.Errorf("%w: status %d", ErrStatus, resp.StatusCode)
 }
 
-var errTooLong = errors.New("longer than it may be")
+var (
+	errTooLong = errors.New("longer than it may be")
+	// errFlood: what is longer than the block can't be it, as surely as if its hash
+	// were wrong.
+	errFlood = fmt.Errorf("%w: %w", bundle.ErrBlock, errTooLong)
+)
 
 // maxFileNode bounds a block of links within a file: 174 of them (FORMAT.md,
 // section 3.1), each with its CID, its two sizes and no name.
@@ -257,7 +262,7 @@ var files = []string{bundle.LayerFront, bundle.LayerText, bundle.LayerMedia, bun
 // no length that is announced.
 func readBlock(body io.Reader, announced int64, limit, want int, got func(n int)) ([]byte, error) {
 	if announced > int64(limit) {
-		return nil, errTooLong
+		return nil, errFlood
 	}
 	buf := make([]byte, 0, limit+1)
 	for {
@@ -268,7 +273,7 @@ func readBlock(body io.Reader, announced int64, limit, want int, got func(n int)
 		}
 		switch {
 		case len(buf) > limit:
-			return nil, errTooLong
+			return nil, errFlood
 		case err == io.EOF:
 			if len(buf) < want {
 				return nil, io.ErrUnexpectedEOF
