@@ -49,7 +49,7 @@ func scenarios() []Scenario {
 			Summary: "drops QUIC v1 long headers in datagrams with 1001 bytes of payload or more",
 			Seen:    "Russia since March 2022, bbs#108",
 			Rules:   []Rule{DropQUIC{Version: 1, Size: 1001}},
-			Open:    Ways(ViaQUIC, ViaCDNQUIC, ViaIPFSQUIC), Pairs: true,
+			Open:    Ways(ViaIPFSQUIC), Pairs: true, // libp2p speaks version 1 alone
 		},
 		{
 			Name:    "udp-drop",
@@ -70,7 +70,7 @@ func scenarios() []Scenario {
 			Summary: "lets 16 KB of a TCP connection to a foreign host through, then drops silently",
 			Seen:    "Russia since June 2025, bbs#490",
 			Rules:   []Rule{FreezeAfter{Bytes: 16 << 10, To: Not(Resolvers)}},
-			Open:    Ways(ViaTCP, ViaCDNTCP, ViaGateway, ViaIPFSTCP), Pairs: true,
+			Open:    Ways(ViaGateway, ViaIPFSTCP), Pairs: true, // to relays in small connections
 		},
 		{
 			Name:    "ip-block",

@@ -14,6 +14,8 @@ type Map struct {
 	Relays []netip.AddrPort
 	// Names are the TLS names it lists; those below them are meant too.
 	Names []string
+	// Outer are outer names of ECH that it lists besides.
+	Outer []string
 	// Zones are the DNS zones it lists.
 	Zones []string
 	// Resolvers are the ISP's recursive resolvers.
@@ -44,7 +46,7 @@ func (m Map) clone() *Map {
 	}
 	return &Map{
 		Relays: ports(m.Relays), Resolvers: ports(m.Resolvers),
-		Names: slices.Clone(m.Names), Zones: slices.Clone(m.Zones),
+		Names: slices.Clone(m.Names), Outer: slices.Clone(m.Outer), Zones: slices.Clone(m.Zones),
 		DoH: addrs(m.DoH), IPFS: addrs(m.IPFS), Allowed: addrs(m.Allowed),
 	}
 }

@@ -70,7 +70,7 @@ func (b echBox) Flow(f Flow) Inspector {
 }
 
 func (b echBox) judge(h hello) Verdict {
-	if h.ech && lists(b.m.Names, h.name) {
+	if h.ech && (lists(b.m.Names, h.name) || lists(b.m.Outer, h.name)) {
 		return Verdict{Action: Drop}
 	}
 	return Verdict{}
