@@ -29,6 +29,9 @@ const (
 	readerUp   = 1_250_000
 )
 
+// highPort is another port of relay A.
+const highPort = 61001
+
 // Addresses and names of the world. They are of the blocks that are kept for
 // documentation (RFC 5737, RFC 2606).
 var (
@@ -55,6 +58,7 @@ var addrHops = []netip.Addr{
 
 const (
 	nameRelayA  = "garden.example" // relay B is given as an address
+	nameOuter   = "shop.example"   // what watchers see of those who hide it
 	nameCDN     = "cdn.example"
 	nameGateway = "gateway.example"
 	nameMirror  = "mirror.example"
@@ -69,6 +73,7 @@ func Map() censor.Map {
 	return censor.Map{
 		Relays:    []netip.AddrPort{netip.AddrPortFrom(addrRelayA, 443), netip.AddrPortFrom(addrRelayB, 443)},
 		Names:     []string{nameRelayA, nameMirror},
+		Outer:     []string{nameOuter},
 		Zones:     []string{zoneNews, zoneTunnel},
 		Resolvers: []netip.AddrPort{netip.AddrPortFrom(addrResolver, 53)},
 		DoH:       []netip.Addr{addrDoH},

@@ -29,8 +29,9 @@ type Outcome struct {
 	// By is the kind of way that delivered each of them.
 	By map[string]string
 	// Up and Down are bytes on the reader's line; Twice those of blocks that
-	// came more than once, Blocks those of all blocks.
-	Up, Down, Twice, Blocks int64
+	// came more than once, Junk what liars sent instead of blocks, Blocks those of
+	// all blocks.
+	Up, Down, Twice, Junk, Blocks int64
 	// Size is that of the newest head held. Newest: the reader holds the newest edition. Fork: it has proof of
 	// another history. Unreached: nobody answered.
 	Size                    uint64
@@ -43,6 +44,8 @@ type Outcome struct {
 	Lies  string
 	// Err is the sync's own error, if any.
 	Err error
+
+	trace string // what the censor did, for a failure to print
 }
 
 // Reading says how to put a reader into a scenario. The zero value is a new
@@ -225,7 +228,7 @@ func (r *Reader) Sync(ctx context.Context) (Outcome, error) {
 func (r *Reader) outcome(res *sync.Result, err error) Outcome {
 	o := Outcome{
 		Head: res.ToHead, Headlines: res.ToHeadlines, Text: res.ToText, Images: res.ToImages,
-		By: map[string]string{}, Twice: res.Twice, Blocks: res.Bytes, Fork: res.Fork, Unreached: res.Unreached, Err: err,
+		By: map[string]string{}, Twice: res.Twice, Junk: res.Junk, Blocks: res.Bytes, Fork: res.Fork, Unreached: res.Unreached, Err: err,
 	}
 	kinds := map[string]string{}
 	for _, p := range res.Paths {

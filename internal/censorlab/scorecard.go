@@ -38,9 +38,9 @@ type Row struct {
 	// Slowest is the time to headlines of the slowest reader, Never if one waited in
 	// vain.
 	Slowest float64 `json:"slowest,omitempty"`
-	// Late bounds the same four (see upper), Worst are the most of the bytes below:
-	// what the median of another run stays below unless something has changed. (Older
-	// scorecards have them for some rows only, or not at all.)
+	// Where it is chance what readers meet, Late bounds the same four (see upper) and
+	// Worst are the most of the bytes below: what the median of another run stays
+	// below unless something has changed.
 	Late  *[4]float64 `json:"late,omitempty"`
 	Worst *Bytes      `json:"worst,omitempty"`
 	Bytes
@@ -75,12 +75,13 @@ type Row struct {
 	short []uint64 // seeds of the readers who did not get everything
 }
 
-// Bytes are what readers spent: Up and Down on their line, Twice the share of
-// blocks' bytes that came more than once.
+// Bytes are what readers spent: Up and Down on their line; Twice is how much of
+// the blocks came more than once, Junk what liars sent instead, as shares of them.
 type Bytes struct {
 	Up    int64   `json:"up"`
 	Down  int64   `json:"down"`
 	Twice float64 `json:"twice"`
+	Junk  float64 `json:"junk,omitempty"`
 }
 
 // OK reports whether the row is as it must be.
@@ -199,15 +200,19 @@ func NewRow(s censor.Scenario, all []Outcome, alone map[string][]Outcome, models
 		Bytes: Bytes{
 			Up:    medianInt(each(all, func(o Outcome) int64 { return o.Up })),
 			Down:  medianInt(each(all, func(o Outcome) int64 { return o.Down })),
-			Twice: twice(all...),
+			Twice: share(all, func(o Outcome) int64 { return o.Twice }),
+			Junk:  share(all, func(o Outcome) int64 { return o.Junk }),
 		},
-		Late: &[4]float64{}, Worst: &Bytes{}, Chance: chance(s), TwiceLimit: twiceLimit(s),
+		Chance: chance(s), TwiceLimit: twiceLimit(s),
 	}
-	for i, f := range times {
-		r.Late[i] = upper(each(all, f))
-	}
-	for _, o := range all {
-		r.Worst.Up, r.Worst.Down, r.Worst.Twice = max(r.Worst.Up, o.Up), max(r.Worst.Down, o.Down), max(r.Worst.Twice, twice(o))
+	if r.Chance {
+		r.Late, r.Worst = &[4]float64{}, &Bytes{}
+		for i, f := range times {
+			r.Late[i] = upper(each(all, f))
+		}
+		for _, o := range all {
+			r.Worst.Up, r.Worst.Down = max(r.Worst.Up, o.Up), max(r.Worst.Down, o.Down)
+		}
 	}
 	pictures := false
 	for way, os := range alone {
@@ -249,22 +254,22 @@ func allowed(alone float64, way string) float64 {
 	return math.Round(10*(1.25*alone+patience(way))) / 10
 }
 
-// twice is the share of blocks' bytes that came in vain, rounded to a thousandth.
-func twice(all ...Outcome) float64 {
-	var twice, blocks int64
+// share is a part of the blocks' bytes, rounded to a thousandth.
+func share(all []Outcome, of func(Outcome) int64) float64 {
+	var part, blocks int64
 	for _, o := range all {
-		twice += o.Twice
+		part += of(o)
 		blocks += o.Blocks
 	}
 	if blocks == 0 {
 		return 0
 	}
-	return math.Round(1000*float64(twice)/float64(blocks)) / 1000
+	return math.Round(1000*float64(part)/float64(blocks)) / 1000
 }
 
 // twiceLimit is what twice may be.
 func twiceLimit(s censor.Scenario) float64 {
-	if lossy(s) || len(s.Far.Relay)+len(s.Far.Peer) > 0 {
+	if lossy(s) {
 		return 0.15
 	}
 	return 0.03
@@ -272,16 +277,24 @@ func twiceLimit(s censor.Scenario) float64 {
 
 // wrong says what the numbers to reach are missed by. all are the row's readers.
 func (r *Row) wrong(all []Outcome) string {
-	switch {
-	case r.Good < r.Seeds:
+	if r.Good < r.Seeds {
 		return fmt.Sprintf("%d of %d readers got all of it", r.Good, r.Seeds)
+	}
+	return r.slow(all)
+}
+
+// slow is what is wrong with a row whose readers got everything. all may be nil.
+func (r *Row) slow(all []Outcome) string {
+	switch {
 	case r.Alone != Never && r.Headlines > r.Allowed:
 		return fmt.Sprintf("headlines took more than the allowed %.1f", r.Allowed)
 	case r.SlowestAllowed > 0 && r.Slowest > r.SlowestAllowed:
 		why := fmt.Sprintf("the slowest reader's headlines took %.1f, more than the allowed %.1f", r.Slowest, r.SlowestAllowed)
-		last := slices.MaxFunc(all, func(a, b Outcome) int { return cmp.Compare(a.Headlines, b.Headlines) })
-		if last.Lies != "" {
-			why += " (" + last.Lies + ")"
+		if len(all) > 0 {
+			last := slices.MaxFunc(all, func(a, b Outcome) int { return cmp.Compare(a.Headlines, b.Headlines) })
+			if last.Lies != "" {
+				why += " (" + last.Lies + ")"
+			}
 		}
 		return why
 	case r.Twice > r.TwiceLimit:
@@ -331,6 +344,15 @@ func seconds(v float64) string {
 		return "–"
 	}
 	return fmt.Sprintf("%.2f s", v*RTT.Seconds())
+}
+
+// percent writes a share; what liars sent stands behind it.
+func (b Bytes) percent() string {
+	s := fmt.Sprintf("%.1f %%", 100*b.Twice)
+	if b.Junk > 0 {
+		s += fmt.Sprintf(" (lies %.1f %%)", 100*b.Junk)
+	}
+	return s
 }
 
 func kilobytes(n int64) string { return fmt.Sprintf("%d", (n+500)/1000) }
@@ -385,9 +407,9 @@ func table(b *strings.Builder, rows []Row) {
 		if r.Alone != Never {
 			alone = fmt.Sprintf("%.1f %s", r.Alone, r.AloneBy)
 		}
-		fmt.Fprintf(b, "| `%s` | %s | %s | %s | %s | %s | %s | %s | %s / %s | %.1f %% | %s |", r.Scenario, by,
+		fmt.Fprintf(b, "| `%s` | %s | %s | %s | %s | %s | %s | %s | %s / %s | %s | %s |", r.Scenario, by,
 			cell(r.Head), cell(r.Headlines), cell(r.Slowest), cell(r.Text), cell(r.Images), seconds(r.Headlines),
-			kilobytes(r.Down), kilobytes(r.Up), 100*r.Twice, alone)
+			kilobytes(r.Down), kilobytes(r.Up), r.percent(), alone)
 		for _, m := range r.Models {
 			fmt.Fprintf(b, " %s |", cell(m[0]))
 		}

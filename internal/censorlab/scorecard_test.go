@@ -1,6 +1,7 @@
 package censorlab
 
 import (
+	"cmp"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -77,7 +78,7 @@ func TestScorecard(t *testing.T) {
 
 // newJob says how many readers a scenario's row takes.
 func newJob(s censor.Scenario) job {
-	j := job{Scenario: s.Name, Readers: *seeds}
+	j := job{Scenario: s.Name, Readers: *seeds, Whole: !*worse && !raced}
 	switch {
 	case raced: // for the races' sake: one reader is no median
 		j.Readers = 1
@@ -90,15 +91,15 @@ func newJob(s censor.Scenario) job {
 }
 
 // rowOf runs one scenario with n readers.
-func rowOf(t *testing.T, w *World, s censor.Scenario, n int) Row {
+func rowOf(t *testing.T, w *World, s censor.Scenario, n int, whole bool) Row {
 	t.Helper()
 	var all []Outcome
 	alone := map[string][]Outcome{}
 	models := make([][]Outcome, len(Models()))
 	for seed := range uint64(n) {
 		all = append(all, read(t, w, s, Reading{Seed: seed}))
-		if raced {
-			continue // nothing to compare with
+		if !whole {
+			continue
 		}
 		for _, way := range Declared(s) {
 			alone[way] = append(alone[way], read(t, w, s, Reading{Seed: seed, Only: []string{way}, Honest: true, TextOnly: true, Until: "headlines"}))
@@ -112,9 +113,17 @@ func rowOf(t *testing.T, w *World, s censor.Scenario, n int) Row {
 		}
 	}
 	r := NewRow(s, all, alone, models)
-	for _, seed := range r.short {
+	tell := func(seed int) {
 		o := all[seed]
-		t.Logf("%s, seed %d, %s: newest %v, head %v, headlines %v, text %v, images %v: %v", s.Name, seed, o.Lies, o.Newest, o.Head, o.Headlines, o.Text, o.Images, o.Err)
+		t.Logf("%s, seed %d, %s: newest %v, head %v, headlines %v, text %v, images %v: %v\n%s",
+			s.Name, seed, o.Lies, o.Newest, o.Head, o.Headlines, o.Text, o.Images, o.Err, o.trace)
+	}
+	for _, seed := range r.short {
+		tell(int(seed))
+	}
+	if r.Why != "" && len(r.short) == 0 { // it is slow, or came twice: the slowest tells the most
+		slowest := slices.MaxFunc(all, func(a, b Outcome) int { return cmp.Compare(a.Headlines, b.Headlines) })
+		tell(slices.IndexFunc(all, func(o Outcome) bool { return o.Headlines == slowest.Headlines }))
 	}
 	return r
 }
@@ -127,8 +136,9 @@ func read(t *testing.T, w *World, s censor.Scenario, r Reading) Outcome {
 	r.Trace = trace.Add
 	start := time.Now()
 	o, err := w.Read(t.Context(), s, r)
+	o.trace = trace.String(start)
 	if err != nil {
-		t.Errorf("%s, seed %d, ways %v: %v\n%s", s.Name, r.Seed, r.Only, err, trace.String(start))
+		t.Errorf("%s, seed %d, ways %v: %v\n%s", s.Name, r.Seed, r.Only, err, o.trace)
 	}
 	return o
 }
@@ -153,6 +163,7 @@ func compare(t *testing.T, now Card) {
 			t.Errorf("%s is not on the scorecard: write it anew", r.Scenario)
 			continue
 		}
+		r.Hold(old)
 		switch worse := r.Worse(old); {
 		case worse == "":
 		case !r.Chance && r.Good < r.Seeds && old.Good == old.Seeds: // nobody may be left without the news
@@ -164,7 +175,7 @@ func compare(t *testing.T, now Card) {
 	// Was it chance, or the order of goroutines? So many more readers make another
 	// median.
 	jobs := each(again, func(name string) job {
-		j := job{Scenario: name, Readers: 3 * *seeds}
+		j := job{Scenario: name, Readers: 3 * *seeds, Whole: true}
 		if s, _ := censor.Lookup(name); lossy(s) {
 			j.Readers = 20 * *seeds
 		}

@@ -1,7 +1,6 @@
 package censorlab
 
 import (
-	"encoding/json"
 	"strings"
 	"testing"
 	"time"
@@ -88,14 +87,14 @@ func TestRowOfLies(t *testing.T) {
 	if r := NewRow(liars, outcomes(2*RTT, 6*RTT, 2*RTT), unlucky, nil); r.OK() {
 		t.Error("6 round trips where 5 are allowed")
 	}
-	if r.Late == nil || r.Worst == nil || r.Chance {
+	if r.Late != nil || r.Worst != nil || r.Chance {
 		t.Errorf("%+v", r)
 	}
 }
 
 func TestWorse(t *testing.T) {
 	was := Row{
-		Head: 2, Headlines: 2, Text: 10, Images: Never, Good: 9, Seeds: 9, TwiceLimit: 0.03,
+		Head: 2, Headlines: 2, Text: 10, Images: Never, Good: 9, Seeds: 9, TwiceLimit: 0.03, Alone: Never,
 		Bytes: Bytes{Up: 40_000, Down: 400_000, Twice: 0.02},
 	}
 	type change func(r *Row)
@@ -111,13 +110,13 @@ func TestWorse(t *testing.T) {
 	down := func(n int64) change { return func(r *Row) { r.Down = n } }
 	again := func(v float64) change { return func(r *Row) { r.Twice = v } }
 	failing := func(r *Row) { r.Why = "headlines took too long" }
+	slow := func(r *Row) { r.Alone, r.Allowed, r.Headlines = 1, 1.3, 1.4 }
 	// The worst of the readers of a row.
 	varied := func(r *Row) {
 		r.Late, r.Worst = &[4]float64{3, 4, 12, Never}, &Bytes{Up: 80_000, Down: 500_000, Twice: 0.1}
 		r.TwiceLimit = 0.15
 	}
 	chance := func(r *Row) { varied(r); r.Chance = true }
-	old := func(r *Row) { varied(r); r.Worst = nil }
 
 	for _, c := range []struct {
 		what     string
@@ -163,38 +162,12 @@ func TestWorse(t *testing.T) {
 
 		{"a lie that is told by the seed", with(was, varied), with(was, varied, failing), true},
 		{"it keeps a reader from the news", with(was, varied, failing), with(was, varied, failing, good(8, 9)), true},
-		{"as slow as the slowest lie", with(was, varied), with(was, varied, headlines(4.4)), false},
-
-		{"an old scorecard has no worst", with(was, old), with(was, chance, up(999_000), down(9_000_000), again(0.5)), false},
-		{"but the slowest", with(was, old), with(was, chance, headlines(4.6)), true},
+		{"a lie costs more", with(was, varied), with(was, varied, headlines(2.4)), true},
+		{"too slow by chance", with(was, chance), with(was, chance, slow), true},
 	} {
 		if got := c.now.Worse(c.was); (got != "") != c.worse {
 			t.Errorf("%s: %q", c.what, got)
 		}
-	}
-}
-
-// A scorecard that was written before rows told of the worst reader is still read.
-func TestOldRows(t *testing.T) {
-	const text = `{"singles":[{"scenario":"evil-relay","by":"quic","head":2.1,"headlines":2.1,"text":4.8,"images":8.4,` +
-		`"late":[2.1,2.1,5.6,9.9],"up":43000,"down":472000,"twice":0.036,"alone":2.1,"alone_by":"quic","allowed":2.6,` +
-		`"models":[[4,9]],"good":9,"seeds":9}],"pairs":null}`
-	var c Card
-	if err := json.Unmarshal([]byte(text), &c); err != nil {
-		t.Fatal(err)
-	}
-	was := c.Singles[0]
-	if was.Up != 43000 || was.Down != 472000 || was.Twice != 0.036 || was.Late == nil || was.Worst != nil {
-		t.Errorf("read %+v", was)
-	}
-	b, err := json.Marshal(c)
-	if err != nil || strings.Contains(string(b), "worst") || !strings.Contains(string(b), `"twice":0.036`) {
-		t.Errorf("%s, %v", b, err)
-	}
-	now := was
-	now.Good = 8
-	if now.Worse(was) == "" || was.Worse(was) != "" {
-		t.Error("an old row is not compared")
 	}
 }
 

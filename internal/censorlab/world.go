@@ -100,7 +100,9 @@ func (w *World) Close() error {
 // serve starts everything that a reader's ways in lead to.
 func (w *World) serve(ctx context.Context) error {
 	w.evil = newEvil()
-	a, err := w.relay(ctx, "relay A", addrRelayA, relay.Config{Host: nameRelayA})
+	a, err := w.relay(ctx, "relay A", addrRelayA, relay.Config{
+		Host: nameRelayA, Also: []string{netip.AddrPortFrom(addrRelayA, highPort).String()}, ECH: nameOuter,
+	})
 	if err != nil {
 		return err
 	}

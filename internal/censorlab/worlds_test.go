@@ -36,6 +36,9 @@ type job struct {
 	// Then, if not 0, is how many readers there are if so many did not show that
 	// all is in order.
 	Then int
+	// Whole: also each way alone, and the models. What is only compared with an
+	// earlier row does without.
+	Whole bool
 }
 
 // play makes rows, each world in a process of its own with one processor, as
@@ -109,9 +112,9 @@ func playHere(t *testing.T) {
 			if !ok {
 				t.Fatalf("no scenario %s", j.Scenario)
 			}
-			r := rowOf(t, w, s, j.Readers)
+			r := rowOf(t, w, s, j.Readers, j.Whole)
 			if j.Then > 0 && !r.OK() {
-				r = rowOf(t, w, s, j.Then)
+				r = rowOf(t, w, s, j.Then, j.Whole)
 			}
 			rows = append(rows, r)
 		}

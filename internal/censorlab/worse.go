@@ -1,9 +1,6 @@
 package censorlab
 
-import (
-	"cmp"
-	"fmt"
-)
+import "fmt"
 
 // What a row may be worse by without anybody's caring: a tenth, and a little.
 const (
@@ -13,14 +10,20 @@ const (
 	littleLuck = 1. / 9
 )
 
-// Worse says how a row is worse than it was, "" if it is not by more than a
-// tenth, and by more than the rounding, on top of the worst of its readers: the
-// order of goroutines alone makes some of them slower. Where it is chance what
-// readers meet, what they are allowed is not asked again, and one in nine more may
-// have bad luck. What an older scorecard does not tell is not compared.
+// Worse says how a row is worse than it was, "" if it is not by more than a tenth
+// and the rounding. Where it is chance what readers meet, that is a tenth more than
+// what the median of another draw may be (Late, Worst), and one reader in nine more
+// may have bad luck.
 func (r *Row) Worse(than Row) string {
-	if !r.Chance && than.OK() && !r.OK() {
-		return cmp.Or(r.Why, "not yet: "+r.NotYet)
+	if than.OK() {
+		switch {
+		case r.NotYet != "":
+			return "not yet: " + r.NotYet
+		case !r.Chance && r.Why != "":
+			return r.Why
+		case r.Chance && r.slow(nil) != "":
+			return r.slow(nil)
+		}
 	}
 	if r.Seeds > 0 && than.Seeds > 0 {
 		now, was := float64(r.Good)/float64(r.Seeds), float64(than.Good)/float64(than.Seeds)
@@ -31,9 +34,9 @@ func (r *Row) Worse(than Row) string {
 			return fmt.Sprintf("%d of %d readers got all of it instead of %d of %d", r.Good, r.Seeds, than.Good, than.Seeds)
 		}
 	}
-	was := [4]float64{than.Head, than.Headlines, than.Text, than.Images}
-	if than.Late != nil {
-		was = *than.Late
+	was, bytes := [4]float64{than.Head, than.Headlines, than.Text, than.Images}, than.Bytes
+	if r.Chance && than.Late != nil && than.Worst != nil {
+		was, bytes = *than.Late, *than.Worst
 	}
 	for i, now := range [4]float64{r.Head, r.Headlines, r.Text, r.Images} {
 		what := [4]string{"head", "headlines", "text", "images"}[i]
@@ -45,13 +48,17 @@ func (r *Row) Worse(than Row) string {
 			return fmt.Sprintf("%s came after %.1f instead of %.1f round trips", what, now, was[i])
 		}
 	}
-	switch {
-	case than.Worst != nil:
-		return r.heavier(*than.Worst)
-	case than.Late != nil: // an older scorecard
-		return ""
+	return r.heavier(bytes)
+}
+
+// Hold completes a row for which nothing but the reader was played: what is allowed
+// is what was allowed before.
+func (r *Row) Hold(than Row) {
+	if r.Alone != Never {
+		return
 	}
-	return r.heavier(than.Bytes)
+	r.Alone, r.AloneBy, r.Allowed, r.SlowestAllowed = than.Alone, than.AloneBy, than.Allowed, than.SlowestAllowed
+	r.Why = r.wrong(nil)
 }
 
 // heavier says what cost more than it did.

@@ -88,7 +88,7 @@ func newDialer(to peer, v quic.Version) dialer {
 	d.tls.NextProtos = []string{http3.NextProtoH3}
 	d.quic = &quic.Config{
 		InitialPacketSize: minPacket,
-		KeepAlivePeriod: keepAlive, MaxIdleTimeout: idleTimeout,
+		KeepAlivePeriod:   keepAlive, MaxIdleTimeout: idleTimeout,
 		MaxIncomingStreams: -1, // a server opens none in HTTP/3
 		Versions:           []quic.Version{v},
 	}

@@ -22,8 +22,6 @@ type scenario struct {
 	rules string
 	// also are ways that are open here although the model doesn't promise them.
 	also []string
-	// part are closed ways over which something may arrive, but not all of it.
-	part []string
 }
 
 var scenarios = []scenario{{
@@ -41,7 +39,6 @@ var scenarios = []scenario{{
 	// ct bytes counts both ways, headers included.
 	name:  "tcp-freeze-16k",
 	rules: `meta l4proto tcp ip saddr != $isp ip daddr != $isp ct bytes > 16384 goto lost`,
-	part:  []string{"tcp", "cdn"},
 }, {
 	// The model's censor comes to know more relays with time; this one knows one.
 	name:  "ip-block",

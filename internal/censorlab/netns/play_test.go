@@ -233,7 +233,7 @@ func (w *world) judge(t *testing.T, s scenario, players []*player) {
 		for _, q := range some {
 			if !slices.ContainsFunc(ways[1:], func(v way) bool {
 				mine := p.way.name == "any" || p.way.name == v.name
-				return mine && v.owns(q) && (s.through(t, v) || slices.Contains(s.part, v.name))
+				return mine && v.owns(q) && s.through(t, v)
 			}) {
 				t.Errorf("%s: a closed way has brought something: %+v", p.way.name, q)
 			}
