@@ -33,6 +33,10 @@ const (
 	// laterTime is how long those after the first have: where nothing gets through
 	// each costs four times its first packets then, instead of six.
 	laterTime = 2 * time.Second
+	// Where nobody has answered on any way, the next connections within nobodyTime
+	// are tried one way each, in turn: a reader whose relays are all blocked should
+	// not pay for ladders.
+	nobodyTime = time.Minute
 )
 
 // rung is one step of the ladder: a way to dial a relay that another censor
@@ -177,6 +181,9 @@ func (q *quicConn) newRace(ctx context.Context) (*race, error) {
 		}
 	}
 	r.ways = r.ways[:min(len(r.ways), maxWays)]
+	if n := q.inVain(); n > 0 {
+		r.ways = r.ways[n%len(r.ways):][:1]
+	}
 	r.out = make(chan made, 2*len(r.ways))
 	r.ctx, r.stop = context.WithCancel(ctx)
 	return r, nil
@@ -197,6 +204,7 @@ func (r *race) next(early bool) made {
 				r.errs = append(r.errs, m.err)
 				r.q.failedOn(m.way)
 				if r.left == 0 && r.begun == len(r.ways) {
+					r.q.ended(false)
 					return made{err: errors.Join(r.errs...)}
 				}
 				r.timer.Reset(0)
@@ -207,6 +215,7 @@ func (r *race) next(early bool) made {
 				r.left--
 				r.kept = append(r.kept, m.conn)
 				r.q.worked.note(m.way.rung, r.usual)
+				r.q.ended(true)
 				return m
 			}
 		case <-r.ctx.Done():
@@ -262,6 +271,27 @@ func (r *race) end() {
 			_ = m.conn.CloseWithError(0, "")
 		}
 	}
+}
+
+// ended notes how a race ended.
+func (q *quicConn) ended(answered bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.vain, q.vainAt = q.vain+1, time.Now()
+	if answered {
+		q.vain = 0
+	}
+}
+
+// inVain is how many races in a row have ended without an answer, the last one
+// lately.
+func (q *quicConn) inVain() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if time.Since(q.vainAt) > nobodyTime {
+		q.vain = 0
+	}
+	return q.vain
 }
 
 // peer is what is known of the relay.

@@ -181,6 +181,20 @@ func TestLadderToNowhere(t *testing.T) {
 		if took := time.Since(start); took > handshakeTimeout {
 			t.Errorf("it took %v", took)
 		}
+		// The next tries cost less, and find what has opened meanwhile.
+		all := net.dropped()
+		if _, err := c.Paths()[0].Heads.Head(t.Context(), channel.ID{}, 0); err == nil {
+			t.Error("an answer from nobody")
+		}
+		if n := net.dropped() - all; n == 0 || n >= all {
+			t.Errorf("%d packets at first, %d at the next try", all, n)
+		}
+		net.set(isVersion(quic.Version1))
+		if _, err := c.Paths()[0].Heads.Head(t.Context(), channel.ID{}, 0); err != nil {
+			if _, err = c.Paths()[0].Heads.Head(t.Context(), channel.ID{}, 0); err != nil {
+				t.Error(err)
+			}
+		}
 	})
 }
 

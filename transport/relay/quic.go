@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
@@ -71,6 +72,10 @@ type quicConn struct {
 	// doubt: the last connection was never made, or went silent. The next dial
 	// then waits until somebody has answered, ticket or not.
 	doubt bool
+	// vain is how many races in a row nobody has answered, vainAt when the last one
+	// ended.
+	vain   int
+	vainAt time.Time
 }
 
 // line is one connection, from the moment when it is wanted.
