@@ -89,6 +89,7 @@ const smallPatience = time.Second
 type Client struct {
 	paths []transport.Path
 	conns []conn
+	bulk  *bulk
 }
 
 // New prepares the paths to a relay; nothing is dialled yet.
@@ -132,6 +133,10 @@ func New(cfg Config) (*Client, error) {
 			Name: fmt.Sprintf("relay %s %s", addr, way.name),
 			Kind: way.kind, Source: source(cfg.Relay.Prefix), Hints: way.hints, Heads: h, Blocks: g,
 		}
+		if q, ok := rt.(*quicConn); ok {
+			c.bulk = &bulk{network: cfg.Network, main: q, one: g, base: base}
+			p.Blocks = c.bulk
+		}
 		if way.hints.Patience > 0 {
 			p.Heads = struct{ transport.Heads }{h} // an opening is too large for one small connection
 		}
@@ -162,6 +167,7 @@ func (c *Client) Paths() []transport.Path { return c.paths }
 
 // Close ends all connections.
 func (c *Client) Close() error {
+	c.bulk.close()
 	var errs []error
 	for _, cn := range c.conns {
 		errs = append(errs, cn.Close())

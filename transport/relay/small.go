@@ -132,18 +132,29 @@ func (c *smallConn) piece(ctx context.Context, req *http.Request, at int64) (dat
 func (c *smallConn) pieceOnce(ctx context.Context, req *http.Request, at int64) ([]byte, *http.Response, error) {
 	ctx, cancel := context.WithTimeout(ctx, smallTime)
 	defer cancel()
+	return askRange(ctx, &c.http, req, at, smallPiece, nil)
+}
+
+// askRange asks for so many bytes of a block from at. A server that knows no ranges
+// may answer with the whole block instead. got, if not nil, hears of bytes as they
+// arrive.
+func askRange(ctx context.Context, rt http.RoundTripper, req *http.Request, at, size int64, got func(n int)) ([]byte, *http.Response, error) {
 	out := req.Clone(ctx)
-	out.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", at, at+smallPiece-1))
-	resp, err := c.http.RoundTrip(out)
+	out.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", at, at+size-1))
+	resp, err := rt.RoundTrip(out)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer resp.Body.Close()
-	limit := int64(smallPiece)
+	limit := size
 	if resp.StatusCode != http.StatusPartialContent {
-		limit = bundle.MaxBlock // it knows no ranges
+		limit = bundle.MaxBlock
 	}
-	data, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	var body io.Reader = io.LimitReader(resp.Body, limit+1)
+	if got != nil {
+		body = io.TeeReader(body, counter(got))
+	}
+	data, err := io.ReadAll(body)
 	switch {
 	case err != nil:
 		return nil, nil, err
@@ -151,6 +162,14 @@ func (c *smallConn) pieceOnce(ctx context.Context, req *http.Request, at int64) 
 		return nil, nil, fmt.Errorf("%w: more than it was asked for", gateway.ErrStatus)
 	}
 	return data, resp, nil
+}
+
+// counter is a Writer that tells how much was written.
+type counter func(n int)
+
+func (c counter) Write(b []byte) (int, error) {
+	c(len(b))
+	return len(b), nil
 }
 
 // smallBody reads pieces in their order.

@@ -1,0 +1,506 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"net/http"
+	"sync"
+	"time"
+
+	"tamizdat/bundle"
+	"tamizdat/transport"
+	"tamizdat/transport/gateway"
+)
+
+const (
+	// maxSpread is how many connections a reader has at once where one does not
+	// bring much: where packets are lost by chance each of them has a congestion
+	// window of its own (RFC 9002), and sixteen bring what one brings on a good line.
+	maxSpread = 16
+	// spreadPiece is how much of a block each is asked for at a time, spreadAhead how
+	// many of them: together a little less than it may send in one flight.
+	spreadPiece = 8 << 10
+	spreadAhead = 4
+	// spreadTries is how often a piece is asked for, not counting doubles.
+	spreadTries = 4
+	// spreadFor is how long a line counts as bad once it was found to be, spreadIdle
+	// how long connections are kept that nobody needs: each costs the relay memory.
+	spreadFor  = 10 * time.Minute
+	spreadIdle = 3 * time.Second
+	// firstFlight is what a relay sends before it hears from us again: quic-go's
+	// initial window of 32 packets.
+	firstFlight = 32 * minPacket
+)
+
+// errBadLine ends a fetch over one connection: several will do better.
+var errBadLine = errors.New("packets are lost")
+
+// bulk fetches blocks over one connection as long as that goes well, and else over
+// several, in pieces.
+//
+// One connection on a line that loses 5 % of packets gets no further than some ten
+// packets a round trip, whatever the line could carry, since each loss halves its
+// window. A line that is merely slow is full, and packets come one behind the
+// other; there more connections would only be more handshakes.
+type bulk struct {
+	network transport.Network
+	main    *quicConn
+	one     *gateway.Client // over main
+	base    string
+
+	mu    sync.Mutex
+	more  []*quicConn // besides main
+	users int
+	idle  *time.Timer
+	bad   time.Time // until then the line counts as bad
+}
+
+var _ transport.Blocks = (*bulk)(nil)
+
+// Fetch implements transport.Blocks.
+func (b *bulk) Fetch(ctx context.Context, r transport.Request) iter.Seq2[transport.Block, error] {
+	return func(yield func(transport.Block, error) bool) {
+		if !b.isBad() {
+			var more bool
+			if r, more = b.plain(ctx, r, yield); !more {
+				return
+			}
+		}
+		b.spread(ctx, r, yield)
+	}
+}
+
+func (b *bulk) isBad() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return time.Now().Before(b.bad)
+}
+
+// plain fetches over one connection. more: the line was found to be bad; what is
+// left of the request is returned.
+func (b *bulk) plain(ctx context.Context, r transport.Request, yield func(transport.Block, error) bool) (left transport.Request, more bool) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	w := &watch{main: b.main, start: time.Now()}
+	for _, want := range r.Wants {
+		w.total += int64(want.Size)
+	}
+	got := r.Got
+	req := r
+	req.Got = func(i, n int) {
+		w.add(n)
+		if got != nil {
+			got(i, n)
+		}
+	}
+	var done sync.WaitGroup
+	done.Go(func() {
+		if w.run(ctx) {
+			cancel(errBadLine)
+		}
+	})
+	defer done.Wait()
+	defer cancel(nil)
+	here := map[string]bool{}
+	for block, err := range b.one.Fetch(ctx, req) {
+		if err != nil && errors.Is(context.Cause(ctx), errBadLine) {
+			b.mu.Lock()
+			b.bad = time.Now().Add(spreadFor)
+			b.mu.Unlock()
+			return rest(r, here), true
+		}
+		if err == nil {
+			here[block.CID.KeyString()] = true
+		}
+		if !yield(block, err) {
+			return r, false
+		}
+	}
+	return r, false
+}
+
+// rest is a request for what is not here.
+func rest(r transport.Request, here map[string]bool) transport.Request {
+	out, at := r, []int(nil)
+	out.Wants = nil
+	for i, w := range r.Wants {
+		if !here[w.CID.KeyString()] {
+			out.Wants, at = append(out.Wants, w), append(at, i)
+		}
+	}
+	if r.Got != nil {
+		out.Got = func(i, n int) { r.Got(at[i], n) }
+	}
+	return out
+}
+
+// watch compares what comes over a connection with what comes over a good one.
+type watch struct {
+	main  *quicConn
+	start time.Time
+	total int64
+
+	mu   sync.Mutex
+	got  int64
+	last time.Time     // when something came
+	gap  time.Duration // the longest silence since the last look
+}
+
+func (w *watch) add(n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now := time.Now()
+	if !w.last.IsZero() {
+		w.gap = max(w.gap, now.Sub(w.last))
+	}
+	w.got, w.last = w.got+int64(n), now
+}
+
+// look is how much has come, and the longest silence since it was asked last.
+func (w *watch) look() (got int64, gap time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	gap = w.gap
+	if !w.last.IsZero() {
+		gap = max(gap, time.Since(w.last))
+	}
+	w.gap = 0
+	return w.got, gap
+}
+
+// run returns true when the line is bad: two round trips after the request or later
+// there is less than half of what a good one would have brought, and for half a
+// round trip nothing came, so that it is not full.
+func (w *watch) run(ctx context.Context) bool {
+	for trips := 2; ; trips++ {
+		least, _, ok := w.main.trips()
+		if !ok {
+			least = 100 * time.Millisecond
+		}
+		t := time.NewTimer(time.Until(w.start.Add(time.Duration(trips)*least + least/4)))
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return false
+		}
+		if !ok { // still connecting
+			w.start = time.Now()
+			trips = 1
+			continue
+		}
+		got, gap := w.look()
+		if good := int64(firstFlight)<<min(trips, 16) - firstFlight; 2*got < min(good, w.total) && gap > least/2 {
+			return true
+		}
+	}
+}
+
+// trips are the shortest and the usual round trip of the current connection.
+func (q *quicConn) trips() (least, smoothed time.Duration, ok bool) {
+	q.mu.Lock()
+	l := q.cur
+	q.mu.Unlock()
+	if l == nil || l.over() {
+		return 0, 0, false
+	}
+	select {
+	case <-l.ready:
+	default:
+		return 0, 0, false
+	}
+	if l.conn == nil || !l.complete() {
+		return 0, 0, false
+	}
+	s := l.conn.ConnectionStats()
+	return s.MinRTT, s.SmoothedRTT, s.MinRTT > 0
+}
+
+// open returns n connections, main among them, for as long as close is not called.
+func (b *bulk) open(n int) (conns []*quicConn, closeAll func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.users++
+	if b.idle != nil {
+		b.idle.Stop()
+	}
+	for len(b.more) < n-1 {
+		b.more = append(b.more, newQUIC(b.network, b.main.peer()).(*quicConn))
+	}
+	return append([]*quicConn{b.main}, b.more[:n-1]...), func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if b.users--; b.users == 0 {
+			b.idle = time.AfterFunc(spreadIdle, b.shut)
+		}
+	}
+}
+
+// shut closes the connections that nobody needs.
+func (b *bulk) shut() {
+	b.mu.Lock()
+	if b.users > 0 {
+		b.mu.Unlock()
+		return
+	}
+	more := b.more
+	b.more = nil
+	b.mu.Unlock()
+	for _, q := range more {
+		_ = q.Close()
+	}
+}
+
+// close ends everything but main.
+func (b *bulk) close() {
+	b.mu.Lock()
+	if b.idle != nil {
+		b.idle.Stop()
+	}
+	b.users = 0
+	b.mu.Unlock()
+	b.shut()
+}
+
+// spread fetches blocks in pieces over several connections.
+func (b *bulk) spread(ctx context.Context, r transport.Request, yield func(transport.Block, error) bool) {
+	ctx, cancel := context.WithCancel(ctx)
+	s := &spreading{base: b.base, r: r, out: make(chan spreadOut)}
+	s.plan()
+	conns, closeAll := b.open(min(maxSpread, (len(s.pieces)+spreadAhead-1)/spreadAhead+1))
+	defer closeAll()
+	s.main = b.main
+	var workers sync.WaitGroup
+	defer workers.Wait() // nobody calls r.Got after Fetch has ended
+	defer cancel()
+	for range spreadAhead {
+		for _, q := range conns {
+			workers.Go(func() { s.work(ctx, q) })
+		}
+	}
+	for range len(s.blocks) {
+		select {
+		case o := <-s.out:
+			switch {
+			case errors.Is(o.err, transport.ErrNotFound): // not here now
+			case !yield(o.block, o.err) || o.fatal:
+				return
+			}
+		case <-ctx.Done():
+			yield(transport.Block{}, ctx.Err())
+			return
+		}
+	}
+}
+
+// spreading is one fetch in pieces.
+type spreading struct {
+	base string
+	r    transport.Request
+	main *quicConn
+	out  chan spreadOut
+
+	mu     sync.Mutex
+	blocks []*spreadBlock
+	pieces []*spreadPart // all that are not here, in order
+	usual  time.Duration // that a piece takes, 0 before the first is here
+}
+
+type spreadOut struct {
+	block transport.Block
+	err   error
+	fatal bool // the connection's fault, not the block's
+}
+
+// spreadBlock is a block as far as it has come.
+type spreadBlock struct {
+	i    int // in the request
+	want transport.Want
+	data []byte
+	left int // parts
+	done bool
+}
+
+// spreadPart is a piece of a block; takers are the requests under way for it.
+type spreadPart struct {
+	of       *spreadBlock
+	at, size int64
+	tries    int
+	begun    time.Time
+	takers   []context.CancelFunc
+	doubles  int
+	done     bool
+}
+
+// plan cuts each block into pieces. One whose size is not known is one piece.
+func (s *spreading) plan() {
+	seen := map[string]bool{}
+	for i, w := range s.r.Wants {
+		if !w.CID.Defined() || seen[w.CID.KeyString()] {
+			continue
+		}
+		seen[w.CID.KeyString()] = true
+		size := int64(w.Size)
+		if size <= 0 || size > bundle.MaxBlock {
+			size = 0
+		}
+		blk := &spreadBlock{i: i, want: w, data: make([]byte, size)}
+		s.blocks = append(s.blocks, blk)
+		for at := int64(0); at < max(size, 1); at += spreadPiece {
+			blk.left++
+			s.pieces = append(s.pieces, &spreadPart{of: blk, at: at, size: min(spreadPiece, size-at)})
+		}
+	}
+}
+
+// take gives a connection the next piece that nobody has, or one that is late.
+func (s *spreading) take(ctx context.Context) (p *spreadPart, pctx context.Context, wait bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	// Late is who takes twice as long as a piece does, and longer than two round trips.
+	late := 2 * s.usual
+	if s.usual == 0 {
+		late = time.Second
+	}
+	if least, smoothed, ok := s.main.trips(); ok {
+		late = max(late, 2*max(least, smoothed)+50*time.Millisecond)
+	}
+	var double *spreadPart
+	for _, q := range s.pieces {
+		switch {
+		case q.done || q.of.done:
+		case len(q.takers) == 0:
+			p = q
+		case time.Since(q.begun) > late<<q.doubles && (double == nil || q.begun.Before(double.begun)):
+			double = q
+			wait = true
+		default:
+			wait = true
+		}
+		if p != nil {
+			break
+		}
+	}
+	if p == nil && double != nil {
+		p = double
+		p.doubles++
+	}
+	if p == nil {
+		return nil, nil, wait
+	}
+	pctx, cancel := context.WithCancel(ctx)
+	if len(p.takers) == 0 {
+		p.begun = time.Now()
+	}
+	p.takers = append(p.takers, cancel)
+	return p, pctx, false
+}
+
+// work fetches pieces over one connection until there are none.
+func (s *spreading) work(ctx context.Context, q *quicConn) {
+	for ctx.Err() == nil {
+		p, pctx, wait := s.take(ctx)
+		if p == nil {
+			if !wait {
+				return
+			}
+			t := time.NewTimer(50 * time.Millisecond) // what is late by then?
+			select {
+			case <-t.C:
+			case <-ctx.Done():
+			}
+			t.Stop()
+			continue
+		}
+		data, whole, err := s.ask(pctx, q, p)
+		if o := s.settle(p, data, whole, err, ctx.Err() != nil); o != nil {
+			select {
+			case s.out <- *o:
+			case <-ctx.Done():
+			}
+		}
+	}
+}
+
+func (s *spreading) ask(ctx context.Context, q *quicConn, p *spreadPart) (data []byte, whole bool, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.base+"/ipfs/"+p.of.want.CID.String()+"?format=raw", nil)
+	if err != nil {
+		return nil, false, errors.New("relay: malformed request")
+	}
+	req.Header.Set("Accept", "application/vnd.ipld.raw")
+	req.Header.Set("User-Agent", "")
+	size := p.size
+	if len(p.of.data) == 0 {
+		size = bundle.MaxBlock
+	}
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	data, head, err := askRange(ctx, q, req, p.at, size, func(n int) {
+		if s.r.Got != nil {
+			s.r.Got(p.of.i, n)
+		}
+	})
+	if err != nil {
+		return nil, false, err
+	}
+	switch head.StatusCode {
+	case http.StatusPartialContent:
+		if len(p.of.data) > 0 && int64(len(data)) != p.size {
+			return nil, false, fmt.Errorf("%w: %d bytes of %d", gateway.ErrStatus, len(data), p.size)
+		}
+		return data, len(p.of.data) == 0, nil
+	case http.StatusOK:
+		return data, true, nil
+	case http.StatusNotFound, http.StatusGone:
+		return nil, false, transport.ErrNotFound
+	}
+	return nil, false, fmt.Errorf("%w: status %d", gateway.ErrStatus, head.StatusCode)
+}
+
+// settle takes in what came of a piece; what it returns is to be told.
+func (s *spreading) settle(p *spreadPart, data []byte, whole bool, err error, over bool) *spreadOut {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := p.of
+	if p.done || b.done || over {
+		return nil // another one was faster
+	}
+	if err != nil {
+		p.tries++
+		p.takers, p.doubles = nil, 0
+		no := errors.Is(err, transport.ErrNotFound)
+		if !no && p.tries < spreadTries {
+			return nil
+		}
+		b.done = true
+		if no || errors.Is(err, gateway.ErrStatus) || errors.Is(err, context.DeadlineExceeded) {
+			return &spreadOut{err: &transport.WantError{CID: b.want.CID, Err: err}}
+		}
+		return &spreadOut{err: err, fatal: true}
+	}
+	p.done = true
+	if took := time.Since(p.begun); s.usual == 0 {
+		s.usual = took
+	} else {
+		s.usual += (took - s.usual) / 8
+	}
+	for _, cancel := range p.takers {
+		cancel()
+	}
+	if whole {
+		b.data, b.left = data, 0
+	} else {
+		copy(b.data[p.at:], data)
+		b.left--
+	}
+	if b.left > 0 {
+		return nil
+	}
+	b.done = true
+	if err := bundle.CheckBlock(b.want.CID, b.data); err != nil {
+		return &spreadOut{err: &transport.WantError{CID: b.want.CID, Err: err}}
+	}
+	return &spreadOut{block: transport.Block{CID: b.want.CID, Data: b.data}}
+}
