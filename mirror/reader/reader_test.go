@@ -271,13 +271,17 @@ func TestFreshness(t *testing.T) {
 		if f := judge(newsync.VerdictUnreached); !f.Checked.Equal(checked) {
 			t.Errorf("nobody was reached since %v, not since %v", checked, f.Checked)
 		}
-		// A file is one more source; it takes nothing away from what is known.
+		// An old file is no answer; it takes nothing away from what is known.
+		now = now.Add(time.Minute)
 		if err := r.Import(t.Context(), writeCAR(t, c), nil); err != nil {
 			t.Fatal(err)
 		}
 		reports, err := newsync.Reports(t.Context(), r.lib, c.ID())
 		if err != nil || len(reports) != 3 {
 			t.Errorf("reports %+v, %v", reports, err)
+		}
+		if f := judge(newsync.VerdictUnreached); !f.Checked.Equal(checked) || f.Sources != 2 || !f.File.Equal(now) {
+			t.Errorf("after an import: %+v", f)
 		}
 	})
 }

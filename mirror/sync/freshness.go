@@ -83,12 +83,14 @@ type Freshness struct {
 	// Sources is how many independent sources lately showed the head that is held,
 	// Answered how many lately answered with any head. What can fall together is
 	// one: the QUIC and TCP paths of a host, a DNS zone through whatever resolver,
-	// all IPFS peers, all files.
+	// all IPFS peers. A file is none: it can't know what has come out since.
 	Sources  int `json:"sources"`
 	Answered int `json:"answered"`
-	// Checked is when the newest answer came, zero for never.
+	// Checked is when the newest answer came, zero for never; File, when a file last
+	// brought or held the head that is held, if that was after the newest answer.
 	Checked time.Time `json:"checked,omitzero"`
-	// Tried is when a path last did anything, be it that it failed.
+	File    time.Time `json:"file,omitzero"`
+	// Tried is when a path, files apart, last did anything, be it that it failed.
 	Tried time.Time `json:"tried,omitzero"`
 	// Packed is when the edition held was packed, Signed the newest signed time.
 	Packed time.Time `json:"packed,omitzero"`
@@ -159,16 +161,17 @@ func Judge(view *channel.View, reports []PathReport, packed []time.Time, now tim
 func (f *Freshness) answers(held uint64, tree string, reports []PathReport, now time.Time) (newest uint64) {
 	past := func(t time.Time) bool { return !t.IsZero() && !t.After(now.Add(ClockSlack)) }
 	for _, r := range reports {
-		if r.State == stateLied {
-			continue
-		}
-		if past(r.Seen) && r.Seen.After(f.Checked) {
+		if r.State != stateLied && r.Kind != transport.KindFile && past(r.Seen) && r.Seen.After(f.Checked) {
 			f.Checked = r.Seen
 		}
 	}
 	f.Tried = f.Checked
 	showed, answered := map[string]bool{}, map[string]bool{}
 	for _, r := range reports {
+		if r.Kind == transport.KindFile {
+			newest = max(newest, f.file(r, held, tree, past))
+			continue
+		}
 		if past(r.At) && r.At.After(f.Tried) {
 			f.Tried = r.At
 		}
@@ -176,7 +179,7 @@ func (f *Freshness) answers(held uint64, tree string, reports []PathReport, now 
 			continue
 		}
 		answered[sourceOf(r)] = true
-		if r.Head == held && held > 0 && (r.Tree == "" || r.Tree == tree) {
+		if r.shows(held, tree) {
 			showed[sourceOf(r)] = true
 		}
 		newest = max(newest, r.Head)
@@ -185,12 +188,31 @@ func (f *Freshness) answers(held uint64, tree string, reports []PathReport, now 
 	return newest
 }
 
+// file takes in the report of a file: it says where the news is from, and nothing
+// about what is newest, unless it names something newer itself.
+func (f *Freshness) file(r PathReport, held uint64, tree string, past func(time.Time) bool) (newer uint64) {
+	switch {
+	case r.State == stateLied || !past(r.Seen):
+	case r.Head > held:
+		return r.Head
+	case r.shows(held, tree) && r.Seen.After(f.Checked) && r.Seen.After(f.File):
+		f.File = r.Seen
+	}
+	return 0
+}
+
+// shows reports whether the newest head that a path showed is the one held.
+func (r PathReport) shows(held uint64, tree string) bool {
+	return r.Head == held && held > 0 && (r.Tree == "" || r.Tree == tree)
+}
+
 // silent reports whether those that were asked last did not answer: something
 // failed well after the last answer, and nothing has arrived since.
 func (f *Freshness) silent(reports []PathReport, now time.Time) bool {
 	reached, failed, open := f.Checked, time.Time{}, false
 	for _, r := range reports {
 		switch {
+		case r.Kind == transport.KindFile: // it reaches nobody
 		case r.At.After(now.Add(ClockSlack)):
 		case r.State == stateOK:
 			open = true

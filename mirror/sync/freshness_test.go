@@ -227,13 +227,53 @@ func TestSources(t *testing.T) {
 		{transport.KindDNS, "dns m.example via 192.0.2.53:53", 5},
 		{transport.KindIPFS, "ipfs peer AbCdEf", 6},
 		{transport.KindIPFS, "ipfs peer GhIjKl", 6},
-		{transport.KindFile, "file", 7},
-		{transport.KindFile, "stick", 7},
-		{"strange", "", 8},
+		{transport.KindFile, "file", 6}, // it can't know what has come out since
+		{transport.KindFile, "stick", 6},
+		{"strange", "", 7},
 	} {
 		reports = append(reports, seen(p.kind, p.name, 1, now))
 		if f := sync.Judge(view, reports, nil, now); f.Sources != p.want || f.Answered != p.want {
 			t.Errorf("%d, with %q: %d sources, %d answered, want %d", i, p.name, f.Sources, f.Answered, p.want)
+		}
+	}
+}
+
+// TestFileIsNoSource: a file says where the news is from, and neither that it is
+// the newest nor that anybody can be reached.
+func TestFileIsNoSource(t *testing.T) {
+	view := viewOf(t, published(t, 2))
+	now := view.Head().Time.Add(2 * time.Hour)
+	relay := func(head uint64, at time.Time) sync.PathReport {
+		return seen(transport.KindQUIC, "relay 192.0.2.1:443 quic", head, at)
+	}
+	file := func(head uint64) sync.PathReport { return seen(transport.KindFile, "file", head, now) }
+	down := relay(2, now.Add(-5*time.Hour))
+	down.State, down.At = "failed", now.Add(-time.Minute)
+	torn := file(0)
+	torn.State, torn.Seen = "failed", time.Time{}
+	other := file(2)
+	other.Tree = "0123456789abcdef"
+	for name, c := range map[string]struct {
+		reports []sync.PathReport
+		want    sync.Verdict
+		checked time.Duration // before now, -1 for never
+		file    bool
+	}{
+		"a file alone":                    {[]sync.PathReport{file(2)}, sync.VerdictUnchecked, -1, true},
+		"a relay, then the same edition":  {[]sync.PathReport{relay(2, now.Add(-5*time.Minute)), file(2)}, sync.VerdictOneSource, 5 * time.Minute, true},
+		"a relay since":                   {[]sync.PathReport{file(2), relay(2, now)}, sync.VerdictOneSource, 0, false},
+		"yesterday's relay":               {[]sync.PathReport{relay(2, now.Add(-24*time.Hour)), file(2)}, sync.VerdictUnchecked, 24 * time.Hour, true},
+		"nobody can be reached":           {[]sync.PathReport{down, file(2)}, sync.VerdictUnreached, 5 * time.Hour, true},
+		"nobody ever could":               {[]sync.PathReport{failed(transport.KindDNS, "dns n.example", now.Add(-time.Hour)), file(2)}, sync.VerdictUnreached, -1, true},
+		"newer than what the relay shows": {[]sync.PathReport{relay(1, now.Add(-time.Minute)), file(2)}, sync.VerdictNothingNewer, time.Minute, true},
+		"an older one":                    {[]sync.PathReport{relay(2, now), file(1)}, sync.VerdictOneSource, 0, false},
+		"of another history":              {[]sync.PathReport{relay(2, now.Add(-time.Minute)), other}, sync.VerdictOneSource, time.Minute, false},
+		"one that names a newer edition":  {[]sync.PathReport{relay(2, now.Add(-time.Minute)), file(3)}, sync.VerdictBehind, time.Minute, false},
+		"one that can't be read":          {[]sync.PathReport{relay(2, now.Add(-time.Hour)), torn}, sync.VerdictOneSource, time.Hour, false},
+	} {
+		f := sync.Judge(view, c.reports, nil, now)
+		if f.Verdict != c.want || f.Checked.IsZero() != (c.checked < 0) || c.checked >= 0 && now.Sub(f.Checked) != c.checked || f.File.IsZero() == c.file {
+			t.Errorf("%s: %+v; want %q", name, f, c.want)
 		}
 	}
 }

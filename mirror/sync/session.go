@@ -338,11 +338,12 @@ func (s *session) listenFor() time.Duration {
 }
 
 // sources counts the independent ones that say that there is nothing newer than
-// what was held. Who shows an older head, or another one, doesn't know.
+// what was held. Who shows an older head, or another one, doesn't know; nor does
+// a file.
 func (s *session) sources() int {
 	seen := map[string]bool{}
 	for _, a := range s.list {
-		if r := s.report(a.Path); a.answered && r.State != stateLied && (a.head == nil || a.head.Size == s.held) {
+		if r := s.report(a.Path); a.answered && a.Kind != transport.KindFile && r.State != stateLied && (a.head == nil || a.head.Size == s.held) {
 			seen[sourceOf(*r)] = true
 		}
 	}

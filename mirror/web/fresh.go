@@ -85,6 +85,9 @@ func (c *catalogue) fresh(f newsync.Freshness, now time.Time) (lines []freshLine
 	case newsync.VerdictFrozen:
 		add("alarm", say("fresh.frozen", c.moment(f.Signed, now)), "")
 	}
+	if !f.File.IsZero() {
+		add("", say("fresh.file", c.ago(now.Sub(f.File))), "")
+	}
 	switch {
 	case f.ClockBehind:
 		add("alarm", c.T("clock"), "")

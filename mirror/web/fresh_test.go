@@ -61,6 +61,22 @@ func TestFreshWords(t *testing.T) {
 			false,
 			[4]string{"Last checked 5 days ago. There may be newer news.", "Последняя проверка: 5 дней назад.", "آخرین بررسی: ۵ روز پیش.", "上次核对：5 天前。"},
 		},
+		"from a file": {
+			newsync.Freshness{Verdict: newsync.VerdictUnchecked, File: at(0), Signed: at(day)},
+			false,
+			[4]string{
+				"Nobody was asked yet whether there is newer news. From a file, just now. A file can’t tell", "Из файла, только что. Файл не может знать",
+				"از یک فایل، همین حالا.", "来自文件，刚刚。",
+			},
+		},
+		"from a file, and nobody can be reached": {
+			newsync.Freshness{Verdict: newsync.VerdictUnreached, Checked: at(3 * time.Hour), File: at(time.Minute), Signed: at(day)},
+			false,
+			[4]string{
+				"Nobody could be reached since 09:00 today. What you see is from Sunday. From a file, 1 minute ago.", "Из файла, 1 минуту назад.",
+				"از یک فایل، ۱ دقیقه پیش.", "来自文件，1 分钟前。",
+			},
+		},
 		"never checked": {
 			newsync.Freshness{Verdict: newsync.VerdictUnchecked, Signed: at(day)},
 			false,

@@ -60,6 +60,7 @@ var english = &catalogue{
 		"fresh.unreached.nothing": "Nobody could be reached so far. It is tried again by itself.",
 		"fresh.frozen":            "You may be kept from newer news. The newest that anybody shows you is from %s. Try another network, or ask a friend for a file.",
 		"fresh.forked":            "Someone is showing different readers different news. Do not trust this channel until you have heard from its publisher in another way. Proof is kept; to write it to a file:",
+		"fresh.file":              "From a file, %s. A file can’t tell whether there is newer news.",
 		"fresh.clockoff":          "If that seems wrong, look at the date of this device: its clock may be ahead.",
 		"fresh.title":             "How fresh this is", "fresh.sources": "Sources that agree", "fresh.checked": "Last answer", "fresh.signed": "Signed", "fresh.rhythm": "Usually something new after", "showed": "Newest it showed",
 

@@ -57,6 +57,7 @@ var chinese = &catalogue{
 		"fresh.unreached.nothing": "至今联系不上任何来源。程序会自动继续尝试。",
 		"fresh.frozen":            "可能有人不让您看到更新的新闻。各处给您看的最新内容来自%s。请换一个网络，或向朋友要一个文件。",
 		"fresh.forked":            "有人在向不同的读者展示不同的新闻。在通过其他方式得到发布者的消息之前，请不要相信这个频道。证据已经保存；把它写入文件的命令：",
+		"fresh.file":              "来自文件，%s。文件无法得知是否有更新的新闻。",
 		"fresh.clockoff":          "如果您觉得不对，请查看这台设备的日期：它的时钟可能快了。",
 		"fresh.title":             "内容有多新", "fresh.sources": "一致的来源", "fresh.checked": "上次回应", "fresh.signed": "签署时间", "fresh.rhythm": "通常多久有新内容", "showed": "展示过的最新内容",
 
