@@ -4,6 +4,7 @@ package cmd_test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -53,7 +54,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"freeport": freePort, "waitfor": waitFor, "capture": capture, "flip": flip, "truncate": truncate, "readonly": readOnly,
+			"freeport": freePort, "waitfor": waitFor, "capture": capture, "flip": flip, "truncate": truncate, "readonly": readOnly, "noise": noise,
 		},
 		Condition: func(cond string) (bool, error) {
 			if cond == "root" {
@@ -127,6 +128,16 @@ func truncate(ts *testscript.TestScript, _ bool, args []string) {
 	percent, err := strconv.Atoi(args[1])
 	ts.Check(err)
 	ts.Check(os.Truncate(name, info.Size()*int64(percent)/100))
+}
+
+// noise FILE BYTES writes an article of so many letters, which are the same each
+// time and can't be compressed to less than half.
+func noise(ts *testscript.TestScript, _ bool, args []string) {
+	n, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	text := make([]byte, n/2)
+	_, _ = rand.NewChaCha8([32]byte{}).Read(text) // never fails
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), fmt.Appendf(nil, "---\ntitle: Noise\nlang: en\n---\n%x\n", text), 0o600))
 }
 
 // readOnly DIR takes a folder's write permission away.

@@ -22,6 +22,17 @@ type dataFlags struct {
 // meteredLimit is what --metered lets one sync receive.
 const meteredLimit = 2_000_000
 
+// leastLimit is the least that a limit may be: below newsync.LeastBytes a sync
+// may bring nothing, however often it is tried.
+const leastLimit = 150_000
+
+func (d dataFlags) check() error {
+	if d.Limit > 0 && d.Limit < leastLimit || d.LimitDay > 0 && d.LimitDay < leastLimit {
+		return cli.Usage("with such a limit nothing could come; 150kB at least")
+	}
+	return nil
+}
+
 func (d dataFlags) limit() int64 {
 	if d.Metered && d.Limit == 0 {
 		return meteredLimit

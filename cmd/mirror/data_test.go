@@ -1,10 +1,14 @@
 package main
 
 import (
+	"bytes"
+	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"tamizdat/bundle/channel"
 	"tamizdat/internal/cli"
 	newsync "tamizdat/mirror/sync"
 )
@@ -26,6 +30,43 @@ func TestMeteredLimit(t *testing.T) {
 	for want, d := range map[int64]dataFlags{0: {}, meteredLimit: {Metered: true}, 5: {Metered: true, Limit: 5}, 7: {Limit: 7}} {
 		if got := d.limit(); got != want {
 			t.Errorf("%+v: %d", d, got)
+		}
+	}
+}
+
+func TestLeastLimit(t *testing.T) {
+	if leastLimit < newsync.LeastBytes {
+		t.Errorf("below the engine's %d", newsync.LeastBytes)
+	}
+	for d, ok := range map[dataFlags]bool{
+		{}: true, {Limit: 100}: false, {Limit: leastLimit}: true, {LimitDay: leastLimit - 1}: false, {Limit: 1 << 30, LimitDay: 1 << 30}: true,
+	} {
+		if err := d.check(); (err == nil) != ok || err != nil && !errors.Is(err, cli.ErrUsage) {
+			t.Errorf("%+v: %v", d, err)
+		}
+	}
+}
+
+// Only somebody who was asked can have nothing newer.
+func TestReportSaysWhatIsKnown(t *testing.T) {
+	head := &channel.Head{Leaf: channel.Leaf{Edition: 4}, Size: 5}
+	shown := func(state string, size uint64) []newsync.PathReport {
+		return []newsync.PathReport{{Name: "p", State: state, Head: size}}
+	}
+	for want, res := range map[string]newsync.Result{
+		"edition 4":                         {New: true, Answered: 1},
+		"nothing newer than edition 4":      {Answered: 2, Paths: shown("ok", 5)},
+		"no way answered; still edition 4":  {Unreached: true},
+		"no way answered; still edition 4 ": {}, // liars alone
+		"there is newer news, but it has not come through; still edition 4": {Answered: 1, Paths: shown("failed", 6)},
+		"nothing newer than edition 4 ":                                     {Answered: 1, Paths: shown("lied", 6)},
+	} {
+		var out bytes.Buffer
+		e := &env{out: &out}
+		res.Head = head
+		e.report(channel.ID{}, &res, "no way answered")
+		if _, line, _ := strings.Cut(out.String(), ": "); !strings.HasPrefix(line, strings.TrimSpace(want)+" of ") {
+			t.Errorf("%+v: %q", res, out.String())
 		}
 	}
 }

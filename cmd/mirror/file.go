@@ -46,7 +46,7 @@ func (c *importCmd) Run(e *env) (err error) {
 	return r.Import(e.ctx, c.File, func(ch channel.ID, res *newsync.Result) {
 		e.meter.Done()
 		if res.Head != nil {
-			e.report(ch, res)
+			e.report(ch, res, "nothing newer in the file")
 		}
 	})
 }

@@ -22,6 +22,9 @@ type openCmd struct {
 
 // Run serves the page until it is interrupted.
 func (c *openCmd) Run(e *env) (err error) {
+	if err := c.check(); err != nil {
+		return err
+	}
 	e.data = c.dataFlags
 	r, err := e.open(false)
 	if err != nil {

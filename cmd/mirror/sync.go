@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"tamizdat/bundle/channel"
 	"tamizdat/internal/cli"
@@ -17,6 +18,9 @@ type syncCmd struct {
 // Run fetches what is new on all channels. Stopping at a limit is no failure: it
 // was asked for.
 func (c *syncCmd) Run(e *env) (err error) {
+	if err := c.check(); err != nil {
+		return err
+	}
 	e.data = c.dataFlags
 	r, err := e.open(false)
 	if err != nil {
@@ -27,7 +31,7 @@ func (c *syncCmd) Run(e *env) (err error) {
 	err = r.SyncAll(e.ctx, func(ch channel.ID, res *newsync.Result, err error) {
 		e.meter.Done()
 		if res.Head != nil {
-			e.report(ch, res)
+			e.report(ch, res, "no way answered")
 		}
 		if !errors.Is(err, newsync.ErrBudget) {
 			failed = append(failed, err)
@@ -45,17 +49,20 @@ func (c *syncCmd) Run(e *env) (err error) {
 	return err
 }
 
-// report is a line on what a sync did.
-func (e *env) report(ch channel.ID, res *newsync.Result) {
+// report is a line on what a sync did; none says why nothing is known of what is
+// newest, if nobody answered.
+func (e *env) report(ch channel.ID, res *newsync.Result, none string) {
 	if res.Fork {
 		fmt.Fprintf(e.out, "%s: WARNING: someone is showing different readers different news; see mirror status\n", ch.String()[:8])
 	}
-	what := "nothing newer than edition"
+	what := none + "; still edition"
 	switch {
 	case res.New:
 		what = "edition"
-	case res.Unreached:
-		what = "no way answered; still edition"
+	case slices.ContainsFunc(res.Paths, func(p newsync.PathReport) bool { return p.State != "lied" && p.Head > res.Head.Size }):
+		what = "there is newer news, but it has not come through; still edition"
+	case res.Answered > 0:
+		what = "nothing newer than edition"
 	}
 	fmt.Fprintf(e.out, "%s: %s %d of %s; %s, %s, %s\n", ch.String()[:8], what, res.Head.Edition,
 		res.Head.Date.Local().Format("2 Jan 2006 15:04"), cli.Count(res.Blocks, "block"), cli.Bytes(res.Bytes), cli.Count(res.Articles, "article"))

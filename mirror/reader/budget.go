@@ -51,8 +51,8 @@ func (r *Reader) budget(ctx context.Context) (newsync.Budget, error) {
 		return b, err
 	}
 	left := r.cfg.DayBytes - today.Bytes
-	if left <= 0 {
-		return b, ErrDayLimit
+	if left < newsync.LeastBytes {
+		return b, ErrDayLimit // it would be spent on nothing
 	}
 	if b.Bytes == 0 || left < b.Bytes {
 		b.Bytes = left

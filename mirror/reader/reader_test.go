@@ -2,6 +2,7 @@ package reader
 
 import (
 	"bytes"
+	"context"
 	"crypto/ed25519"
 	"encoding/json"
 	"errors"
@@ -34,17 +35,17 @@ func TestDayLimit(t *testing.T) {
 	c := published(t)
 	synctest.Test(t, func(t *testing.T) {
 		limit := func(n int64) func(*Config) { return func(cfg *Config) { cfg.DayBytes = n } }
-		r := inMemory(t, c, limit(20_000), transporttest.NewMemory(t, c.Editions()...).Path("p"))
+		r := inMemory(t, c, limit(150_000), transporttest.NewMemory(t, c.Editions()...).Path("p"))
 		res, err := r.Sync(t.Context(), c.ID())
 		if !errors.Is(err, newsync.ErrBudget) || errors.Is(err, ErrDayLimit) {
 			t.Fatalf("the first sync ended with %v", err)
 		}
-		if res.Received > 20_000 {
-			t.Errorf("%d bytes of 20,000", res.Received)
+		if res.Received > 150_000 {
+			t.Errorf("%d bytes of 150,000", res.Received)
 		}
 		// A sync that stopped at its limit is taken to have used it all.
-		if today, err := r.spent(t.Context()); err != nil || today.Bytes != 20_000 {
-			t.Errorf("noted %d of 20,000 bytes, %v", today.Bytes, err)
+		if today, err := r.spent(t.Context()); err != nil || today.Bytes != 150_000 {
+			t.Errorf("noted %d of 150,000 bytes, %v", today.Bytes, err)
 		}
 		if _, err := r.Sync(t.Context(), c.ID()); !errors.Is(err, ErrDayLimit) {
 			t.Errorf("the second sync ended with %v", err)
@@ -98,26 +99,26 @@ func TestDayLimitUsedUp(t *testing.T) {
 	c := published(t)
 	synctest.Test(t, func(t *testing.T) {
 		m := transporttest.NewMemory(t, c.Editions()...)
-		r := inMemory(t, c, func(cfg *Config) { cfg.DayBytes = 1000 }, m.Path("p"))
+		r := inMemory(t, c, func(cfg *Config) { cfg.DayBytes = newsync.LeastBytes + 999 }, m.Path("p"))
 		today := meter{r: r, ctx: t.Context()}
 		if err := today.settle(999); err != nil {
 			t.Fatal(err)
 		}
-		if b, err := r.budget(t.Context()); err != nil || b.Bytes != 1 {
-			t.Errorf("a byte is left: %+v, %v", b, err)
+		if b, err := r.budget(t.Context()); err != nil || b.Bytes != newsync.LeastBytes {
+			t.Errorf("just enough is left: %+v, %v", b, err)
 		}
 		if err := today.settle(1000); err != nil {
 			t.Fatal(err)
 		}
 		res, err := r.Sync(t.Context(), c.ID())
 		if !errors.Is(err, ErrDayLimit) || !errors.Is(err, newsync.ErrBudget) || res == nil {
-			t.Errorf("nothing is left: %v", err)
+			t.Errorf("too little is left: %v", err)
 		}
 		if m.Calls() != 0 {
 			t.Errorf("%d questions were asked", m.Calls())
 		}
 		// Both limits hold: the smaller one.
-		r.cfg.DayBytes, r.cfg.Bytes = 5000, 300
+		r.cfg.DayBytes, r.cfg.Bytes = 1<<20, 300
 		if b, err := r.budget(t.Context()); err != nil || b.Bytes != 300 {
 			t.Errorf("%+v, %v", b, err)
 		}
@@ -173,8 +174,9 @@ func whats(es []web.Event) (out []string) {
 func TestEvents(t *testing.T) {
 	c := published(t)
 	synctest.Test(t, func(t *testing.T) {
-		m := transporttest.NewMemory(t, c.Editions()...)
-		r := inMemory(t, c, nil, m.Path("p"))
+		p := transporttest.NewMemory(t, c.Editions()...).Path("p")
+		p.Kind = transport.KindTCP
+		r := inMemory(t, c, nil, p)
 		page := r.Engine(t.Context())
 		if _, err := r.Sync(t.Context(), c.ID()); err != nil {
 			t.Fatal(err)
@@ -194,6 +196,23 @@ func TestEvents(t *testing.T) {
 		}
 		if got := whats(page.Status(t.Context()).Events); got[len(got)-1] != web.EventSame {
 			t.Errorf("nothing new: %q", got)
+		}
+		// What did not ask anybody doesn't say what is newest.
+		looked := page.Status(t.Context()).LastSync
+		time.Sleep(time.Minute)
+		if err := r.Import(t.Context(), writeCAR(t, c), nil); err != nil {
+			t.Fatal(err)
+		}
+		if st := page.Status(t.Context()); st.Events[len(st.Events)-1].What != web.EventFile || !st.LastSync.Equal(looked) {
+			t.Errorf("a file with nothing new: %q, looked for news %v", whats(st.Events), st.LastSync)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if res, err := r.Sync(ctx, c.ID()); err == nil || res.Answered != 0 || !res.Unreached {
+			t.Errorf("given up before anybody answered: %+v, %v", res, err)
+		}
+		if got := whats(page.Status(t.Context()).Events); got[len(got)-1] != web.EventNobody {
+			t.Errorf("given up: %q", got)
 		}
 		for range 100 {
 			r.heard(newsync.Progress{Stage: "text", Event: newsync.EventAsked, Path: "p"})

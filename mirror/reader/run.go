@@ -17,7 +17,7 @@ func (r *Reader) Sync(ctx context.Context, ch channel.ID) (*newsync.Result, erro
 	r.begin()
 	budget, err := r.budget(ctx)
 	if err != nil {
-		r.end(nil, err)
+		r.end(nil, err, web.EventSame)
 		return &newsync.Result{}, err
 	}
 	m := meter{r: r, ctx: context.WithoutCancel(ctx)}
@@ -30,17 +30,17 @@ func (r *Reader) Sync(ctx context.Context, ch channel.ID) (*newsync.Result, erro
 	if noted := m.settle(received); err == nil {
 		err = noted
 	}
-	r.end(res, err)
+	r.end(res, err, web.EventSame)
 	return res, err
 }
 
-// fromFile is Sync over a file, which costs nothing.
+// fromFile is Sync over a file, which costs nothing and is no look for news.
 func (r *Reader) fromFile(ctx context.Context, ch channel.ID, ways newsync.Ways) (*newsync.Result, error) {
 	r.syncing.Lock()
 	defer r.syncing.Unlock()
 	r.begin()
 	res, err := r.engine(ctx, ways, newsync.Budget{TextOnly: r.cfg.TextOnly}, r.heard).Sync(ctx, ch)
-	r.end(res, err)
+	r.end(res, err, web.EventFile)
 	return res, err
 }
 
@@ -99,12 +99,16 @@ func (r *Reader) begin() {
 	r.add(web.Event{What: web.EventStart})
 }
 
-// end notes how a sync ended; res is nil if it did not even begin.
-func (r *Reader) end(res *newsync.Result, err error) {
+// end notes how a sync ended; res is nil if it did not even begin, same what is
+// to be said if it brought nothing.
+func (r *Reader) end(res *newsync.Result, err error, same string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.active, r.work, r.lastSync = false, web.Work{}, r.cfg.Now()
-	what := web.EventSame
+	r.active, r.work = false, web.Work{}
+	if same != web.EventFile {
+		r.lastSync = r.cfg.Now()
+	}
+	what := same
 	switch {
 	case errors.Is(err, newsync.ErrBudget):
 		what = web.EventLimit
@@ -114,6 +118,8 @@ func (r *Reader) end(res *newsync.Result, err error) {
 		what = web.EventIncomplete
 	case res.New:
 		what = web.EventNew
+	case res.Answered == 0 && same != web.EventFile:
+		what = web.EventNobody // liars alone, or a file beside the paths
 	}
 	r.add(web.Event{What: what})
 }

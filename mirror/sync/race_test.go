@@ -1,6 +1,7 @@
 package sync_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"testing"
@@ -427,6 +428,72 @@ func TestBudgetBytes(t *testing.T) {
 			r.over(r.guard(a.path("a", transport.KindQUIC))).sync()
 			r.reads(true, c.Editions()...)
 		})
+	}
+}
+
+// TestLeastBytes: with the least limit each sync brings something, until all is
+// here.
+func TestLeastBytes(t *testing.T) {
+	c := published(t, 2)
+	synctest.Test(t, func(t *testing.T) {
+		a, b := newRoad(t, 20*time.Millisecond, 1<<20, c.Editions()...), newRoad(t, 30*time.Millisecond, 1<<20, c.Editions()...)
+		r := newReader(t, c, a.path("a", transport.KindQUIC), b.path("b", transport.KindTCP))
+		r.e.Budget.Bytes = sync.LeastBytes
+		for n := 1; ; n++ {
+			res, err := r.e.Sync(t.Context(), c.ID())
+			if err == nil {
+				break
+			}
+			if !errors.Is(err, sync.ErrBudget) || res.Answered == 0 || n > 50 {
+				t.Fatalf("sync %d: %+v, %v", n, res, err)
+			}
+		}
+		r.reads(true, c.Editions()...)
+	})
+}
+
+// TestAnswered: however a sync ends, it says whether anybody answered; neither a
+// file nor a liar counts.
+func TestAnswered(t *testing.T) {
+	c := published(t, 1)
+	m := transporttest.NewMemory(t, c.Editions()...)
+	tcp, stick := m.Path("tcp"), m.Path("stick")
+	tcp.Kind = transport.KindTCP
+	dead := transport.Path{Name: "dead", Kind: transport.KindTCP, Heads: downHeads{}}
+	given, cancel := context.WithCancel(t.Context())
+	cancel()
+	for name, test := range map[string]struct {
+		ctx       context.Context //nolint:containedctx // one of the cases
+		limit     int64
+		paths     []transport.Path
+		answered  int
+		unreached bool
+		err       error
+	}{
+		"one did":             {t.Context(), 0, []transport.Path{tcp, dead}, 1, false, nil},
+		"a file did":          {t.Context(), 0, []transport.Path{stick, dead}, 0, false, nil},
+		"nobody":              {t.Context(), 0, []transport.Path{dead}, 0, true, sync.ErrNoPath},
+		"nobody is known":     {t.Context(), 0, nil, 0, true, sync.ErrNoPath},
+		"given up":            {given, 0, []transport.Path{tcp}, 0, true, context.Canceled},
+		"a limit of nothing":  {t.Context(), 100, []transport.Path{tcp}, 0, true, sync.ErrBudget},
+		"a limit of a little": {t.Context(), 10_000, []transport.Path{tcp}, 1, false, sync.ErrBudget},
+	} {
+		for _, held := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				r := newReader(t, c, tcp)
+				if held {
+					r.sync()
+				}
+				r.e.Budget.Bytes = test.limit
+				res, err := r.over(test.paths...).e.Sync(test.ctx, c.ID())
+				if res.Answered != test.answered || res.Unreached != test.unreached {
+					t.Errorf("%s, held %v: %d answered, unreached %v, %v", name, held, res.Answered, res.Unreached, err)
+				}
+				if !errors.Is(err, test.err) && (!held || test.limit != 10_000) {
+					t.Errorf("%s, held %v: %v", name, held, err)
+				}
+			})
+		}
 	}
 }
 

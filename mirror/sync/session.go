@@ -370,7 +370,6 @@ func (s *session) conclude(bodies error) error {
 		return ErrBudget
 	case s.shown != nil && !answered:
 		// Nobody answered. What is held may still have lacked texts.
-		s.res.Unreached = true
 		return oneLine(joinPaths(ErrNoPath, s.failures), behind, bodies)
 	case s.shown != nil || behind != nil:
 		return oneLine(behind, bodies)
@@ -393,8 +392,16 @@ func (s *session) nothingShown() error {
 	return joinPaths(fmt.Errorf("%w: no path brought the front page", ErrIncomplete), s.failures)
 }
 
-// finish reports the paths that are still silent when the sync ends.
+// finish counts who answered, and reports the paths that are still silent when
+// the sync ends.
 func (s *session) finish() {
+	s.res.Unreached = true
+	for _, a := range s.list {
+		s.res.Unreached = s.res.Unreached && !a.answered
+		if a.answered && a.Kind != transport.KindFile && s.report(a.Path).State != stateLied {
+			s.res.Answered++
+		}
+	}
 	for _, st := range s.stash { // what openings brought and nobody wanted
 		s.waste(st.lane, int64(len(st.data)))
 	}

@@ -99,9 +99,14 @@ type Budget struct {
 	TextOnly bool
 	// Bytes is the most payload that one sync may receive, counting openings and
 	// what came in vain; 0 means no limit. A sync that stops there returns an
-	// error wrapping ErrBudget.
+	// error wrapping ErrBudget. Below LeastBytes it may bring nothing, however often
+	// it is tried.
 	Bytes int64
 }
+
+// LeastBytes is the least limit with which each sync brings something: openings
+// have half of it, and the first answer may be one block.
+const LeastBytes = 2 * bundle.MaxBlock
 
 // Progress is one step of a sync, for people and for the page.
 type Progress struct {
@@ -138,7 +143,11 @@ type Result struct {
 	// New tells whether it is newer than before; Fork, that somebody showed a
 	// contradicting history (evidence is in the view).
 	New, Fork bool
-	// Unreached: no path answered; Head is what was held before.
+	// Answered counts the paths that answered with a head or that there is nothing
+	// newer, without liars and files: if none did, nothing is known of what is
+	// newest, however the sync ended. Unreached: not even a file answered; Head is
+	// what was held before.
+	Answered  int
 	Unreached bool
 	// Times since the start until the newest head was known, its headlines were
 	// shown, and all texts and images were here; 0 if that point was not reached.

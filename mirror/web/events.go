@@ -26,6 +26,7 @@ const (
 	EventStart      = "start"      // looking for news began
 	EventNew        = "new"        // it ended with a newer edition
 	EventSame       = "same"       // it ended, and nobody had anything newer
+	EventFile       = "file"       // a file was taken in, and it has nothing newer
 	EventNobody     = "nobody"     // it ended without an answer
 	EventIncomplete = "incomplete" // it ended, and some of the news is missing
 	EventLimit      = "limit"      // it ended at the limit that the reader set

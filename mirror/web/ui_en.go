@@ -67,7 +67,7 @@ var english = &catalogue{
 		"event.title": "What happened last", "event.start": "looking for news", "event.asked": "asked", "event.first": "answered first", "event.answered": "answered", "event.turned": "has something newer",
 		"event.brought.head": "brings what is newest", "event.brought.headlines": "brings headlines", "event.brought.text": "brings texts", "event.brought.images": "brings pictures", "event.brought.rest": "brings the rest",
 		"event.doubled": "helps out where another is slow", "event.failed": "failed; it is tried again later", "event.dropped": "failed too often; left alone for now", "event.lied": "sent something false; not used any more",
-		"event.new": "done: there is something new", "event.same": "done: nothing newer", "event.nobody": "nobody answered", "event.incomplete": "some of the news has not come through yet", "event.limit": "stopped at your data limit",
+		"event.new": "done: there is something new", "event.same": "done: nothing newer", "event.file": "the file has nothing newer", "event.nobody": "nobody answered", "event.incomplete": "some of the news has not come through yet", "event.limit": "stopped at your data limit",
 		"stage.head": "asking what is newest", "stage.headlines": "headlines", "stage.text": "texts", "stage.images": "pictures", "stage.rest": "the rest", "persecond": " a second",
 		"live.on": "Follow live", "live.off": "Stop following",
 

@@ -69,7 +69,7 @@ var persian = &catalogue{
 		"event.title": "آخرین رویدادها", "event.start": "جست‌وجوی خبر آغاز شد", "event.asked": "پرسیده شد", "event.first": "پیش از همه پاسخ داد", "event.answered": "پاسخ داد", "event.turned": "چیز تازه‌تری دارد",
 		"event.brought.head": "تازه‌ترین را می‌آورد", "event.brought.headlines": "عنوان‌ها را می‌آورد", "event.brought.text": "متن‌ها را می‌آورد", "event.brought.images": "عکس‌ها را می‌آورد", "event.brought.rest": "بقیه را می‌آورد",
 		"event.doubled": "به جای راه کند کمک می‌کند", "event.failed": "نشد؛ بعداً دوباره امتحان می‌شود", "event.dropped": "بارها نشد؛ فعلاً کنار گذاشته شد", "event.lied": "چیز نادرستی فرستاد؛ دیگر به کار نمی‌رود",
-		"event.new": "پایان: خبر تازه هست", "event.same": "پایان: چیز تازه‌تری نیست", "event.nobody": "هیچ‌کس پاسخ نداد", "event.incomplete": "بخشی از خبرها هنوز نرسیده است", "event.limit": "در سقف دادهٔ شما متوقف شد",
+		"event.new": "پایان: خبر تازه هست", "event.same": "پایان: چیز تازه‌تری نیست", "event.file": "در فایل چیز تازه‌تری نیست", "event.nobody": "هیچ‌کس پاسخ نداد", "event.incomplete": "بخشی از خبرها هنوز نرسیده است", "event.limit": "در سقف دادهٔ شما متوقف شد",
 		"stage.head": "پرسیدن تازه‌ترین", "stage.headlines": "عنوان‌ها", "stage.text": "متن‌ها", "stage.images": "عکس‌ها", "stage.rest": "بقیه", "persecond": " در ثانیه",
 		"live.on": "دنبال کردن زنده", "live.off": "پایان دنبال کردن",
 

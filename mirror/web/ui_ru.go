@@ -71,7 +71,7 @@ var russian = &catalogue{
 		"event.title": "Что происходило", "event.start": "начат поиск новостей", "event.asked": "спрошен", "event.first": "ответил первым", "event.answered": "ответил", "event.turned": "показал более новое",
 		"event.brought.head": "приносит самое новое", "event.brought.headlines": "приносит заголовки", "event.brought.text": "приносит тексты", "event.brought.images": "приносит фотографии", "event.brought.rest": "приносит остальное",
 		"event.doubled": "помогает там, где другой медлит", "event.failed": "не сработал; попробуем позже", "event.dropped": "не сработал слишком часто; пока оставлен", "event.lied": "прислал подделку; больше не используется",
-		"event.new": "готово: есть новое", "event.same": "готово: ничего новее", "event.nobody": "никто не ответил", "event.incomplete": "часть новостей ещё не пришла", "event.limit": "остановлено на вашем пределе трафика",
+		"event.new": "готово: есть новое", "event.same": "готово: ничего новее", "event.file": "в файле нет ничего новее", "event.nobody": "никто не ответил", "event.incomplete": "часть новостей ещё не пришла", "event.limit": "остановлено на вашем пределе трафика",
 		"stage.head": "узнаём, что самое новое", "stage.headlines": "заголовки", "stage.text": "тексты", "stage.images": "фотографии", "stage.rest": "остальное", "persecond": " в секунду",
 		"live.on": "Следить", "live.off": "Перестать следить",
 

@@ -64,7 +64,7 @@ var chinese = &catalogue{
 		"event.title": "最近发生的事", "event.start": "开始查找新闻", "event.asked": "已询问", "event.first": "最先回应", "event.answered": "已回应", "event.turned": "有更新的内容",
 		"event.brought.head": "送来最新一期的信息", "event.brought.headlines": "送来标题", "event.brought.text": "送来正文", "event.brought.images": "送来图片", "event.brought.rest": "送来其余内容",
 		"event.doubled": "替较慢的通路帮忙", "event.failed": "失败；稍后再试", "event.dropped": "多次失败；暂不使用", "event.lied": "送来了假内容；不再使用",
-		"event.new": "完成：有新内容", "event.same": "完成：没有更新的内容", "event.nobody": "没有任何回应", "event.incomplete": "部分新闻还没有送达", "event.limit": "已达到您设定的流量上限",
+		"event.new": "完成：有新内容", "event.same": "完成：没有更新的内容", "event.file": "文件里没有更新的内容", "event.nobody": "没有任何回应", "event.incomplete": "部分新闻还没有送达", "event.limit": "已达到您设定的流量上限",
 		"stage.head": "询问最新一期", "stage.headlines": "标题", "stage.text": "正文", "stage.images": "图片", "stage.rest": "其余内容", "persecond": "/秒",
 		"live.on": "实时查看", "live.off": "停止实时查看",
 
