@@ -16,7 +16,7 @@ import (
 
 type openCmd struct {
 	Listen string        `help:"Loopback address of the page." default:"127.0.0.1:0" placeholder:"127.0.0.1:PORT"`
-	Every  time.Duration `help:"About how often to look for news; 0 only at the start and when you ask. On a battery or with --metered at most every 3 hours." default:"30m"`
+	Every  time.Duration `help:"About how often to look for news; 0 only at the start and when you ask. On a battery or with --metered at most every 3 hours, or 10 minutes after nobody could be reached." default:"30m"`
 	dataFlags
 }
 

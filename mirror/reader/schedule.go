@@ -19,13 +19,19 @@ type Pace struct {
 	Saving func() bool
 }
 
+func (p Pace) saving() bool { return p.Saving != nil && p.Saving() }
+
 const (
-	// SavingEvery is the shortest interval between syncs while saving.
+	// SavingEvery is the shortest interval between syncs while saving: chance only
+	// lengthens it. savingRetry is the shortest one after a sync that reached nobody:
+	// it cost next to nothing, and who comes back from a tunnel wants the news; but
+	// where all is blocked, each of a day's networks may be one more in vain.
 	SavingEvery = 3 * time.Hour
+	savingRetry = 10 * time.Minute
 	// minEvery is the shortest usual interval: more often is a pattern, and a load.
 	minEvery = time.Minute
 	// jitter is how much of an interval is left to chance, to either side, so that
-	// a device isn't known by its beat.
+	// a device isn't known by its beat; twice as much to the later one while saving.
 	jitter = 0.25
 	// lookAround is how often the network is looked at, settle how soon after a sync
 	// a change of it may start the next one.
@@ -40,8 +46,10 @@ var backoff = [...]time.Duration{time.Minute, 2 * time.Minute, 5 * time.Minute, 
 // scheduleState is what the time of the next sync follows from.
 type scheduleState struct {
 	every time.Duration
-	// failures in a row, 0 after a sync that brought what there was.
+	// failures in a row, 0 after a sync that brought what there was. lost: the last
+	// one reached nobody on any channel.
 	failures int
+	lost     bool
 	saving   bool
 	// chance is in [0, 1).
 	chance float64
@@ -49,42 +57,59 @@ type scheduleState struct {
 
 // nextSync is how long to wait after a sync has ended.
 func nextSync(s scheduleState) time.Duration {
-	d := max(s.every, minEvery)
-	if s.saving {
-		d = max(d, SavingEvery)
-	}
-	if s.failures > 0 && s.failures <= len(backoff) {
+	d, early := max(s.every, minEvery), jitter
+	again := s.failures > 0 && s.failures <= len(backoff)
+	switch {
+	case !s.saving && again:
 		d = min(d, backoff[s.failures-1])
+	case !s.saving:
+	case again && s.lost:
+		d, early = max(backoff[s.failures-1], savingRetry), 0
+	default:
+		d, early = max(d, SavingEvery), 0
 	}
-	return time.Duration(float64(d) * (1 - jitter + 2*jitter*s.chance))
+	return time.Duration(float64(d) * (1 - early + 2*jitter*s.chance))
+}
+
+// soonest is how long after a sync the device's coming to another network may
+// start the next one.
+func (s scheduleState) soonest() time.Duration {
+	switch {
+	case !s.saving:
+		return settleTime
+	case s.lost:
+		return savingRetry
+	}
+	return SavingEvery
 }
 
 // Keep looks for news now, and then again and again until ctx ends: at the given
 // pace, sooner after a failure, and at once when the device comes to another
-// network or wakes from a sleep that was longer than the interval.
+// network or wakes from a sleep that was longer than the interval. While saving,
+// two syncs are SavingEvery apart, or savingRetry if the first reached nobody.
 func (r *Reader) Keep(ctx context.Context, p Pace) {
-	failures := 0
+	s := scheduleState{every: p.Every}
 	for {
 		where := r.where()
-		soon, asked := false, false
-		err := r.SyncAll(ctx, func(_ channel.ID, _ *newsync.Result, err error) {
+		soon, asked, reached := false, false, false
+		err := r.SyncAll(ctx, func(_ channel.ID, res *newsync.Result, err error) {
 			// Each channel for itself: one that met its limit doesn't make another wait.
-			asked, soon = true, soon || retrySoon(err)
+			asked, soon, reached = true, soon || retrySoon(err), reached || res.Answered > 0
 		})
 		switch {
 		case ctx.Err() != nil:
 			return
 		case soon || !asked && retrySoon(err):
-			failures++
+			s.failures++
 			r.log.Info("sync ended early", "error", err)
 		default:
-			failures = 0
+			s.failures = 0
 		}
 		if p.Every <= 0 {
 			return
 		}
-		d := nextSync(scheduleState{every: p.Every, failures: failures, saving: p.Saving != nil && p.Saving(), chance: rand.Float64()})
-		if !r.rest(ctx, d, where, failures > 0) {
+		s.lost, s.chance = s.failures > 0 && !reached, rand.Float64()
+		if !r.rest(ctx, p, s, where) {
 			return
 		}
 	}
@@ -96,25 +121,28 @@ func retrySoon(err error) bool {
 	return err != nil && !errors.Is(err, newsync.ErrBudget) && !errors.Is(err, ErrNoChannel)
 }
 
-// rest waits for d or until the network is another one than where, on which lost
-// tells that the sync failed; false when ctx ended.
-// The timer stands still while the device sleeps; the clock on the wall does not.
-func (r *Reader) rest(ctx context.Context, d time.Duration, where string, lost bool) bool {
-	start := r.cfg.Now().Round(0)
-	timer, look := time.NewTimer(d), time.NewTicker(lookAround)
+// rest waits until the next sync is due, or until the network is another one than
+// where; false when ctx ended. The timer stands still while the device sleeps; the
+// clock on the wall does not. Whether to save is asked anew: a device may be
+// unplugged, and plugged in again, between two syncs.
+func (r *Reader) rest(ctx context.Context, p Pace, s scheduleState, where string) bool {
+	began, start := time.Now(), r.cfg.Now().Round(0)
+	s.saving = p.saving()
+	timer, look := time.NewTimer(nextSync(s)), time.NewTicker(lookAround)
 	defer timer.Stop()
 	defer look.Stop()
 	for {
 		select {
 		case <-timer.C:
-			return true
 		case <-look.C:
-			passed := r.cfg.Now().Round(0).Sub(start)
-			if passed >= d || passed >= settleTime && moved(where, r.where(), lost) {
-				return true
-			}
 		case <-ctx.Done():
 			return false
 		}
+		s.saving = p.saving()
+		due, passed := nextSync(s), max(time.Since(began), r.cfg.Now().Round(0).Sub(start))
+		if passed >= due || passed >= s.soonest() && moved(where, r.where(), s.failures > 0) {
+			return true
+		}
+		timer.Reset(due - passed)
 	}
 }

@@ -29,9 +29,12 @@ func TestNextSync(t *testing.T) {
 		"third":                  {scheduleState{every: half, failures: 3}, 225 * time.Second, 375 * time.Second},
 		"fourth":                 {scheduleState{every: half, failures: 4}, 450 * time.Second, 750 * time.Second},
 		"then as usual":          {scheduleState{every: half, failures: 5}, 22*time.Minute + 30*time.Second, 37*time.Minute + 30*time.Second},
-		"saving":                 {scheduleState{every: half, saving: true}, 135 * time.Minute, 225 * time.Minute},
-		"saving, a failure":      {scheduleState{every: half, saving: true, failures: 1}, 45 * time.Second, 75 * time.Second},
-		"saving, asks seldom":    {scheduleState{every: 10 * time.Hour, saving: true}, 450 * time.Minute, 750 * time.Minute},
+		"saving":                 {scheduleState{every: half, saving: true}, 3 * time.Hour, 270 * time.Minute},
+		"saving, a part missing": {scheduleState{every: half, saving: true, failures: 1}, 3 * time.Hour, 270 * time.Minute},
+		"saving, nobody reached": {scheduleState{every: half, saving: true, failures: 1, lost: true}, 10 * time.Minute, 15 * time.Minute},
+		"saving, nobody, twice":  {scheduleState{every: half, saving: true, failures: 4, lost: true}, 10 * time.Minute, 15 * time.Minute},
+		"saving, nobody, often":  {scheduleState{every: half, saving: true, failures: 5, lost: true}, 3 * time.Hour, 270 * time.Minute},
+		"saving, asks seldom":    {scheduleState{every: 10 * time.Hour, saving: true}, 10 * time.Hour, 15 * time.Hour},
 		"impatient":              {scheduleState{every: time.Second}, 45 * time.Second, 75 * time.Second},
 		"impatient, and failing": {scheduleState{every: 2 * time.Minute, failures: 4}, 90 * time.Second, 150 * time.Second},
 	} {
@@ -141,7 +144,7 @@ func TestKeep(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			r := inMemory(t, c, nil, transporttest.NewMemory(t, c.Editions()...).Path("p"))
 			for _, g := range keeping(t, r, Pace{Every: 30 * time.Minute, Saving: func() bool { return true }}, 20*time.Hour) {
-				if g < 2*time.Hour || g > 4*time.Hour {
+				if g < SavingEvery || g > SavingEvery*3/2+time.Minute {
 					t.Errorf("%v between two syncs", g)
 				}
 			}
@@ -179,10 +182,63 @@ func TestKeep(t *testing.T) {
 				return ""
 			}
 			r := inMemory(t, c, func(cfg *Config) { cfg.Where = where }, transport.Path{Name: "p", Kind: transport.KindTCP, Heads: dead{}})
-			keeping(t, r, Pace{Every: 30 * time.Minute, Saving: func() bool { return true }}, 27*time.Minute)
+			keeping(t, r, Pace{Every: 30 * time.Minute}, 27*time.Minute)
 			at := r.starts()
 			if last := at[len(at)-1].Sub(start); last < 25*time.Minute || last > 25*time.Minute+lookAround {
 				t.Errorf("the last sync began after %v, the network came after 25m", last)
+			}
+		})
+	})
+	// A phone between two networks, on its battery.
+	between := func(cfg *Config) {
+		start := time.Now()
+		cfg.Where = func() string {
+			if time.Since(start)/time.Minute%2 == 0 {
+				return "gw 192.0.2.1"
+			}
+			return "gw 198.51.100.1"
+		}
+	}
+	t.Run("between two networks on a battery", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			p := transporttest.NewMemory(t, c.Editions()...).Path("p")
+			p.Kind = transport.KindTCP
+			gaps := keeping(t, inMemory(t, c, between, p), Pace{Every: 30 * time.Minute, Saving: func() bool { return true }}, 20*time.Hour)
+			if len(gaps) < 4 {
+				t.Errorf("gaps %v", gaps)
+			}
+			for _, g := range gaps {
+				if g < SavingEvery || g > SavingEvery+3*time.Minute { // on another network it is high time then
+					t.Errorf("%v between two syncs", g)
+				}
+			}
+		})
+	})
+	t.Run("back on a network on a battery", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			r := inMemory(t, c, between, transport.Path{Name: "p", Kind: transport.KindTCP, Heads: dead{}})
+			gaps := keeping(t, r, Pace{Every: 30 * time.Minute, Saving: func() bool { return true }}, 90*time.Minute)
+			if len(gaps) < 5 {
+				t.Errorf("gaps %v", gaps)
+			}
+			for _, g := range gaps {
+				if g < savingRetry || g > savingRetry*3/2+3*time.Minute { // a sync itself takes some time
+					t.Errorf("%v between two syncs", g)
+				}
+			}
+		})
+	})
+	t.Run("unplugged in between", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			start := time.Now()
+			on := func() bool { d := time.Since(start); return d > 10*time.Minute && d < 200*time.Minute }
+			r := inMemory(t, c, nil, transporttest.NewMemory(t, c.Editions()...).Path("p"))
+			gaps := keeping(t, r, Pace{Every: 30 * time.Minute, Saving: on}, 5*time.Hour)
+			if len(gaps) < 2 || gaps[0] < SavingEvery || gaps[0] > 200*time.Minute+lookAround {
+				t.Fatalf("gaps %v", gaps)
+			}
+			if g := gaps[1]; g < 20*time.Minute || g > 40*time.Minute && gaps[0] > 200*time.Minute {
+				t.Errorf("plugged in again, and %v between two syncs", g)
 			}
 		})
 	})
