@@ -64,14 +64,32 @@ func (e engine) Sync(context.Context) {
 	}()
 }
 
-// FetchImages implements web.Engine: a sync brings whatever is missing.
-func (e engine) FetchImages(ctx context.Context, _ channel.ID, _ string) { e.Sync(ctx) }
+// maxFetching bounds how many articles' pictures wait for their turn.
+const maxFetching = 32
+
+// FetchImages implements web.Engine. It waits for a sync that runs.
+func (e engine) FetchImages(_ context.Context, ch channel.ID, id string) {
+	e.r.mu.Lock()
+	defer e.r.mu.Unlock()
+	if slices.Contains(e.r.fetching, id) || len(e.r.fetching) >= maxFetching {
+		return
+	}
+	e.r.fetching = append(e.r.fetching, id)
+	go func() {
+		if _, err := e.r.Images(e.life, ch, id); err != nil {
+			e.r.log.Info("pictures did not come", "error", err)
+		}
+		e.r.mu.Lock()
+		defer e.r.mu.Unlock()
+		e.r.fetching = slices.DeleteFunc(e.r.fetching, func(o string) bool { return o == id })
+	}()
+}
 
 // Status implements web.Engine.
 func (e engine) Status(ctx context.Context) web.Status {
 	r := e.r
 	r.mu.Lock()
-	st := web.Status{Syncing: r.active || r.claimed, LastSync: r.lastSync, Work: r.work, Events: slices.Clone(r.events)}
+	st := web.Status{Syncing: r.active || r.claimed, LastSync: r.lastSync, Work: r.work, Events: slices.Clone(r.events), Fetching: slices.Clone(r.fetching)}
 	r.mu.Unlock()
 	ids, err := r.lib.Channels(ctx)
 	if err != nil {

@@ -14,14 +14,29 @@ import (
 func (r *Reader) Sync(ctx context.Context, ch channel.ID) (*newsync.Result, error) {
 	r.syncing.Lock()
 	defer r.syncing.Unlock()
-	r.begin()
+	return r.spend(ctx, web.EventStart, web.EventSame, func(e *newsync.Engine) (*newsync.Result, error) { return e.Sync(ctx, ch) })
+}
+
+// Images brings the pictures of one article, whatever TextOnly says, within the
+// limits. The result is never nil. Errors are those of the engine's Images, or
+// ErrDayLimit.
+func (r *Reader) Images(ctx context.Context, ch channel.ID, id string) (*newsync.Result, error) {
+	r.syncing.Lock()
+	defer r.syncing.Unlock()
+	return r.spend(ctx, web.EventPictures, web.EventPictured, func(e *newsync.Engine) (*newsync.Result, error) { return e.Images(ctx, ch, id) })
+}
+
+// spend does something that costs data: start and same are the events of its
+// beginning and of an end without a better one. r.syncing is held.
+func (r *Reader) spend(ctx context.Context, start, same string, do func(*newsync.Engine) (*newsync.Result, error)) (*newsync.Result, error) {
+	r.begin(start)
 	budget, err := r.budget(ctx)
 	if err != nil {
-		r.end(nil, err, web.EventSame)
+		r.end(nil, err, same)
 		return &newsync.Result{}, err
 	}
 	m := meter{r: r, ctx: context.WithoutCancel(ctx)}
-	res, err := r.engine(ctx, r.paths, budget, m.heard).Sync(ctx, ch)
+	res, err := do(r.engine(ctx, r.paths, budget, m.heard))
 	received := res.Received
 	if errors.Is(err, newsync.ErrBudget) {
 		// Nothing more fitted: what is left is of no use to the next sync either.
@@ -30,7 +45,7 @@ func (r *Reader) Sync(ctx context.Context, ch channel.ID) (*newsync.Result, erro
 	if noted := m.settle(received); err == nil {
 		err = noted
 	}
-	r.end(res, err, web.EventSame)
+	r.end(res, err, same)
 	return res, err
 }
 
@@ -38,7 +53,7 @@ func (r *Reader) Sync(ctx context.Context, ch channel.ID) (*newsync.Result, erro
 func (r *Reader) fromFile(ctx context.Context, ch channel.ID, ways newsync.Ways) (*newsync.Result, error) {
 	r.syncing.Lock()
 	defer r.syncing.Unlock()
-	r.begin()
+	r.begin(web.EventStart)
 	res, err := r.engine(ctx, ways, newsync.Budget{TextOnly: r.cfg.TextOnly}, r.heard).Sync(ctx, ch)
 	r.end(res, err, web.EventFile)
 	return res, err
@@ -92,11 +107,11 @@ func (r *Reader) release() {
 	r.claimed = false
 }
 
-func (r *Reader) begin() {
+func (r *Reader) begin(what string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.active, r.answered, r.work = true, false, web.Work{}
-	r.add(web.Event{What: web.EventStart})
+	r.add(web.Event{What: what})
 }
 
 // end notes how a sync ended; res is nil if it did not even begin, same what is
@@ -105,20 +120,23 @@ func (r *Reader) end(res *newsync.Result, err error, same string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.active, r.work = false, web.Work{}
-	if same != web.EventFile {
+	if same == web.EventSame { // else nobody was asked for news
 		r.lastSync = r.cfg.Now()
 	}
 	what := same
 	switch {
 	case errors.Is(err, newsync.ErrBudget):
 		what = web.EventLimit
+	case same == web.EventPictured && err != nil:
+		what = web.EventUnpictured
+	case same == web.EventPictured:
 	case res == nil || res.Unreached || errors.Is(err, newsync.ErrNoPath):
 		what = web.EventNobody
 	case err != nil || res.ImagesMissing:
 		what = web.EventIncomplete
 	case res.New:
 		what = web.EventNew
-	case res.Answered == 0 && same != web.EventFile:
+	case res.Answered == 0 && same == web.EventSame:
 		what = web.EventNobody // liars alone, or a file beside the paths
 	}
 	r.add(web.Event{What: what})

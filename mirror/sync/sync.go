@@ -14,7 +14,8 @@
 // the library, so a sync that is killed at any point goes on where it was, and
 // nothing is fetched twice.
 //
-// [Engine.Sync] is the way in; a [Shelf] reads what has arrived.
+// [Engine.Sync] is the way in, and [Engine.Images] brings the pictures of one
+// article; a [Shelf] reads what has arrived.
 package sync
 
 import (
@@ -95,7 +96,7 @@ type Engine struct {
 
 // Budget bounds what one sync may spend. The zero value is no bound.
 type Budget struct {
-	// TextOnly leaves images out: none is asked for.
+	// TextOnly leaves images out: none is asked for, but by Engine.Images.
 	TextOnly bool
 	// Bytes is the most payload that one sync may receive, counting openings and
 	// what came in vain; 0 means no limit. A sync that stops there returns an

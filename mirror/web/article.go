@@ -5,6 +5,7 @@ import (
 	"errors"
 	"html/template"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -25,7 +26,8 @@ type articlePage struct {
 	Links   []string // addresses of the text's links, which are not links here
 	Missing int      // pictures that have not arrived
 	NoText  bool
-	Asked   bool // the pictures have been asked for
+	Asked   bool // the pictures have been asked for in vain
+	Coming  bool // the pictures are being fetched
 	Syncing bool
 }
 
@@ -57,9 +59,10 @@ func (s *Server) article(w http.ResponseWriter, r *http.Request) {
 		s.trouble(w, r, err)
 		return
 	}
+	st := s.o.Engine.Status(ctx) // before the pictures are looked for: they may come meanwhile
 	v := articlePage{
 		item: newItem(s.ui(r), h, nil, s.now(newest)), Source: h.Source,
-		Asked: r.URL.Query().Get("asked") == "1", Syncing: s.o.Engine.Status(ctx).Syncing,
+		Asked: r.URL.Query().Get("asked") == "1", Coming: slices.Contains(st.Fetching, id), Syncing: st.Syncing,
 	}
 	v.Channel = m.Name
 	v.At = s.ui(r).date(h.Date.In(time.Local))

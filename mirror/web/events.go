@@ -29,6 +29,9 @@ const (
 	EventFile       = "file"       // a file was taken in, and it has nothing newer
 	EventNobody     = "nobody"     // it ended without an answer
 	EventIncomplete = "incomplete" // it ended, and some of the news is missing
+	EventPictures   = "pictures"   // the pictures of one article were asked for
+	EventPictured   = "pictured"   // they are here
+	EventUnpictured = "unpictured" // they, or some of them, did not come
 	EventLimit      = "limit"      // it ended at the limit that the reader set
 )
 

@@ -250,7 +250,7 @@ func TestEvents(t *testing.T) {
 
 // Every event and stage of the engine has its words.
 func TestEventsHaveWords(t *testing.T) {
-	keys := []string{EventFirst, EventStart, EventNew, EventSame, EventFile, EventNobody, EventIncomplete, EventLimit}
+	keys := []string{EventFirst, EventStart, EventNew, EventSame, EventFile, EventNobody, EventIncomplete, EventPictures, EventPictured, EventUnpictured, EventLimit}
 	keys = append(keys, newsync.EventAsked, newsync.EventAnswered, newsync.EventTurned, newsync.EventDoubled, newsync.EventFailed, newsync.EventDropped, newsync.EventLied)
 	for _, stage := range []string{"head", "headlines", "text", "images", "rest"} {
 		keys = append(keys, newsync.EventBrought+"."+stage)

@@ -21,6 +21,8 @@ type Status struct {
 	Fresh []Fresh
 	// Work is what is going on now, if Syncing.
 	Work Work
+	// Fetching are the articles whose pictures are being fetched, by ID.
+	Fetching []string
 	// Events are what happened last, oldest first, MaxEvents at most.
 	Events []Event
 }

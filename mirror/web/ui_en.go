@@ -34,7 +34,7 @@ var english = &catalogue{
 
 		"back": "Back to the list", "source": "Published at", "source.warn": "Opening this address goes to the open internet. Whoever watches your connection can see that you do.",
 		"links": "Addresses mentioned in the text", "picture": "Picture", "picture.missing": "Picture not here yet",
-		"pictures.missing": "Pictures of this article have not arrived.", "pictures.fetch": "Fetch the pictures", "pictures.asked": "The pictures are being fetched. Load this page again in a little while.",
+		"pictures.missing": "Pictures of this article have not arrived.", "pictures.fetch": "Fetch the pictures", "pictures.asked": "The pictures are being fetched. Load this page again in a little while.", "pictures.failed": "The pictures did not come: no way that carries pictures is open at the moment, or your data limit is reached. Try again later.",
 		"notext": "The text has not arrived yet", "notext.text": "So far only the headline is here. The text follows as soon as any path lets it through.",
 		"mark.unread": "Mark as unread", "links.warn": "They are shown as text so that no touch opens them by mistake.",
 
@@ -67,7 +67,7 @@ var english = &catalogue{
 		"event.title": "What happened last", "event.start": "looking for news", "event.asked": "asked", "event.first": "answered first", "event.answered": "answered", "event.turned": "has something newer",
 		"event.brought.head": "brings what is newest", "event.brought.headlines": "brings headlines", "event.brought.text": "brings texts", "event.brought.images": "brings pictures", "event.brought.rest": "brings the rest",
 		"event.doubled": "helps out where another is slow", "event.failed": "failed; it is tried again later", "event.dropped": "failed too often; left alone for now", "event.lied": "sent something false; not used any more",
-		"event.new": "done: there is something new", "event.same": "done: nothing newer", "event.file": "the file has nothing newer", "event.nobody": "nobody answered", "event.incomplete": "some of the news has not come through yet", "event.limit": "stopped at your data limit",
+		"event.new": "done: there is something new", "event.same": "done: nothing newer", "event.file": "the file has nothing newer", "event.pictures": "fetching the pictures of an article", "event.pictured": "the pictures are here", "event.unpictured": "the pictures did not come", "event.nobody": "nobody answered", "event.incomplete": "some of the news has not come through yet", "event.limit": "stopped at your data limit",
 		"stage.head": "asking what is newest", "stage.headlines": "headlines", "stage.text": "texts", "stage.images": "pictures", "stage.rest": "the rest", "persecond": " a second",
 		"live.on": "Follow live", "live.off": "Stop following",
 

@@ -31,7 +31,7 @@ var chinese = &catalogue{
 
 		"back": "返回列表", "source": "原文地址", "source.warn": "打开这个地址会连接到公开的互联网。监视您网络的人会看到。",
 		"links": "文中提到的地址", "picture": "图片", "picture.missing": "图片尚未到达",
-		"pictures.missing": "这篇文章的图片还没有到达。", "pictures.fetch": "获取图片", "pictures.asked": "正在获取图片。请稍后刷新本页。",
+		"pictures.missing": "这篇文章的图片还没有到达。", "pictures.fetch": "获取图片", "pictures.asked": "正在获取图片。请稍后刷新本页。", "pictures.failed": "图片没有送达：目前没有可传送图片的通路，或者已达到您设定的流量上限。请稍后再试。",
 		"notext": "正文还没有到达", "notext.text": "目前这里只有标题。只要有一条通路打开，正文就会到达。",
 		"mark.unread": "标为未读", "links.warn": "地址以纯文本显示，以免误触打开。",
 
@@ -64,7 +64,7 @@ var chinese = &catalogue{
 		"event.title": "最近发生的事", "event.start": "开始查找新闻", "event.asked": "已询问", "event.first": "最先回应", "event.answered": "已回应", "event.turned": "有更新的内容",
 		"event.brought.head": "送来最新一期的信息", "event.brought.headlines": "送来标题", "event.brought.text": "送来正文", "event.brought.images": "送来图片", "event.brought.rest": "送来其余内容",
 		"event.doubled": "替较慢的通路帮忙", "event.failed": "失败；稍后再试", "event.dropped": "多次失败；暂不使用", "event.lied": "送来了假内容；不再使用",
-		"event.new": "完成：有新内容", "event.same": "完成：没有更新的内容", "event.file": "文件里没有更新的内容", "event.nobody": "没有任何回应", "event.incomplete": "部分新闻还没有送达", "event.limit": "已达到您设定的流量上限",
+		"event.new": "完成：有新内容", "event.same": "完成：没有更新的内容", "event.file": "文件里没有更新的内容", "event.pictures": "正在获取一篇文章的图片", "event.pictured": "图片已送达", "event.unpictured": "图片没有送达", "event.nobody": "没有任何回应", "event.incomplete": "部分新闻还没有送达", "event.limit": "已达到您设定的流量上限",
 		"stage.head": "询问最新一期", "stage.headlines": "标题", "stage.text": "正文", "stage.images": "图片", "stage.rest": "其余内容", "persecond": "/秒",
 		"live.on": "实时查看", "live.off": "停止实时查看",
 

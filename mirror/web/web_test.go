@@ -505,6 +505,19 @@ func TestArticle(t *testing.T) {
 			t.Errorf("%s: %d did %q", action, c, f.asked)
 		}
 	}
+	// What the page says of pictures that were asked for is what goes on.
+	said := func() string { return text(find(b.get(path+"?asked=1", 200), "section", "class=message")[0]) }
+	if got := said(); !strings.Contains(got, english.T("pictures.failed")) || !strings.Contains(got, english.T("pictures.fetch")) {
+		t.Errorf("asked for in vain: %q", got)
+	}
+	f.st.Fetching = []string{id1}
+	if got := said(); got != english.T("pictures.asked") {
+		t.Errorf("being fetched: %q", got)
+	}
+	f.st.Fetching = []string{id2}
+	if got := said(); strings.Contains(got, english.T("pictures.asked")) {
+		t.Errorf("those of another article are being fetched: %q", got)
+	}
 	if c := b.post(path+"/explode", nil); c != 404 {
 		t.Errorf("unknown action: %d", c)
 	}
