@@ -223,6 +223,27 @@ func TestEvents(t *testing.T) {
 	})
 }
 
+// What the page says of the work: what, how much, from where, how fast, how long.
+func TestWork(t *testing.T) {
+	r := inMemory(t, published(t), nil)
+	page := r.Engine(t.Context())
+	for _, step := range []struct {
+		p    newsync.Progress
+		want web.Work
+	}{
+		{newsync.Progress{Stage: "head", Event: newsync.EventAsked, Path: "a"}, web.Work{Stage: "head"}},
+		{newsync.Progress{Stage: "text", Event: newsync.EventBrought, Path: "a"}, web.Work{Stage: "text", From: "a"}},
+		{newsync.Progress{Stage: "text", Bytes: 9000, Rate: 300, Left: time.Minute}, web.Work{Stage: "text", Bytes: 9000, From: "a", Rate: 300, Left: time.Minute}},
+		{newsync.Progress{Stage: "text", Bytes: 9000, Rate: 300, Event: newsync.EventBrought, Path: "b"}, web.Work{Stage: "text", Bytes: 9000, From: "a", More: 1, Rate: 300, Left: time.Minute}},
+		{newsync.Progress{Stage: "images", Bytes: 9100}, web.Work{Stage: "images", Bytes: 9100}},
+	} {
+		r.heard(step.p)
+		if got := page.Status(t.Context()).Work; got != step.want {
+			t.Errorf("after %+v: %+v, want %+v", step.p, got, step.want)
+		}
+	}
+}
+
 // The page's button shows at once that it was heard, and one sync runs at a time.
 func TestAskedByThePage(t *testing.T) {
 	c := published(t)

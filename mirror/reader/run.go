@@ -152,7 +152,21 @@ func (r *Reader) add(e web.Event) {
 // heard is the engine's Progress.
 func (r *Reader) heard(p newsync.Progress) {
 	r.mu.Lock()
-	r.work = web.Work{Stage: p.Stage, Bytes: p.Bytes, Rate: p.Rate, Left: p.Left}
+	w := web.Work{Stage: p.Stage, Bytes: p.Bytes, Rate: p.Rate, Left: p.Left}
+	if w.Stage == r.work.Stage {
+		w.From, w.More = r.work.From, r.work.More
+		if p.Event != "" { // it says nothing of what is left
+			w.Left = r.work.Left
+		}
+	}
+	switch {
+	case p.Event != newsync.EventBrought:
+	case w.From == "":
+		w.From = p.Path
+	default:
+		w.More++
+	}
+	r.work = w
 	if p.Event != "" {
 		e := web.Event{What: p.Event, Path: p.Path, Stage: p.Stage}
 		if p.Event == newsync.EventAnswered && !r.answered {

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"fmt"
 	"time"
 
 	newsync "tamizdat/mirror/sync"
@@ -41,6 +42,10 @@ type Work struct {
 	Stage string
 	// Bytes have arrived, Rate is in bytes a second.
 	Bytes, Rate int64
+	// From is the path that brought something of this stage first, "" for none so
+	// far; More others have done so since.
+	From string
+	More int
 	// Left is about how long the stage still takes; 0 if unknown.
 	Left time.Duration
 }
@@ -66,7 +71,8 @@ func (c *catalogue) eventRows(es []Event) (rows []eventRow) {
 	return rows
 }
 
-// work says what is going on, in the parts of one line.
+// work says what is going on, in the parts of one line: what, how much, from
+// where, how fast, how long still.
 func (c *catalogue) work(w Work) (parts []string) {
 	stage, ok := c.texts["stage."+w.Stage]
 	if !ok {
@@ -76,8 +82,23 @@ func (c *catalogue) work(w Work) (parts []string) {
 	if w.Bytes > 0 {
 		parts = append(parts, c.bytes(w.Bytes))
 	}
+	from := "\u2068" + w.From + "\u2069" // isolated: it is written from the left whatever the language
+	switch {
+	case w.From == "":
+	case w.More == 0:
+		parts = append(parts, fmt.Sprintf(c.T("work.from"), from))
+	default:
+		parts = append(parts, fmt.Sprintf(c.T("work.more"), from, c.number(w.More)))
+	}
 	if w.Rate > 0 {
 		parts = append(parts, c.bytes(w.Rate)+c.T("persecond"))
+	}
+	switch {
+	case w.Left <= 0:
+	case w.Left < time.Minute:
+		parts = append(parts, c.T("work.soon"))
+	default:
+		parts = append(parts, fmt.Sprintf(c.T("work.left"), c.span(w.Left)))
 	}
 	return parts
 }

@@ -207,7 +207,7 @@ func TestFreshFigures(t *testing.T) {
 func TestEvents(t *testing.T) {
 	f := sample()
 	relay := "relay 198.51.100.7:443 quic"
-	f.st = Status{Syncing: true, Work: Work{Stage: "text", Bytes: 120_000, Rate: 30_000}, Events: []Event{
+	f.st = Status{Syncing: true, Work: Work{Stage: "text", Bytes: 120_000, From: relay, More: 2, Rate: 30_000, Left: 150 * time.Second}, Events: []Event{
 		{At: now, What: EventStart},
 		{At: now.Add(time.Second), What: newsync.EventAsked, Path: relay, Stage: "head"},
 		{At: now.Add(2 * time.Second), What: EventFirst, Path: relay, Stage: "head"},
@@ -224,7 +224,7 @@ func TestEvents(t *testing.T) {
 	if !slices.Equal(rows, want) {
 		t.Errorf("events %q", rows)
 	}
-	if got := text(find(n, "p", "role=status")[0]); got != "Looking for news now … texts 120 KB 30 KB a second" {
+	if got := text(find(n, "p", "role=status")[0]); got != "Looking for news now … texts 120 KB from \u2068"+relay+"\u2069 and 2 more 30 KB a second about 2 minutes left" {
 		t.Errorf("what goes on: %q", got)
 	}
 	// Loading itself anew is asked for by a link, and ends with the work.
@@ -245,6 +245,29 @@ func TestEvents(t *testing.T) {
 	f.st.Events = slices.Repeat([]Event{{At: now, What: newsync.EventAsked, Path: relay}}, 3*MaxEvents)
 	if got := len(find(find(b.get("/status", 200), "ol", "class=events")[0], "li")); got != MaxEvents {
 		t.Errorf("%d events", got)
+	}
+}
+
+// How long it still takes, and from where it comes, in all four languages.
+func TestWorkWords(t *testing.T) {
+	for _, c := range []struct {
+		ui   *catalogue
+		w    Work
+		want string
+	}{
+		{english, Work{Stage: "text"}, "texts"},
+		{english, Work{Stage: "text", From: "p", Left: time.Second}, "texts|from p|less than a minute left"},
+		{english, Work{Stage: "images", From: "p", More: 1, Left: time.Hour}, "pictures|from p and 1 more|about 1 hour left"},
+		{russian, Work{Stage: "text", From: "p", Left: 21 * time.Minute}, "тексты|через p|ещё примерно 21 минуту"},
+		{russian, Work{Stage: "text", From: "p", More: 3, Left: time.Second}, "тексты|через p и ещё 3|осталось меньше минуты"},
+		{persian, Work{Stage: "text", From: "p", More: 2, Left: 5 * time.Minute}, "متن‌ها|از p و ۲ راه دیگر|حدود ۵ دقیقه مانده"},
+		{chinese, Work{Stage: "text", From: "p", More: 2, Left: 2 * time.Minute}, "正文|来自 p 和另外 2 条通路|大约还需 2 分钟"},
+		{english, Work{Stage: "of a later version", Left: time.Hour}, ""},
+	} {
+		got := strings.NewReplacer("\u2068", "", "\u2069", "").Replace(strings.Join(c.ui.work(c.w), "|"))
+		if got != c.want {
+			t.Errorf("%s, %+v: %q, want %q", c.ui.tag, c.w, got, c.want)
+		}
 	}
 }
 

@@ -66,6 +66,7 @@ var chinese = &catalogue{
 		"event.doubled": "替较慢的通路帮忙", "event.failed": "失败；稍后再试", "event.dropped": "多次失败；暂不使用", "event.lied": "送来了假内容；不再使用",
 		"event.new": "完成：有新内容", "event.same": "完成：没有更新的内容", "event.file": "文件里没有更新的内容", "event.pictures": "正在获取一篇文章的图片", "event.pictured": "图片已送达", "event.unpictured": "图片没有送达", "event.nobody": "没有任何回应", "event.incomplete": "部分新闻还没有送达", "event.limit": "已达到您设定的流量上限",
 		"stage.head": "询问最新一期", "stage.headlines": "标题", "stage.text": "正文", "stage.images": "图片", "stage.rest": "其余内容", "persecond": "/秒",
+		"work.from": "来自 %s", "work.more": "来自 %s 和另外 %s 条通路", "work.left": "大约还需 %s", "work.soon": "不到 1 分钟就好",
 		"live.on": "实时查看", "live.off": "停止实时查看",
 
 		"forbidden.title": "这个页面已关闭", "forbidden.text": "它只能通过程序启动时显示的链接打开，而且只能在这台设备上打开。", "forbidden.todo": "请重新启动程序并使用新的链接。没有丢失任何内容。",
