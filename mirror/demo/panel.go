@@ -211,7 +211,7 @@ func effect(s censor.Scenario) string {
 func doing(kind string, open bool, paths []web.PathStatus, first string) (parts []string) {
 	var bytes int64
 	state := web.PathUntried
-	rank := map[web.PathState]int{web.PathUntried: 0, web.PathResting: 1, web.PathBlocked: 2, web.PathWorking: 3}
+	rank := map[web.PathState]int{web.PathUntried: 0, web.PathResting: 1, web.PathBlocked: 2, web.PathLied: 3, web.PathWorking: 4}
 	ahead := false
 	for _, s := range paths {
 		if s.Kind != kind {
@@ -235,6 +235,8 @@ func doing(kind string, open bool, paths []web.PathStatus, first string) (parts 
 			parts = append(parts, "no answer")
 		case web.PathResting:
 			parts = append(parts, "resting")
+		case web.PathLied:
+			parts = append(parts, "sent something false")
 		case web.PathUntried:
 		}
 	}

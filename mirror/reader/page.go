@@ -127,7 +127,9 @@ func pathStatus(p newsync.PathReport) web.PathStatus {
 		st.State = web.PathWorking
 	case "failed":
 		st.State, st.Last = web.PathBlocked, time.Time{}
-	case "lied", "slow":
+	case "lied":
+		st.State, st.Last = web.PathLied, time.Time{}
+	case "slow":
 		st.State, st.Last = web.PathResting, time.Time{}
 	}
 	return st

@@ -13,6 +13,17 @@ import (
 	"tamizdat/transport/transporttest"
 )
 
+// What the engine calls a path's state is what the page is told.
+func TestPathStatus(t *testing.T) {
+	for state, want := range map[string]web.PathState{
+		"ok": web.PathWorking, "failed": web.PathBlocked, "slow": web.PathResting, "lied": web.PathLied, "idle": web.PathUntried, "of a later version": web.PathUntried,
+	} {
+		if got := pathStatus(newsync.PathReport{State: state, At: time.Now()}); got.State != want || got.Last.IsZero() == (state == "ok") && state != "idle" && state != "of a later version" {
+			t.Errorf("%q: %+v", state, got)
+		}
+	}
+}
+
 // A tap brings the pictures of one article, although images are left out; the
 // page says what goes on, and the day's limit holds.
 func TestPicturesOnTap(t *testing.T) {

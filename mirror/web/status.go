@@ -36,6 +36,7 @@ const (
 	PathWorking
 	PathBlocked
 	PathResting // failed lately, or can't be used on this network; tried again later
+	PathLied    // sent what keys or hashes prove false; for a day it is asked last
 )
 
 // key is the word of the catalogue and the class of the style sheet.
@@ -47,6 +48,8 @@ func (p PathState) key() string {
 		return "blocked"
 	case PathResting:
 		return "resting"
+	case PathLied:
+		return "lied"
 	case PathUntried:
 	}
 	return "untried"
@@ -73,6 +76,7 @@ type statusPage struct {
 	Last       string
 	ClockWrong bool
 	Working    int
+	Lied       bool // some path did
 	// Work is what is going on, in parts.
 	Work   []string
 	Events []eventRow
@@ -135,6 +139,7 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 		if p.State == PathWorking {
 			v.Working++
 		}
+		v.Lied = v.Lied || p.State == PathLied
 		v.Paths = append(v.Paths, row)
 	}
 	s.render(w, r, http.StatusOK, "status", v)

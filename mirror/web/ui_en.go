@@ -42,9 +42,10 @@ var english = &catalogue{
 		"status.last": "Last looked for news: %s", "status.never": "Has not looked for news since it was started.",
 		"status.blocked": "No path works at the moment. What has arrived can still be read, and it is tried again by itself.",
 		"status.one":     "One open path is enough: all of them bring the same, checked news.",
+		"status.lied":    "One of the ways sent something false. That was recognised and thrown away: what you read here is checked. For a day it is asked only after all others; you need not do anything.",
 		"edition":        "Edition", "articles": "Articles", "unread.count": "Unread", "nothing.yet": "nothing has arrived yet", "of": "of",
 		"path": "Path", "kind": "Kind", "state": "State", "last": "Last brought something", "brought": "Brought", "never": "not yet",
-		"path.working": "working", "path.blocked": "blocked", "path.resting": "resting", "path.untried": "not tried yet",
+		"path.working": "working", "path.blocked": "blocked", "path.resting": "resting", "path.lied": "sent something false", "path.untried": "not tried yet",
 		"kind.quic": "relay, QUIC", "kind.tcp": "relay, TCP", "kind.gateway": "gateway", "kind.ipfs": "IPFS", "kind.dns": "DNS", "kind.file": "file",
 
 		"today":                   "%s today",

@@ -39,9 +39,10 @@ var chinese = &catalogue{
 		"status.last": "上次查找新闻：%s", "status.never": "程序启动后还没有查找过新闻。",
 		"status.blocked": "目前没有可用的通路。已经收到的内容仍然可以阅读，程序会自动继续尝试。",
 		"status.one":     "只要有一条通路畅通就够了：每条通路带来的都是同样的、经过核对的新闻。",
+		"status.lied":    "有一条通路送来了假内容。它已被识破并丢弃：您在这里读到的都经过核对。一天之内，只在其他通路都问过之后才会再问它；您不需要做任何事。",
 		"edition":        "期号", "articles": "文章", "unread.count": "未读", "nothing.yet": "还没有收到内容", "of": "共",
 		"path": "通路", "kind": "类型", "state": "状态", "last": "上次送达", "brought": "已送达", "never": "还没有",
-		"path.working": "畅通", "path.blocked": "被阻断", "path.resting": "暂歇", "path.untried": "尚未尝试",
+		"path.working": "畅通", "path.blocked": "被阻断", "path.resting": "暂歇", "path.lied": "送来了假内容", "path.untried": "尚未尝试",
 		"kind.quic": "中继，QUIC", "kind.tcp": "中继，TCP", "kind.gateway": "网关", "kind.ipfs": "IPFS", "kind.dns": "DNS", "kind.file": "文件",
 
 		"today":                   "今天 %s",

@@ -597,6 +597,34 @@ func TestStatus(t *testing.T) {
 	}
 }
 
+// A liar has its own words, in all four languages, and nobody is left alone with
+// them.
+func TestStatusOfALiar(t *testing.T) {
+	f := sample()
+	f.st = Status{Paths: []PathStatus{
+		{Name: "relay 198.51.100.7:443 quic", Kind: transport.KindQUIC, State: PathLied, Bytes: 5000},
+		{Name: "dns n.example", Kind: transport.KindDNS, State: PathResting},
+	}}
+	seen := map[string]bool{}
+	for _, ui := range catalogues {
+		b := visit(t, f)
+		b.head = http.Header{"Accept-Language": {ui.tag}}
+		n := b.get("/status", 200)
+		state := find(n, "span", "class=state lied")
+		if len(state) != 1 || text(state[0]) != ui.T("path.lied") || text(state[0]) == ui.T("path.resting") || !strings.Contains(text(n), ui.T("status.lied")) {
+			t.Errorf("%s: %q", ui.tag, text(n))
+		}
+		seen[ui.T("path.lied")] = true
+	}
+	if len(seen) != len(catalogues) {
+		t.Errorf("words %v", seen)
+	}
+	f.st.Paths = f.st.Paths[1:]
+	if got := text(visit(t, f).get("/status", 200)); strings.Contains(got, english.T("status.lied")) || !strings.Contains(got, english.T("path.resting")) {
+		t.Errorf("nobody lied: %q", got)
+	}
+}
+
 func TestPanel(t *testing.T) {
 	f := sample()
 	if c := visit(t, f).post("/panel", url.Values{"action": {"block dns"}}); c != 404 {
