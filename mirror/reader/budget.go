@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync"
 
 	newsync "tamizdat/mirror/sync"
 	"tamizdat/transport"
@@ -60,41 +61,80 @@ func (r *Reader) budget(ctx context.Context) (newsync.Budget, error) {
 	return b, nil
 }
 
-// meterStep is after how many bytes the day's sum is written in the middle of a
-// sync: each time costs a sync of the disk.
-const meterStep = 1 << 20
+// The day's sum is noted in steps of a part of what is left, within these bounds:
+// each costs a sync of the disk, and what a crash leaves noted and not spent is
+// about one step.
+const (
+	minStep, maxStep = 64 << 10, 1 << 20
+	stepsLeft        = 16
+)
 
-// meter adds what one sync receives to the day's sum.
+// meter adds what one sync receives to the day's sum. Where a day has its limit,
+// that is noted before it may come, so that no crash makes the limit a larger one;
+// else now and then.
 type meter struct {
-	r       *Reader
-	ctx     context.Context //nolint:containedctx // that of the call which it lives in
-	counted int64
+	r   *Reader
+	ctx context.Context //nolint:containedctx // that of the call which it lives in
+
+	mu    sync.Mutex
+	noted int64 // of this sync
+	ended bool
+}
+
+// charge is the engine's Budget.Charge under a limit of left bytes for this sync.
+func (m *meter) charge(left int64) func(int64) (int64, error) {
+	step := min(max(left/stepsLeft, minStep), maxStep)
+	return func(n int64) (int64, error) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if m.ended { // by a path that has not heard of it yet
+			return 0, context.Canceled
+		}
+		err := m.note(max(n, min(n+step, left)))
+		return m.noted, err
+	}
 }
 
 // heard is the engine's Progress.
 func (m *meter) heard(p newsync.Progress) {
-	if p.Bytes >= m.counted+meterStep {
-		if err := m.settle(p.Bytes); err != nil {
-			m.r.log.Warn("what was received is not noted", "error", err)
+	if m.r.cfg.DayBytes <= 0 {
+		m.mu.Lock()
+		if p.Bytes >= m.noted+maxStep {
+			if err := m.note(p.Bytes); err != nil {
+				m.r.log.Warn("what was received is not noted", "error", err)
+			}
 		}
+		m.mu.Unlock()
 	}
 	m.r.heard(p)
 }
 
-// settle writes that a sync has received so much so far.
+// settle writes that a sync has ended and has received so much.
 func (m *meter) settle(received int64) error {
-	if received <= m.counted {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.ended = true
+	return m.note(received)
+}
+
+// note writes that a sync has received so much. m.mu is held. If midnight has
+// come since the last time, what was noted stays the day's that is over.
+func (m *meter) note(received int64) error {
+	if received == m.noted {
 		return nil
 	}
 	today, err := m.r.spent(m.ctx)
 	if err != nil {
 		return err
 	}
-	today.Bytes += received - m.counted
+	today.Bytes = max(0, today.Bytes+received-m.noted)
 	b, err := json.Marshal(today)
 	if err != nil {
 		return err
 	}
-	m.counted = received
-	return m.r.lib.SetNote(m.ctx, dayNote, b)
+	if err := m.r.lib.SetNote(m.ctx, dayNote, b); err != nil {
+		return err
+	}
+	m.noted = received
+	return nil
 }

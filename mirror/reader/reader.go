@@ -46,8 +46,10 @@ type Config struct {
 	TextOnly bool
 	// Bytes is the most that one sync of one channel may receive, DayBytes the most
 	// that all syncs of a day (by the device's calendar) may; 0 means no limit. What
-	// a day has cost is kept in the library; a program that is killed in the middle
-	// of a sync forgets the last megabyte at most. Files cost nothing.
+	// a day has cost is kept in the library. With DayBytes it is noted before it comes,
+	// so that a program that is killed has not spent more; what is noted too much then
+	// is what had been asked for and about a sixteenth of what was left. Files cost
+	// nothing.
 	Bytes, DayBytes int64
 	// Langs are the reader's languages, BCP 47: their texts come first.
 	Langs []string

@@ -36,13 +36,11 @@ func (r *Reader) spend(ctx context.Context, start, same string, do func(*newsync
 		return &newsync.Result{}, err
 	}
 	m := meter{r: r, ctx: context.WithoutCancel(ctx)}
-	res, err := do(r.engine(ctx, r.paths, budget, m.heard))
-	received := res.Received
-	if errors.Is(err, newsync.ErrBudget) {
-		// Nothing more fitted: what is left is of no use to the next sync either.
-		received = max(received, budget.Bytes)
+	if r.cfg.DayBytes > 0 {
+		budget.Charge = m.charge(budget.Bytes)
 	}
-	if noted := m.settle(received); err == nil {
+	res, err := do(r.engine(ctx, r.paths, budget, m.heard))
+	if noted := m.settle(res.Received); err == nil {
 		err = noted
 	}
 	r.end(res, err, same)

@@ -11,13 +11,40 @@ type purse struct {
 	limit           int64 // 0: none
 	spent, reserved int64
 	openings        int64 // of both, what openings have spent and reserved
+
+	charge func(int64) (int64, error) // Budget.Charge
+	noted  int64                      // what it has noted
+	err    error                      // why it can't any more
+}
+
+// cover has n more bytes noted, and reports false if that can't be. p.mu is held.
+func (p *purse) cover(n int64) bool {
+	total := p.spent + p.reserved + n
+	if p.charge == nil || p.err == nil && total <= p.noted {
+		return true
+	}
+	if p.err == nil {
+		p.noted, p.err = p.charge(total)
+	}
+	return p.err == nil
+}
+
+// failure is why nothing more could be asked for, if that was not the limit, or
+// else err.
+func (p *purse) failure(err error) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.err != nil {
+		return p.err
+	}
+	return err
 }
 
 // reserve sets n bytes aside, and reports false if they may not be spent.
 func (p *purse) reserve(n int64) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.limit > 0 && p.spent+p.reserved+n > p.limit {
+	if p.limit > 0 && p.spent+p.reserved+n > p.limit || !p.cover(n) {
 		return false
 	}
 	p.reserved += n
@@ -30,7 +57,7 @@ func (p *purse) reserve(n int64) bool {
 func (p *purse) reserveOpening(n int64) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.limit > 0 && (p.spent+p.reserved+n > p.limit || p.openings+n > p.limit/2) {
+	if p.limit > 0 && (p.spent+p.reserved+n > p.limit || p.openings+n > p.limit/2) || !p.cover(n) {
 		return false
 	}
 	p.reserved += n
@@ -74,5 +101,5 @@ func (p *purse) settle(reserved, came int64) {
 func (p *purse) fits(n int64) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.limit == 0 || p.spent+p.reserved+n <= p.limit
+	return p.err == nil && (p.limit == 0 || p.spent+p.reserved+n <= p.limit)
 }

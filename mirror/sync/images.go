@@ -23,7 +23,7 @@ func (e *Engine) Images(ctx context.Context, ch channel.ID, id string) (*Result,
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s := newSession(e, ch)
-	err := s.pictures(ctx, id)
+	err := s.purse.failure(s.pictures(ctx, id))
 	s.finish()
 	s.res.Unreached = true
 	for _, p := range s.paths {

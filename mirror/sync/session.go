@@ -113,7 +113,7 @@ func newSession(e *Engine, ch channel.ID) *session {
 		stash: map[cid.Cid]stashed{}, reports: map[string]*PathReport{}, res: &Result{Delivered: map[string]string{}},
 		shares: map[string]map[string]int64{}, wasted: map[*lane]int64{},
 	}
-	s.purse.limit = e.Budget.Bytes
+	s.purse.limit, s.purse.charge = e.Budget.Bytes, e.Budget.Charge
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}

@@ -103,6 +103,12 @@ type Budget struct {
 	// error wrapping ErrBudget. Below LeastBytes it may bring nothing, however often
 	// it is tried.
 	Bytes int64
+	// Charge, if not nil, is called before more is asked for than it was last told
+	// that may come: n bytes in all, in this sync. It notes that much or more, durably,
+	// and returns how much: who is killed in the middle has not spent more. When it
+	// fails nothing more is asked for, and the sync ends with its error. Calls come one
+	// at a time, from any goroutine, and hold up all paths.
+	Charge func(n int64) (noted int64, err error)
 }
 
 // LeastBytes is the least limit with which each sync brings something: openings
@@ -206,7 +212,7 @@ func (e *Engine) Sync(ctx context.Context, ch channel.ID) (*Result, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s := newSession(e, ch)
-	err := s.run(ctx)
+	err := s.purse.failure(s.run(ctx))
 	s.finish()
 	for _, p := range s.paths {
 		s.res.Paths = append(s.res.Paths, *s.report(p))
