@@ -33,6 +33,15 @@ func (d dataFlags) check() error {
 	return nil
 }
 
+// limits sets what a command may fetch, and in which languages first.
+func (e *env) limits(d dataFlags, l langFlags) error {
+	e.data, e.langs = d, l
+	if err := d.check(); err != nil {
+		return err
+	}
+	return l.check()
+}
+
 func (d dataFlags) limit() int64 {
 	if d.Metered && d.Limit == 0 {
 		return meteredLimit

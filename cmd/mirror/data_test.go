@@ -71,19 +71,28 @@ func TestReportSaysWhatIsKnown(t *testing.T) {
 	}
 }
 
-func TestSystemLangs(t *testing.T) {
+func TestLangs(t *testing.T) {
+	native := nativeLangs()
 	for _, c := range []struct {
+		flag []string
 		env  map[string]string
 		want []string
 	}{
-		{nil, nil},
-		{map[string]string{"LANG": "C.UTF-8"}, nil},
-		{map[string]string{"LANG": "ru_RU.UTF-8"}, []string{"ru-RU"}},
-		{map[string]string{"LANG": "fa_IR.UTF-8", "LC_ALL": "POSIX", "LANGUAGE": "fa:en_GB:fa"}, []string{"fa", "en-GB", "fa-IR"}},
-		{map[string]string{"LANG": "uz_UZ@cyrillic", "LC_MESSAGES": "../../etc"}, []string{"uz-UZ"}},
+		{nil, nil, native},
+		{nil, map[string]string{"LANG": "C.UTF-8"}, native},
+		{[]string{"fa", "ru", "fa", "zh_TW"}, nil, []string{"fa", "ru", "zh-TW"}},
+		{[]string{"fa"}, map[string]string{"LANG": "ru_RU.UTF-8"}, []string{"fa"}},
+		{nil, map[string]string{"LANG": "ru_RU.UTF-8"}, []string{"ru-RU"}},
+		{nil, map[string]string{"LANG": "fa_IR.UTF-8", "LC_ALL": "POSIX", "LANGUAGE": "fa:en_GB:fa"}, []string{"fa", "en-GB", "fa-IR"}},
+		{nil, map[string]string{"LANG": "uz_UZ@cyrillic", "LC_MESSAGES": "../../etc"}, []string{"uz-UZ"}},
 	} {
-		if got := systemLangs(func(k string) string { return c.env[k] }); !slices.Equal(got, c.want) {
-			t.Errorf("%v: %q, want %q", c.env, got, c.want)
+		if got := (langFlags{c.flag}).of(func(k string) string { return c.env[k] }); !slices.Equal(got, c.want) {
+			t.Errorf("%v, %v: %q, want %q", c.flag, c.env, got, c.want)
+		}
+	}
+	for name, ok := range map[string]bool{"fa": true, "zh-Hant-TW": true, "und": false, "": false, "every": false, "русский": false, "../..": false} {
+		if err := (langFlags{[]string{"en", name}}).check(); (err == nil) != ok || err != nil && !errors.Is(err, cli.ErrUsage) {
+			t.Errorf("%q: %v", name, err)
 		}
 	}
 }

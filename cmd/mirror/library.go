@@ -9,11 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
-	"strings"
 
 	"golang.org/x/term"
-	"golang.org/x/text/language"
 
 	"tamizdat/mirror/library"
 	"tamizdat/mirror/reader"
@@ -63,30 +60,8 @@ func (e *env) openWith(pass []byte) (*reader.Reader, error) {
 	return reader.Open(e.ctx, reader.Config{
 		Dir: e.c.Dir, Passphrase: pass, Network: e.network, Resolvers: e.c.Resolver, Hurry: e.c.Hurry,
 		TextOnly: e.c.TextOnly || e.data.Metered, Bytes: e.data.limit(), DayBytes: int64(e.data.LimitDay),
-		Langs: systemLangs(os.Getenv), Where: e.where, Log: e.log, Progress: p.heard,
+		Langs: e.langs.of(os.Getenv), Where: e.where, Log: e.log, Progress: p.heard,
 	})
-}
-
-// systemLangs are the languages that the system speaks with its user, BCP 47, by
-// the variables of POSIX and GNU; none where there are none.
-func systemLangs(getenv func(string) string) []string {
-	var langs []string
-	names := strings.Split(getenv("LANGUAGE"), ":")
-	for _, v := range []string{"LC_ALL", "LC_MESSAGES", "LANG"} {
-		names = append(names, getenv(v))
-	}
-	for _, n := range names {
-		n, _, _ = strings.Cut(n, "@")
-		n, _, _ = strings.Cut(n, ".")
-		if n == "" || n == "C" || n == "POSIX" {
-			continue
-		}
-		tag, err := language.Parse(n)
-		if err == nil && !slices.Contains(langs, tag.String()) {
-			langs = append(langs, tag.String())
-		}
-	}
-	return langs
 }
 
 // maxPassphrase bounds what is read of a passphrase file.

@@ -50,8 +50,9 @@ type env struct {
 	network transport.Network
 	// where tells networks apart; see reader.Config.
 	where func() string
-	// data bounds what a command fetches, meter shows it.
+	// data bounds what a command fetches, langs come first of it, meter shows it.
 	data  dataFlags
+	langs langFlags
 	meter *cli.Meter
 	in    io.Reader
 	out   io.Writer

@@ -18,14 +18,14 @@ type openCmd struct {
 	Listen string        `help:"Loopback address of the page." default:"127.0.0.1:0" placeholder:"127.0.0.1:PORT"`
 	Every  time.Duration `help:"About how often to look for news; 0 only at the start and when you ask. On a battery or with --metered at most every 3 hours, or 10 minutes after nobody could be reached." default:"30m"`
 	dataFlags
+	langFlags
 }
 
 // Run serves the page until it is interrupted.
 func (c *openCmd) Run(e *env) (err error) {
-	if err := c.check(); err != nil {
+	if err := e.limits(c.dataFlags, c.langFlags); err != nil {
 		return err
 	}
-	e.data = c.dataFlags
 	r, err := e.open(false)
 	if err != nil {
 		return err

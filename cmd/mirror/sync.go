@@ -13,15 +13,15 @@ import (
 
 type syncCmd struct {
 	dataFlags
+	langFlags
 }
 
 // Run fetches what is new on all channels. Stopping at a limit is no failure: it
 // was asked for.
 func (c *syncCmd) Run(e *env) (err error) {
-	if err := c.check(); err != nil {
+	if err := e.limits(c.dataFlags, c.langFlags); err != nil {
 		return err
 	}
-	e.data = c.dataFlags
 	r, err := e.open(false)
 	if err != nil {
 		return err
