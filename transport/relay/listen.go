@@ -35,7 +35,9 @@ type Server struct {
 
 // Listen opens addr ("host:port", both may be empty or 0) for TCP and UDP and
 // serves handler until Close or Shutdown. cfg needs a certificate; its
-// NextProtos are set here. A network without UDP (transport.ErrUnsupported)
+// NextProtos are set here. If it has a GetCertificate as well, that serves every
+// client, and Certificates[0] is only what the listener's own keys are derived
+// from; GetConfigForClient is asked for clients over TCP alone. A network without UDP (transport.ErrUnsupported)
 // gets TCP alone. log may be nil; nothing of a client is given to it.
 func Listen(ctx context.Context, network transport.Network, addr string, cfg *tls.Config, handler http.Handler, log *slog.Logger) (*Server, error) {
 	if log == nil {
@@ -45,13 +47,18 @@ func Listen(ctx context.Context, network transport.Network, addr string, cfg *tl
 	if err := s.open(ctx, network, addr); err != nil {
 		return nil, err
 	}
+	base := cfg
 	cfg = cfg.Clone()
+	if cfg.GetCertificate != nil {
+		cfg.Certificates = nil // or a client without SNI would get that one
+	}
 	cfg.MinVersion = max(cfg.MinVersion, tls.VersionTLS12)
 	cfg.NextProtos = []string{"h2", "http/1.1"}
 	// The standard library writes the peer's address into its complaints: they go nowhere.
 	s.h1 = &http.Server{
 		Handler: handler, TLSConfig: cfg, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
 		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: maxHeaderBytes,
+		DisableGeneralOptionsHandler: true, // what "OPTIONS *" means is the website's to say
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: 128, WriteByteTimeout: 30 * time.Second,
 			SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second,
@@ -60,7 +67,7 @@ func Listen(ctx context.Context, network transport.Network, addr string, cfg *tl
 	}
 	if s.udp != nil {
 		s.h1.Handler = advertise(handler, s.tcp.Addr())
-		keys, err := deriveKeys(cfg)
+		keys, err := deriveKeys(base)
 		if err != nil {
 			s.tcp.Close()
 			s.udp.Close()
@@ -68,6 +75,7 @@ func Listen(ctx context.Context, network transport.Network, addr string, cfg *tl
 		}
 		s.quic = &quic.Transport{Conn: s.udp, StatelessResetKey: &keys.reset, TokenGeneratorKey: &keys.token, MaxTokenAge: tokenAge}
 		cfg = cfg.Clone()
+		cfg.GetConfigForClient = nil
 		cfg.SetSessionTicketKeys([][32]byte{keys.ticket})
 		ln, err := s.quic.ListenEarly(http3.ConfigureTLSConfig(cfg), &quic.Config{
 			InitialPacketSize: minPacket, HandshakeIdleTimeout: handshakeTimeout / 2, MaxIdleTimeout: idleTimeout,
