@@ -33,7 +33,7 @@ func (c *runCmd) Run(e *env) error {
 	file = c.over(file)
 	r, err := relay.New(relay.Config{
 		Dir: e.dir, Network: e.network, Listen: file.Listen, Also: file.Also, ECH: file.ECH, Host: file.Host, Decoy: file.Decoy,
-		Limits: file.Limits(), Log: e.log,
+		Site: file.Site, Redirect: file.Redirect, ACME: file.Certificate(), Limits: file.Limits(), Log: e.log,
 	})
 	if err != nil {
 		return err
@@ -41,6 +41,9 @@ func (c *runCmd) Run(e *env) error {
 	if err := r.Start(ctx); err != nil {
 		if errors.Is(err, relay.ErrRunning) {
 			return fmt.Errorf("%w; stop it first, or give another --dir", err)
+		}
+		if errors.Is(err, relay.ErrRedirect) {
+			return fmt.Errorf("%w (another web server may have that port; see redirect in %s)", err, relay.ConfigFile)
 		}
 		if errors.As(err, new(*net.OpError)) {
 			return fmt.Errorf("%w (is the port in use? try --listen :8444)", err)
@@ -70,7 +73,9 @@ func (c *runCmd) over(f relay.FileConfig) relay.FileConfig {
 		f.Listen = []string{c.Listen}
 	}
 	f.Host = cmp.Or(c.Host, f.Host)
-	f.Decoy = cmp.Or(c.Decoy, f.Decoy)
+	if c.Decoy != "" {
+		f.Decoy, f.Site = c.Decoy, ""
+	}
 	f.DNSZone = cmp.Or(c.DNS, f.DNSZone)
 	f.DNSListen = cmp.Or(c.DNSListen, f.DNSListen, ":53")
 	f.IPFS = c.IPFS || f.IPFS

@@ -27,6 +27,19 @@ type FileConfig struct {
 	Host string `toml:"host"`
 	// Decoy is the folder of the website everyone sees; empty for the built-in one.
 	Decoy string `toml:"decoy"`
+	// Site is a website elsewhere that is shown instead, "http://127.0.0.1:8080".
+	Site string `toml:"site"`
+	// Redirect is where visitors without TLS are sent on from, ":80"; empty for
+	// nowhere.
+	Redirect string `toml:"redirect"`
+	// ACME are the names to get a certificate for, ACMEEmail the volunteer's
+	// address for the authority (may be empty), ACMEDirectory its URL (empty for
+	// Let's Encrypt), ACMERoots a PEM file with the authorities its own server is
+	// known by (empty for the system's).
+	ACME          []string `toml:"acme"`
+	ACMEEmail     string   `toml:"acme_email"`
+	ACMEDirectory string   `toml:"acme_directory"`
+	ACMERoots     string   `toml:"acme_roots"`
 	// EditionMB, ChannelMB and TotalMB bound the store.
 	EditionMB int64 `toml:"edition_mb"`
 	ChannelMB int64 `toml:"channel_mb"`
@@ -70,6 +83,9 @@ func LoadConfig(dir string) (FileConfig, error) {
 	if extra := md.Undecoded(); len(extra) > 0 {
 		return c, fmt.Errorf("%s: unknown setting %q", path, extra[0].String())
 	}
+	if c.Decoy != "" && c.Site != "" {
+		return c, fmt.Errorf("%s: decoy and site are two websites; take one out", path)
+	}
 	if c.EditionMB < 0 || c.ChannelMB < 0 || c.TotalMB < 0 {
 		return c, fmt.Errorf("%s: a size is negative", path)
 	}
@@ -80,4 +96,9 @@ func LoadConfig(dir string) (FileConfig, error) {
 func (c FileConfig) Limits() Limits {
 	const mb = 1_000_000
 	return Limits{Edition: c.EditionMB * mb, Channel: c.ChannelMB * mb, Total: c.TotalMB * mb}
+}
+
+// Certificate says where to get one.
+func (c FileConfig) Certificate() ACME {
+	return ACME{Names: c.ACME, Email: c.ACMEEmail, Directory: c.ACMEDirectory, Roots: c.ACMERoots}
 }

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/quic-go/quic-go/http3"
 
@@ -34,6 +35,7 @@ func exchange(t *testing.T, addr, request string) string {
 		t.Fatal(err)
 	}
 	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(time.Minute)) // an answer that does not end is a failure
 	if _, err := io.WriteString(c, request); err != nil {
 		t.Fatal(err)
 	}

@@ -21,6 +21,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -57,6 +58,15 @@ type Config struct {
 	Host string
 	// Decoy is the website's folder, the built-in site if empty.
 	Decoy string
+	// Site is the URL of a website that is shown instead of a folder; see
+	// NewUpstream.
+	Site string
+	// Redirect is an address on which visitors without TLS are sent to the
+	// relay's website, ":80"; empty for none.
+	Redirect string
+	// ACME gets a certificate for the website; without names it stays with the
+	// one that the relay signed itself.
+	ACME ACME
 	// Limits bound the store.
 	Limits Limits
 	// Hooks are filled in by other parts.
@@ -75,6 +85,9 @@ type Relay struct {
 	server  *wire.Server
 	others  []*wire.Server // those of Config.Also
 	ech     []byte         // ECHConfigList, nil for none
+	site    io.Closer      // nil unless it is an Upstream
+	door    *door          // nil without Redirect
+	certs   *certificates  // nil without ACME
 	node    *ipfs.Node     // nil unless ServeIPFS was called
 	lock    *filelock.Lock
 }
@@ -144,9 +157,9 @@ func (r *Relay) Start(ctx context.Context) (err error) {
 	if r.store, err = OpenStore(r.cfg.Dir, r.cfg.Limits, r.cfg.Log); err != nil {
 		return err
 	}
-	site, err := Site(r.cfg.Decoy)
+	site, err := r.website()
 	if err != nil {
-		return fmt.Errorf("decoy: %w", err)
+		return err
 	}
 	r.handler = &Handler{store: r.store, carried: r.carried, site: site, log: r.cfg.Log, hooks: r.cfg.Hooks}
 	var serve http.Handler = r.handler
@@ -161,7 +174,16 @@ func (r *Relay) Start(ctx context.Context) (err error) {
 		}
 		cfg.EncryptedClientHelloKeys = []tls.EncryptedClientHelloKey{key}
 	}
-	return r.listen(ctx, cfg, serve)
+	if len(r.cfg.ACME.Names) > 0 {
+		if r.certs, err = newCertificates(r.cfg.Dir, r.keys.cert, r.cfg.ACME, r.cfg.Network, r.cfg.Redirect != "", r.cfg.Log); err != nil {
+			return err
+		}
+		cfg.GetCertificate, cfg.GetConfigForClient = r.certs.get, r.certs.hellos.config
+	}
+	if err := r.listen(ctx, cfg, serve); err != nil {
+		return err
+	}
+	return r.openDoor(ctx)
 }
 
 // listen opens the first address that can be opened, and all others.
@@ -185,6 +207,52 @@ func (r *Relay) listen(ctx context.Context, cfg *tls.Config, serve http.Handler)
 		at += s.Addr().String() + "\n"
 	}
 	return durable.Write(filepath.Join(r.cfg.Dir, addressFile), 0o600, []byte(at))
+}
+
+// website is what everyone sees.
+func (r *Relay) website() (http.Handler, error) {
+	if r.cfg.Site == "" {
+		site, err := Site(r.cfg.Decoy)
+		if err != nil {
+			return nil, fmt.Errorf("decoy: %w", err)
+		}
+		return site, nil
+	}
+	if r.cfg.Decoy != "" {
+		return nil, errors.New("site: there is a decoy besides; take one out")
+	}
+	u, err := NewUpstream(r.cfg.Network, r.cfg.Site, nil, r.cfg.Log)
+	if err != nil {
+		return nil, fmt.Errorf("site: %w", err)
+	}
+	r.site = u
+	return u, nil
+}
+
+// openDoor listens for visitors without TLS, and lets the search for a
+// certificate begin: from now on its proofs can be seen.
+func (r *Relay) openDoor(ctx context.Context) (err error) {
+	var proofs *tokens
+	if r.certs != nil {
+		proofs = &r.certs.tokens
+	}
+	if r.cfg.Redirect != "" {
+		_, port, err := net.SplitHostPort(r.cfg.Host) // behind a forwarded port
+		if err != nil {
+			_, port, _ = net.SplitHostPort(r.Addr().String())
+		}
+		n, err := strconv.ParseUint(port, 10, 16)
+		if err != nil {
+			return fmt.Errorf("host: %w", err)
+		}
+		if r.door, err = openDoor(ctx, r.cfg.Network, r.cfg.Redirect, uint16(n), proofs); err != nil {
+			return err
+		}
+	}
+	if r.certs != nil {
+		r.certs.start()
+	}
+	return nil
 }
 
 // Addr is the address listened on (TCP and UDP); nil before Start.
@@ -218,7 +286,7 @@ func (r *Relay) Shutdown(ctx context.Context) error {
 		wg.Go(func() { errs[i] = s.Shutdown(ctx) })
 	}
 	wg.Wait()
-	return errors.Join(err, errors.Join(errs...), r.unlock())
+	return errors.Join(err, errors.Join(errs...), r.closeSite(), r.unlock())
 }
 
 // Close ends the listener and all connections at once. What was acknowledged
@@ -228,7 +296,21 @@ func (r *Relay) Close() error {
 	for _, s := range r.servers() {
 		err = errors.Join(err, s.Close())
 	}
-	return errors.Join(err, r.unlock())
+	return errors.Join(err, r.closeSite(), r.unlock())
+}
+
+// closeSite ends what serves the website besides the listener.
+func (r *Relay) closeSite() (err error) {
+	if r.door != nil {
+		err = r.door.Close()
+	}
+	if r.certs != nil {
+		r.certs.Close()
+	}
+	if r.site != nil {
+		err = errors.Join(err, r.site.Close())
+	}
+	return err
 }
 
 // servers are those that listen.
