@@ -73,6 +73,8 @@ type Config struct {
 	Hooks Hooks
 	// Log is for the volunteer; nil discards.
 	Log *slog.Logger
+
+	website http.Handler // instead of Decoy and Site, for tests
 }
 
 // Relay is one running relay.
@@ -211,6 +213,9 @@ func (r *Relay) listen(ctx context.Context, cfg *tls.Config, serve http.Handler)
 
 // website is what everyone sees.
 func (r *Relay) website() (http.Handler, error) {
+	if r.cfg.website != nil {
+		return r.cfg.website, nil
+	}
 	if r.cfg.Site == "" {
 		site, err := Site(r.cfg.Decoy)
 		if err != nil {
