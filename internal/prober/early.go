@@ -69,7 +69,7 @@ func meet(ctx context.Context, s Server, page string) (*tls.Config, error) {
 	if err := c.control(frame(frameSettings, nil)); err != nil {
 		return nil, err
 	}
-	c.ask(ctx, h3Get(page), true)
+	c.ask(ctx, h3Get(page))
 	select {
 	case <-cache.came:
 		return cfg, nil
@@ -91,7 +91,7 @@ func early(ctx context.Context, s Server, page string, request []byte) string {
 	if err := c.control(frame(frameSettings, nil)); err != nil {
 		return "no control stream: " + quicEnding(err)
 	}
-	text := c.ask(ctx, request, true)
+	text := c.ask(ctx, request)
 	return fmt.Sprintf("%s\nresumed %t, early %t", text, c.ConnectionState().TLS.DidResume, c.ConnectionState().Used0RTT)
 }
 

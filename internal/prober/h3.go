@@ -71,9 +71,8 @@ func (c *h3Conn) control(frames []byte) error {
 	return err
 }
 
-// ask writes to a stream of its own and renders what comes back. fin says that
-// nothing more will come.
-func (c *h3Conn) ask(ctx context.Context, b []byte, fin bool) string {
+// ask writes to a stream of its own, ends it, and renders what comes back.
+func (c *h3Conn) ask(ctx context.Context, b []byte) string {
 	s, err := c.OpenStreamSync(ctx)
 	if err != nil {
 		return "[" + quicEnding(err) + "]"
@@ -82,9 +81,7 @@ func (c *h3Conn) ask(ctx context.Context, b []byte, fin bool) string {
 		_ = s.SetDeadline(deadline)
 	}
 	_, _ = s.Write(b)
-	if fin {
-		_ = s.Close()
-	}
+	_ = s.Close()
 	answer, err := io.ReadAll(io.LimitReader(s, maxAnswer))
 	return h3Answer(answer) + "[" + quicEnding(err) + "]"
 }
@@ -163,7 +160,7 @@ func h3Get(path string) []byte { return frame(frameHeaders, h3Fields(request("GE
 
 // h3 sends settings and one request, and then one that shows whether the
 // connection is still there.
-func h3(name, page string, control, request []byte, fin bool) Probe {
+func h3(name, page string, control, request []byte) Probe {
 	return Probe{label("h3", "%s", name), func(ctx context.Context, s Server) string {
 		c, err := dialH3(ctx, s, clientTLS("h3"), nil)
 		if err != nil {
@@ -173,19 +170,19 @@ func h3(name, page string, control, request []byte, fin bool) Probe {
 		if err := c.control(control); err != nil {
 			return "no control stream: " + quicEnding(err)
 		}
-		return c.ask(ctx, request, fin) + "\n" + c.ask(ctx, h3Get(page), true)
+		return c.ask(ctx, request) + "\n" + c.ask(ctx, h3Get(page))
 	}}
 }
 
 func h3Probes(p Paths) []Probe {
 	settings := frame(frameSettings, nil)
 	var out []Probe
-	add := func(name string, request []byte) { out = append(out, h3(name, p.Page, settings, request, true)) }
+	add := func(name string, request []byte) { out = append(out, h3(name, p.Page, settings, request)) }
 	for _, path := range append(append([]string{}, p.Known...), p.Near...) {
 		add("GET "+path, h3Get(path))
 		add("HEAD "+path, frame(frameHeaders, h3Fields(request("HEAD", path)...)))
 		add("POST "+path, append(frame(frameHeaders, h3Fields(request("POST", path, "upload-offset", "0", "upload-length", "10")...)), frame(frameData, []byte("abc"))...))
-		out = append(out, h3("half of POST "+path, p.Page, settings, frame(frameHeaders, h3Fields(request("POST", path, "content-length", "1000")...)), false))
+		out = append(out, h3("half of POST "+path, p.Page, settings, frame(frameHeaders, h3Fields(request("POST", path, "content-length", "1000")...))))
 		add("truncated GET "+path, h3Get(path)[:20])
 	}
 	places := []string{p.Page}
@@ -231,7 +228,7 @@ func h3Probes(p Paths) []Probe {
 			if err := c.control(control); err != nil {
 				return "no control stream: " + quicEnding(err)
 			}
-			return c.ask(ctx, h3Get(p.Page), true)
+			return c.ask(ctx, h3Get(p.Page))
 		}})
 	}
 	out = append(out, Probe{label("h3", "settings"), func(ctx context.Context, s Server) string {

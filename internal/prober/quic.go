@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/quic-go/quic-go/quicvarint"
 )
@@ -67,8 +68,6 @@ func firstReply(ctx context.Context, s Server, datagrams [][]byte) string {
 		return ending(err)
 	}
 	defer pc.Close()
-	deadline, _ := ctx.Deadline()
-	_ = pc.SetDeadline(deadline)
 	to, err := s.udp()
 	if err != nil {
 		return err.Error()
@@ -79,15 +78,21 @@ func firstReply(ctx context.Context, s Server, datagrams [][]byte) string {
 		}
 	}
 	marker := []byte{0xc0, 0x2a, 0x3a, 0x4a, 0x5a, 8, 'm', 'a', 'r', 'k', 'e', 'r', '!', '!', 0}
-	if _, err := pc.WriteTo(append(marker, make([]byte, 1200-len(marker))...), to); err != nil {
-		return ending(err)
-	}
+	marker = append(marker, make([]byte, 1200-len(marker))...)
 	b := make([]byte, 2048)
-	n, _, err := pc.ReadFrom(b)
-	if err != nil {
-		return ending(err)
+	for {
+		if _, err := pc.WriteTo(marker, to); err != nil {
+			return ending(err)
+		}
+		_ = pc.SetReadDeadline(time.Now().Add(patience / 10)) // it may be lost
+		n, _, err := pc.ReadFrom(b)
+		if err == nil {
+			return kindOf(b[:n])
+		}
+		if ctx.Err() != nil {
+			return ending(err)
+		}
 	}
-	return kindOf(b[:n])
 }
 
 // kindOf describes a datagram by what is not chance in it.

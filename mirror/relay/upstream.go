@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -14,8 +15,10 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
+	"golang.org/x/net/http/httpguts"
 	"golang.org/x/time/rate"
 
 	"tamizdat/transport"
@@ -46,7 +49,8 @@ const (
 // data in Early-Data (RFC 8470, section 5.1). WebSockets pass over HTTP/1.1.
 //
 // A site behind that can't be reached is answered for with 502, one that does
-// not answer in time with 504, one that has too much to do with 503.
+// not answer in time with 504, one that has too much to do with 503, and who
+// sends half a request with 400.
 type Upstream struct {
 	at        *url.URL
 	keepHost  bool
@@ -105,7 +109,41 @@ func (u *Upstream) Close() error {
 	return nil
 }
 
-type altSvcKey struct{}
+// visit is what is remembered of a request while it is at the site behind.
+type visit struct {
+	// altSvc is what the listener says of other ways here. It has to survive an
+	// interim response, after which httputil begins with an empty header.
+	altSvc []string
+	// broken means that the visitor sent half a body, or a malformed one.
+	broken atomic.Bool
+}
+
+type visitKey struct{}
+
+func visitOf(ctx context.Context) *visit {
+	if v, ok := ctx.Value(visitKey{}).(*visit); ok {
+		return v
+	}
+	return &visit{}
+}
+
+// body is a visitor's, and remembers whose fault it was.
+type body struct {
+	io.ReadCloser
+	left  int64 // of the length that was said, < 0 for none
+	visit *visit
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if b.left >= 0 {
+		b.left -= int64(n)
+	}
+	if err != nil && err != io.EOF || err == io.EOF && b.left > 0 {
+		b.visit.broken.Store(true)
+	}
+	return n, err
+}
 
 // ServeHTTP implements http.Handler.
 func (u *Upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -115,6 +153,10 @@ func (u *Upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, http.StatusText(http.StatusMethodNotAllowed), http.StatusMethodNotAllowed)
 		return
 	}
+	if !httpguts.ValidHeaderFieldName(r.Method) { // a token, as those are
+		http.Error(w, http.StatusText(http.StatusBadRequest), http.StatusBadRequest)
+		return
+	}
 	select {
 	case u.slots <- struct{}{}:
 		defer func() { <-u.slots }()
@@ -122,13 +164,16 @@ func (u *Upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, http.StatusText(http.StatusServiceUnavailable), http.StatusServiceUnavailable)
 		return
 	}
-	// What the listener says of other ways here has to survive an interim
-	// response, after which httputil begins with an empty header.
-	ctx, cancel := context.WithCancel(context.WithValue(r.Context(), altSvcKey{}, w.Header()["Alt-Svc"]))
+	v := &visit{altSvc: w.Header()["Alt-Svc"]}
+	ctx, cancel := context.WithCancel(context.WithValue(r.Context(), visitKey{}, v))
 	defer cancel()
 	defer context.AfterFunc(u.life, cancel)() // a WebSocket outlives the server that it came to
 	w.Header().Del("Alt-Svc")
-	u.proxy.ServeHTTP(&upgradable{w, ctx}, r.WithContext(ctx))
+	r = r.WithContext(ctx)
+	if r.Body != nil {
+		r.Body = &body{r.Body, r.ContentLength, v}
+	}
+	u.proxy.ServeHTTP(&upgradable{w, ctx}, r)
 }
 
 // upgradable lets a connection that became a WebSocket end when either side or
@@ -200,7 +245,7 @@ func (u *Upstream) rewrite(pr *httputil.ProxyRequest) {
 func (u *Upstream) modify(resp *http.Response) error {
 	// What it says of its own ports is not true of ours.
 	resp.Header.Del("Alt-Svc")
-	if alt, ok := resp.Request.Context().Value(altSvcKey{}).([]string); ok && len(alt) > 0 {
+	if alt := visitOf(resp.Request.Context()).altSvc; len(alt) > 0 {
 		resp.Header["Alt-Svc"] = alt
 	}
 	// Nor is its name, if visitors have come by another.
@@ -218,14 +263,17 @@ func (u *Upstream) modify(resp *http.Response) error {
 
 // fail answers for a site that does not.
 func (u *Upstream) fail(w http.ResponseWriter, r *http.Request, err error) {
-	if alt, ok := r.Context().Value(altSvcKey{}).([]string); ok && len(alt) > 0 {
-		w.Header()["Alt-Svc"] = alt
+	v := visitOf(r.Context())
+	if len(v.altSvc) > 0 {
+		w.Header()["Alt-Svc"] = v.altSvc
 	}
 	status := http.StatusBadGateway
 	if ne, ok := errors.AsType[net.Error](err); ok && ne.Timeout() {
 		status = http.StatusGatewayTimeout
 	}
-	if r.Context().Err() == nil { // else it was the visitor who went
+	if v.broken.Load() {
+		status = http.StatusBadRequest
+	} else if r.Context().Err() == nil { // else it was the visitor who went
 		u.complain.Do(func() { u.log.Warn("the website behind does not answer", "err", err) })
 	}
 	http.Error(w, fmt.Sprintf("%d %s", status, http.StatusText(status)), status)

@@ -13,7 +13,10 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -21,6 +24,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"tamizdat/internal/netreal"
+	"tamizdat/internal/prober"
 	"tamizdat/transport"
 	wire "tamizdat/transport/relay"
 )
@@ -294,5 +298,65 @@ func TestRelayBeforeADeadSite(t *testing.T) {
 	}
 	if answer := exchange(t, r.Addr().String(), "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"); !strings.HasPrefix(answer, "HTTP/1.1 502 ") {
 		t.Error(answer)
+	}
+}
+
+// Behind a relay a site answers as it does alone, but for Alt-Svc, and for the
+// order of its fields: they come sorted, as from every proxy of this kind.
+func TestUpstreamAnswersAsItself(t *testing.T) {
+	url := behind(t, siteOf(t, folder(t)))
+	r := start(t, Config{Site: url})
+	altSvc := regexp.MustCompile("Alt-Svc: [^\r]*\r\n")
+	for _, path := range []string{"/", "/index.html", "/style.css", "/sub", "/sub/", "/sub/page.html", "/nothing", "/%67arlic.html", "/a/../garlic.html", "//garlic.html", "/.hidden", "/x?y=%zz;z"} {
+		for _, method := range []string{"GET", "HEAD", "POST", "OPTIONS", "BREW"} {
+			for _, f := range []string{"X: 1", "Range: bytes=0-3", "If-None-Match: *", "If-Modified-Since: Fri, 31 Dec 2038 23:59:59 GMT", "Accept-Encoding: gzip"} {
+				request := method + " " + path + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + f + "\r\n\r\n"
+				want := plainly(t, strings.TrimPrefix(url, "http://"), request)
+				got := exchange(t, r.Addr().String(), request)
+				if !altSvc.MatchString(got) {
+					t.Errorf("%q: no Alt-Svc", request)
+				}
+				if d := cmp.Diff(sorted(want), sorted(altSvc.ReplaceAllString(got, ""))); d != "" {
+					t.Errorf("%q: %s", request, d)
+				}
+			}
+		}
+	}
+}
+
+// sorted is an answer with the fields of its head sorted.
+func sorted(answer string) string {
+	head, body, _ := strings.Cut(answer, "\r\n\r\n")
+	lines := strings.Split(head, "\r\n")
+	slices.Sort(lines[1:])
+	return strings.Join(lines, "\n") + "\n\n" + body
+}
+
+// The site behind hears which requests came as early data: those that may be a
+// repetition (RFC 8470, section 5.1).
+func TestUpstreamHearsOfEarlyData(t *testing.T) {
+	var mu sync.Mutex
+	heard := map[string]int{}
+	url := behind(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		heard[r.Method+" "+r.URL.Path+" "+r.Header.Get("Early-Data")]++
+	}))
+	r := start(t, Config{Site: url})
+	s := prober.Server{Network: &netreal.Network{}, Addr: r.Addr().String()}
+	n := 0
+	for _, p := range prober.Probes(prober.Paths{Page: "/page", Known: []string{"/x"}}) {
+		if strings.HasPrefix(p.Name, "early data: ") {
+			n++
+			if answer := p.Ask(t.Context(), s); !strings.Contains(answer, "early true") {
+				t.Errorf("%s: %s", p.Name, answer)
+			}
+		}
+	}
+	want := map[string]int{"GET /page ": n, "GET /x 1": 1, "HEAD /x 1": 1, "POST /x ": 1, "PUT /x ": 1}
+	mu.Lock()
+	defer mu.Unlock()
+	if d := cmp.Diff(want, heard); d != "" {
+		t.Error(d)
 	}
 }
