@@ -125,6 +125,7 @@ const (
 func newTCP(network transport.Network, to peer) conn {
 	c := &tcpConn{tlsDialer: newTLSDialer(network, to, "h2", "http/1.1")}
 	c.Transport = http.Transport{
+		DialContext:            c.dial,
 		DialTLSContext:         c.dialTLS,
 		ForceAttemptHTTP2:      true,
 		DisableCompression:     true,

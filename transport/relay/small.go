@@ -39,6 +39,7 @@ func newSmall(network transport.Network, to peer) conn {
 	}
 	c := &smallConn{tlsDialer: newTLSDialer(network, to, "http/1.1")}
 	c.http = http.Transport{
+		DialContext:            c.dial,
 		DialTLSContext:         c.dialTLS,
 		DisableKeepAlives:      true,
 		DisableCompression:     true,
