@@ -136,6 +136,7 @@ func (m *maker) access() error {
 		Zones:    []channel.Zone{{Name: "n.example"}, {Name: "m.example", Authority: "192.0.2.7:53"}},
 		Peers:    []string{"/ip4/192.0.2.7/udp/4001/quic-v1/p2p/12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp"},
 		Gateways: []string{"https://gateway.example"},
+		Mirrors:  []string{"https://pages.example/n"},
 	}
 	g := channel.Grant{Channel: m.id, Serial: 7, Epochs: []channel.Epoch{{Number: 0, Key: m.epoch}}, Places: places}
 	var err error
@@ -156,7 +157,7 @@ func (m *maker) access() error {
 	}
 	m.invite = &channel.Invite{Channel: m.id, Seed: m.seed, IPNS: public(m.ipns), Places: channel.Places{
 		Relays: []channel.Relay{places.Relays[0], {Host: "relay.example", Port: 8443, Pin: pin, Prefix: mint.Mint(tag)}},
-		Zones:  places.Zones, Peers: places.Peers, Gateways: places.Gateways,
+		Zones:  places.Zones, Peers: places.Peers, Gateways: places.Gateways, Mirrors: places.Mirrors,
 	}}
 	if err := m.invite.Validate(); err != nil {
 		return err

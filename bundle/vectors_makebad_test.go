@@ -209,6 +209,7 @@ func (m *maker) invalidAccess() error {
 	m.refused("invite-relay-without-pin-at-an-address", ".txt", "invite", "a relay with a pin of zeros has a domain name", "without a pin", inviteText(append(append(bytes.Clone(raw[:97]), 1, 51), append(append([]byte{1, 187}, make([]byte, 40)...), "192.0.2.7"...)...)))
 	m.refused("invite-zone-upper-case", ".txt", "invite", "zones are lower case", "malformed zone", inviteText(append(bytes.Clone(raw[:97]), "\x02\x09N.EXAMPLE"...)))
 	m.refused("invite-http-gateway", ".txt", "invite", "gateways are https, unless loopback", "malformed gateway", inviteText(append(bytes.Clone(raw[:97]), "\x04\x10http://g.example"...)))
+	m.refused("invite-http-mirror", ".txt", "invite", "mirrors are https, unless loopback", "malformed mirror", inviteText(append(bytes.Clone(raw[:97]), "\x05\x10http://m.example"...)))
 	m.refused("invite-authority-by-name", ".txt", "invite", "an authority is an address and a port", "malformed zone authority", inviteText(append(bytes.Clone(raw[:97]), "\x02\x0fn.example@a.b:5"...)))
 	return m.err
 }

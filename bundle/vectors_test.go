@@ -208,6 +208,9 @@ func placeLines(p channel.Places) (out []string) {
 	for _, g := range p.Gateways {
 		out = append(out, "gateway "+g)
 	}
+	for _, m := range p.Mirrors {
+		out = append(out, "mirror "+m)
+	}
 	return out
 }
 

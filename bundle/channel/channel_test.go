@@ -280,6 +280,7 @@ func testPlaces() Places {
 		Zones:    []Zone{{Name: "n.example"}, {Name: "m.example", Authority: "192.0.2.7:53"}},
 		Peers:    []string{"/ip4/192.0.2.7/udp/4001/quic-v1/p2p/12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp"},
 		Gateways: []string{"https://gateway.example"},
+		Mirrors:  []string{"https://pages.example/n"},
 	}
 }
 

@@ -29,6 +29,9 @@ func TestPlacesForTerminals(t *testing.T) {
 		if (&Places{Gateways: []string{g}}).check() == nil {
 			t.Errorf("gateway %q passes", g)
 		}
+		if (&Places{Mirrors: []string{g}}).check() == nil {
+			t.Errorf("mirror %q passes", g)
+		}
 	}
 }
 

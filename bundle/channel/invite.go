@@ -37,6 +37,7 @@ const (
 	placeZone    = 2
 	placePeer    = 3
 	placeGateway = 4
+	placeMirror  = 5
 )
 
 // Invite makes someone a reader. It is a secret: with it, a censor can read
@@ -105,6 +106,9 @@ func (v *Invite) raw() []byte {
 	}
 	for _, g := range v.Places.Gateways {
 		put(placeGateway, []byte(g))
+	}
+	for _, m := range v.Places.Mirrors {
+		put(placeMirror, []byte(m))
 	}
 	sum := sha256.Sum256(b)
 	return append(b, sum[:inviteSum]...)
@@ -185,6 +189,8 @@ func (v *Invite) addPlace(kind byte, p []byte) error {
 		v.Places.Peers = append(v.Places.Peers, m.String())
 	case placeGateway:
 		v.Places.Gateways = append(v.Places.Gateways, string(p))
+	case placeMirror:
+		v.Places.Mirrors = append(v.Places.Mirrors, string(p))
 	}
 	return nil
 }

@@ -23,7 +23,7 @@ const (
 // check refuses places that could not have been meant: it runs when they are
 // written and again when they are read, before anything dials them.
 func (p *Places) check() error {
-	if max(len(p.Relays), len(p.Zones), len(p.Peers), len(p.Gateways)) > maxPlaces {
+	if max(len(p.Relays), len(p.Zones), len(p.Peers), len(p.Gateways), len(p.Mirrors)) > maxPlaces {
 		return errors.New("too many places")
 	}
 	for _, r := range p.Relays {
@@ -54,10 +54,13 @@ func (p *Places) check() error {
 		}
 	}
 	for _, g := range p.Gateways {
-		u, err := url.Parse(g)
-		if err != nil || len(g) > maxPlaceLen || !printable(g) || u.String() != g || u.Hostname() == "" || u.Host == "" || u.User != nil || u.RawQuery != "" ||
-			u.Fragment != "" || strings.ContainsAny(g, " \n\t") || (u.Scheme != "https" && !(u.Scheme == "http" && isLoopback(u.Hostname()))) {
+		if !validBase(g) {
 			return errors.New("malformed gateway (an https URL)")
+		}
+	}
+	for _, m := range p.Mirrors {
+		if !validBase(m) {
+			return errors.New("malformed mirror (an https URL)")
 		}
 	}
 	return nil
@@ -66,6 +69,13 @@ func (p *Places) check() error {
 // printable reports whether s is visible ASCII alone.
 func printable(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r >= 0x7f })
+}
+
+// validBase wants the URL under which a gateway or a mirror has its files.
+func validBase(s string) bool {
+	u, err := url.Parse(s)
+	return err == nil && len(s) <= maxPlaceLen && printable(s) && u.String() == s && u.Hostname() != "" && u.User == nil && u.RawQuery == "" &&
+		u.Fragment == "" && (u.Scheme == "https" || u.Scheme == "http" && isLoopback(u.Hostname()))
 }
 
 func validHost(s string) bool {
@@ -139,6 +149,9 @@ func (p *Places) writeLines(w io.Writer) {
 	for _, g := range p.Gateways {
 		fmt.Fprintf(w, "gateway %s\n", g)
 	}
+	for _, m := range p.Mirrors {
+		fmt.Fprintf(w, "mirror %s\n", m)
+	}
 }
 
 // places reads what writeLines wrote.
@@ -173,6 +186,9 @@ func (l *lines) places() (p Places) {
 	}
 	for l.peek("gateway") && len(p.Gateways) <= maxPlaces {
 		p.Gateways = append(p.Gateways, l.fields("gateway", 1)[0])
+	}
+	for l.peek("mirror") && len(p.Mirrors) <= maxPlaces {
+		p.Mirrors = append(p.Mirrors, l.fields("mirror", 1)[0])
 	}
 	if l.err == nil {
 		l.err = p.check()

@@ -140,4 +140,7 @@ type Places struct {
 	Peers []string
 	// Gateways are base URLs of trustless IPFS gateways, https unless loopback.
 	Gateways []string
+	// Mirrors are base URLs of static mirrors (FORMAT.md, section 11), https
+	// unless loopback.
+	Mirrors []string
 }

@@ -130,6 +130,7 @@ func (v *View) Places() Places {
 		Zones:    slices.Clone(v.places.Zones),
 		Peers:    slices.Clone(v.places.Peers),
 		Gateways: slices.Clone(v.places.Gateways),
+		Mirrors:  slices.Clone(v.places.Mirrors),
 	}
 	for _, r := range v.invite.Places.Relays {
 		if !slices.ContainsFunc(p.Relays, func(o Relay) bool { return o.Host == r.Host && o.Port == r.Port }) {
@@ -139,6 +140,7 @@ func (v *View) Places() Places {
 	p.Zones = appendNew(p.Zones, v.invite.Places.Zones)
 	p.Peers = appendNew(p.Peers, v.invite.Places.Peers)
 	p.Gateways = appendNew(p.Gateways, v.invite.Places.Gateways)
+	p.Mirrors = appendNew(p.Mirrors, v.invite.Places.Mirrors)
 	return p
 }
 
