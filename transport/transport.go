@@ -239,6 +239,16 @@ type Namer interface {
 	PublishRecord(ctx context.Context, ch channel.ID, record []byte) error
 }
 
+// Pruner is an optional interface of Publisher: a target that holds editions
+// until it is told that nobody may ask for them any more. Prune removes all
+// editions of the channel but those in keep, which the newest edition there must
+// be among, and returns how many files went. No block goes that an edition in keep
+// uses. It is idempotent and resumes; the caller retries unless the error wraps
+// ErrRefused.
+type Pruner interface {
+	Prune(ctx context.Context, ch channel.ID, keep []uint64) (removed int, err error)
+}
+
 // Source is one packed edition as its CAR (see bundle/car): root notes, head,
 // directory, layers, log, grants. Reading it may happen from several goroutines
 // at once.

@@ -43,7 +43,7 @@ func (c *inviteCmd) Run(e *env) (err error) {
 	}
 	fmt.Fprintln(e.out, text)
 	pl := inv.Places
-	if len(pl.Relays)+len(pl.Zones)+len(pl.Peers)+len(pl.Gateways) == 0 {
+	if len(pl.Relays)+len(pl.Zones)+len(pl.Peers)+len(pl.Gateways)+len(pl.Mirrors) == 0 {
 		fmt.Fprintln(e.err, "this invite names no way in yet: its readers need files; add a relay first (mirror-publish target NAME)")
 	}
 	return nil

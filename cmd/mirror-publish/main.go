@@ -30,7 +30,7 @@ type commands struct {
 	Pack   packCmd   `cmd:"" help:"Pack what is new in folders, files and feeds into one edition."`
 	Push   pushCmd   `cmd:"" help:"Send what is missing to every target at once."`
 	Invite inviteCmd `cmd:"" help:"Print the invite that makes someone a reader."`
-	Target relayCmd  `cmd:"" help:"Add a relay; its line comes from standard input."`
+	Target relayCmd  `cmd:"" help:"Add a relay, whose line comes from standard input, or a static mirror."`
 	Zone   zoneCmd   `cmd:"" help:"Print the DNS zone file of what is published."`
 	Export exportCmd `cmd:"" help:"Write the newest edition as one file, for a stick."`
 	Status statusCmd `cmd:"" help:"Show editions, sizes, and what each target holds."`

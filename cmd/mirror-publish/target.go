@@ -14,9 +14,18 @@ import (
 type relayCmd struct {
 	Name    string `arg:"" help:"What you call the relay."`
 	Replace bool   `help:"Give the target of that name a new line (the relay has moved, or has a new key)."`
+
+	Mirror string `help:"Instead of a relay, a static mirror: a folder that a web server shows." placeholder:"DIR" type:"path" xor:"kind"`
+	Git    string `help:"A static mirror in a git working copy, which is committed and pushed to its upstream." placeholder:"DIR" type:"path" xor:"kind"`
+	S3     string `help:"A static mirror in a bucket." name:"s3" placeholder:"https://ENDPOINT/BUCKET" xor:"kind"`
+	WebDAV string `help:"A static mirror in a WebDAV folder." name:"webdav" placeholder:"URL" xor:"kind"`
+
+	Credentials string `help:"File of the bucket's keys (as Amazon's tools have it), or of USER:PASSWORD for WebDAV." placeholder:"FILE" type:"path"`
+	Region      string `help:"The bucket's region, if the store doesn't tell."`
+	URL         string `help:"Where readers find the static mirror: invites and grants then name it." placeholder:"URL"`
 }
 
-// Run reads the relay's line from standard input: a secret has no place among
+// Run adds what the flags name, or else reads the relay's line from standard input: a secret has no place among
 // a process's arguments.
 func (c *relayCmd) Run(e *env) (err error) {
 	p, err := e.open()
@@ -24,6 +33,12 @@ func (c *relayCmd) Run(e *env) (err error) {
 		return err
 	}
 	defer cli.Close(p, &err)
+	if c.Mirror+c.Git+c.S3+c.WebDAV != "" {
+		return c.addMirror(e, p)
+	}
+	if c.Credentials+c.Region+c.URL != "" {
+		return cli.Usage("name the static mirror, too: --mirror, --s3, --webdav or --git")
+	}
 	line, err := readRelayLine(e.in)
 	if err != nil {
 		return err
@@ -44,6 +59,23 @@ func (c *relayCmd) Run(e *env) (err error) {
 		return err
 	}
 	fmt.Fprintf(e.out, "target %q %s\n", c.Name, done)
+	return nil
+}
+
+func (c *relayCmd) addMirror(e *env, p *publisher.Publisher) error {
+	if c.Replace {
+		return cli.Usage("--replace is for relays; edit publisher.toml")
+	}
+	err := p.AddMirror(publisher.TargetConfig{
+		Name: c.Name, Mirror: c.Mirror, Git: c.Git, S3: c.S3, WebDAV: c.WebDAV, Credentials: c.Credentials, Region: c.Region, URL: c.URL,
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(e.out, "target %q added\n", c.Name)
+	if c.URL == "" {
+		fmt.Fprintln(e.err, "no --url: invites won't lead readers there")
+	}
 	return nil
 }
 

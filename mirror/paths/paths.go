@@ -14,6 +14,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"slices"
 	"strconv"
@@ -67,7 +68,7 @@ type Set struct {
 	relays  map[string]*relay.Client    // by door
 	closers []io.Closer
 	node    *ipfs.Node
-	labels  map[string]int  // how many IPFS paths have this label
+	labels  map[string]int  // how many paths have this label
 	system  func() []string // the resolvers of the network that we are on
 }
 
@@ -91,6 +92,11 @@ func (s *Set) Paths(_ channel.ID, ipns ed25519.PublicKey, places channel.Places)
 	for _, g := range places.Gateways {
 		out = append(out, s.once("gateway", g+string(ipns), func() ([]transport.Path, error) {
 			return s.gateway(g, ipns)
+		})...)
+	}
+	for _, m := range places.Mirrors {
+		out = append(out, s.once("mirror", m, func() ([]transport.Path, error) {
+			return s.mirror(m)
 		})...)
 	}
 	if len(places.Peers) > 0 {
@@ -175,10 +181,26 @@ func (s *Set) relay(d *door) []transport.Path {
 	return paths
 }
 
-func (s *Set) gateway(base string, key ed25519.PublicKey) ([]transport.Path, error) {
+// web makes a round tripper for hosts on the web.
+func (s *Set) web() *http.Transport {
 	life, end := context.WithCancel(context.Background())
 	rt := gateway.NewTransport(life, s.cfg.Network, s.cfg.trust())
 	s.closers = append(s.closers, closer(func() { end(); rt.CloseIdleConnections() }))
+	return rt
+}
+
+func (s *Set) mirror(base string) ([]transport.Path, error) {
+	c, err := gateway.New(base, s.web(), gateway.Options{Static: true})
+	if err != nil {
+		return nil, err
+	}
+	p := c.Path()
+	p.Name = s.unique(p.Name) // one host may have several mirrors
+	return []transport.Path{p}, nil
+}
+
+func (s *Set) gateway(base string, key ed25519.PublicKey) ([]transport.Path, error) {
+	rt := s.web()
 	c, err := gateway.New(base, rt, gateway.Options{})
 	if err != nil {
 		return nil, err
@@ -197,15 +219,19 @@ func (s *Set) peers(key ed25519.PublicKey, peers []string) ([]transport.Path, er
 		s.node = n
 		s.closers = append(s.closers, n)
 	}
-	label := peerLabel(peers[0])
-	if s.labels[label]++; s.labels[label] > 1 {
-		label += " " + strconv.Itoa(s.labels[label])
-	}
-	p, err := s.node.Path(label, key, peers)
+	p, err := s.node.Path(s.unique(peerLabel(peers[0])), key, peers)
 	if err != nil {
 		return nil, err
 	}
 	return []transport.Path{p}, nil
+}
+
+// unique adds a number to a name that a path has already.
+func (s *Set) unique(name string) string {
+	if s.labels[name]++; s.labels[name] > 1 {
+		name += " " + strconv.Itoa(s.labels[name])
+	}
+	return name
 }
 
 // peerLabel is the end of the peer ID that a multiaddr ends in: enough to tell

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -38,7 +39,9 @@ type Config struct {
 	Gateways []string `toml:"gateways"`
 }
 
-// TargetConfig is one [[target]]: a relay or a folder.
+// TargetConfig is one [[target]]: a relay, a folder of CAR files, or a static
+// mirror (see mirror.go). Exactly one of Relay, Folder, Mirror, S3, WebDAV and
+// Git is set.
 type TargetConfig struct {
 	Name string `toml:"name"`
 	// Relay is the line that `mirror-relay address` printed.
@@ -49,6 +52,21 @@ type TargetConfig struct {
 	// each: invites and grants also lead readers there. Pushes go to the relay
 	// itself.
 	Via []string `toml:"via,omitempty"`
+	// Mirror is a folder, Git a git working copy that takes the plain files of a
+	// static mirror; relative to this folder.
+	Mirror string `toml:"mirror,omitempty"`
+	Git    string `toml:"git,omitempty"`
+	// S3 is a bucket, "https://ENDPOINT/BUCKET" or more behind, WebDAV a folder's
+	// URL. Credentials is a file, relative to this folder, that its owner alone may
+	// read (see package transport/static); Region is the bucket's, if the store
+	// doesn't tell.
+	S3          string `toml:"s3,omitempty"`
+	WebDAV      string `toml:"webdav,omitempty"`
+	Credentials string `toml:"credentials,omitempty"`
+	Region      string `toml:"region,omitempty"`
+	// URL is where readers find a static mirror. Invites and grants name it;
+	// without one the mirror is filled and nobody is led there.
+	URL string `toml:"url,omitempty"`
 }
 
 const configHead = `# What mirror-publish works with. Keep this file to yourself: relay lines are
@@ -74,6 +92,15 @@ const configTail = `
 # [[target]]
 # name = "stick"
 # folder = "/media/stick/editions"
+#
+# Static mirrors: plain files on any web host, which readers find at url. One of
+# mirror (a folder), s3, webdav and git (a working copy). Passwords stand in a
+# file, never here: "chmod 600" it. See docs/publisher.md.
+# [[target]]
+# name = "bucket"
+# s3 = "https://s3.example/news"
+# credentials = "keys/bucket"
+# url = "https://news.example"
 
 # Further ways in, which go into invites: DNS zones ("ZONE" or, if a server
 # answers for it directly, "ZONE@ADDRESS:PORT"), IPFS peers (multiaddresses that
@@ -131,10 +158,13 @@ func loadConfig(dir string) (Config, error) {
 		switch {
 		case t.Name == "" || seen[t.Name]:
 			return c, fmt.Errorf("%s: each target needs a name of its own", configFile)
-		case (t.Relay == "") == (t.Folder == ""):
-			return c, fmt.Errorf("%s: target %q needs either relay or folder", configFile, t.Name)
+		case len(t.kinds()) != 1:
+			return c, fmt.Errorf("%s: target %q needs one of relay, folder, mirror, s3, webdav and git", configFile, t.Name)
 		case t.Relay == "" && len(t.Via) > 0:
 			return c, fmt.Errorf("%s: target %q: via is for relays", configFile, t.Name)
+		}
+		if err := t.checkMirror(); err != nil {
+			return c, fmt.Errorf("%s: target %q: %w", configFile, t.Name, err)
 		}
 		seen[t.Name] = true
 		if t.Relay != "" {
@@ -198,6 +228,11 @@ func (p *Publisher) places(seed channel.Seed) (channel.Places, error) {
 		out.Zones = append(out.Zones, parseZone(z))
 	}
 	out.Peers, out.Gateways = p.cfg.Peers, p.cfg.Gateways
+	for _, t := range p.cfg.Targets {
+		if t.URL != "" && !slices.Contains(out.Mirrors, t.URL) {
+			out.Mirrors = append(out.Mirrors, t.URL)
+		}
+	}
 	return out, nil
 }
 

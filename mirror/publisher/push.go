@@ -38,6 +38,14 @@ func (p *Publisher) Targets(network transport.Network, names ...string) ([]Targe
 			out = append(out, Target{t.Name, file.Folder{Dir: t.Folder}})
 			continue
 		}
+		if t.isMirror() {
+			pub, err := p.openMirror(network, t)
+			if err != nil {
+				return nil, fmt.Errorf("target %q: %w", t.Name, err)
+			}
+			out = append(out, Target{t.Name, pub})
+			continue
+		}
 		line, err := wire.ParseTarget(t.Relay)
 		if err != nil {
 			return nil, fmt.Errorf("target %q: %w", t.Name, err)
@@ -61,7 +69,10 @@ type Pushed struct {
 	Editions int
 	Newest   uint64
 	Bytes    int64
-	Err      error
+	// Removed is how many files of older editions went, at targets that keep them
+	// until they are told.
+	Removed int
+	Err     error
 }
 
 // ErrAhead: a target holds a newer edition than this folder: the folder was
@@ -164,6 +175,16 @@ func (p *Publisher) pushTo(ctx context.Context, t Target, record []byte, progres
 	if n, ok := t.Publisher.(transport.Namer); ok && record != nil {
 		if err := retry(ctx, func() error { return n.PublishRecord(ctx, p.Channel(), record) }); err != nil {
 			out.Err = fmt.Errorf("ipns record: %w", err)
+		}
+	}
+	if t, ok := t.Publisher.(transport.Pruner); ok {
+		err := retry(ctx, func() error {
+			n, err := t.Prune(ctx, p.Channel(), p.window())
+			out.Removed += n
+			return err
+		})
+		if err != nil {
+			out.Err = errors.Join(out.Err, fmt.Errorf("old editions not removed: %w", err))
 		}
 	}
 	return out

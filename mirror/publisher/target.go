@@ -35,8 +35,12 @@ func (p *Publisher) AddTarget(name, line string) error {
 	if err != nil {
 		return err
 	}
-	if slices.ContainsFunc(p.cfg.Targets, func(t TargetConfig) bool { return t.Name == name }) {
-		return fmt.Errorf("%w: %q", ErrTargetExists, name)
+	return p.addTarget(TargetConfig{Name: name, Relay: line})
+}
+
+func (p *Publisher) addTarget(t TargetConfig) error {
+	if slices.ContainsFunc(p.cfg.Targets, func(o TargetConfig) bool { return o.Name == t.Name }) {
+		return fmt.Errorf("%w: %q", ErrTargetExists, t.Name)
 	}
 	old, err := os.ReadFile(filepath.Join(p.dir, configFile))
 	if err != nil {
@@ -47,10 +51,10 @@ func (p *Publisher) AddTarget(name, line string) error {
 	b.WriteString("\n\n")
 	if err := toml.NewEncoder(&b).Encode(struct {
 		Targets []TargetConfig `toml:"target"`
-	}{[]TargetConfig{{Name: name, Relay: line}}}); err != nil {
+	}{[]TargetConfig{t}}); err != nil {
 		return err
 	}
-	return p.rewrite(b.String(), append(slices.Clone(p.cfg.Targets), TargetConfig{Name: name, Relay: line}))
+	return p.rewrite(b.String(), append(slices.Clone(p.cfg.Targets), t))
 }
 
 var (
@@ -70,7 +74,7 @@ func (p *Publisher) ReplaceTarget(name, line string) error {
 	case at < 0:
 		return fmt.Errorf("no target %q to replace; without --replace it is added", name)
 	case p.cfg.Targets[at].Relay == "":
-		return fmt.Errorf("target %q is a folder; edit %s", name, configFile)
+		return fmt.Errorf("target %q is no relay; edit %s", name, configFile)
 	}
 	old, err := os.ReadFile(filepath.Join(p.dir, configFile))
 	if err != nil {

@@ -3,9 +3,9 @@
 // http.RoundTripper.
 //
 // The same client speaks to a public gateway on the web, to a static mirror
-// (a web host with plain files under ipfs/), and to a relay under its secret
-// prefix: only base URL and round tripper differ. Raw blocks are asked for in
-// parallel; over HTTP/2 and HTTP/3 that is one flight.
+// (a web host with plain files under ipfs/ and head/, see [Options.Static]), and
+// to a relay under its secret prefix: only base URL and round tripper differ.
+// Raw blocks are asked for in parallel; over HTTP/2 and HTTP/3 that is one flight.
 //
 // Whatever comes back is hostile until hashed: bodies are bounded, redirects
 // are not followed, and a block that does not match its CID is dropped here
@@ -61,6 +61,9 @@ type Options struct {
 	Parallel int
 	// Records, if not nil, gives the path Heads.
 	Records Records
+	// Static tells that base is a static mirror (FORMAT.md, section 11): requests
+	// have no query, and head/ gives the path Heads.
+	Static bool
 	// BlockTimeout bounds one block from request to last byte; 30 s if 0. It is
 	// what a body of one byte a second runs into.
 	BlockTimeout time.Duration
@@ -91,7 +94,8 @@ func New(base string, rt http.RoundTripper, opts Options) (*Client, error) {
 	return &Client{base: strings.TrimSuffix(base, "/"), rt: rt, opts: opts}, nil
 }
 
-// Path returns the client as a path of kind gateway, named by its host.
+// Path returns the client as a path of kind gateway, named by its host. It is
+// to be called once: a static mirror's heads remember what they have read.
 func (c *Client) Path() transport.Path {
 	u, err := url.Parse(c.base)
 	if err != nil {
@@ -101,7 +105,10 @@ func (c *Client) Path() transport.Path {
 		Name: "gateway " + u.Host, Kind: transport.KindGateway, Blocks: c,
 		Hints: transport.Hints{Batch: 64, Parallel: 2, MaxBlock: bundle.MaxBlock, Setup: 3, Overhead: 1.05},
 	}
-	if c.opts.Records != nil {
+	switch {
+	case c.opts.Static:
+		p.Name, p.Heads = "mirror "+u.Host, &mirror{c: c}
+	case c.opts.Records != nil:
 		p.Heads = &heads{c}
 	}
 	return p
@@ -188,7 +195,7 @@ func (c *Client) block(ctx context.Context, w transport.Want, got func(n int)) (
 	id := w.CID
 	ctx, cancel := context.WithTimeout(ctx, c.opts.BlockTimeout)
 	defer cancel()
-	resp, err := c.get(ctx, "/ipfs/"+id.String()+"?format=raw", "application/vnd.ipld.raw")
+	resp, err := c.get(ctx, c.blockPath(id), "application/vnd.ipld.raw")
 	if err != nil {
 		return nil, err
 	}
@@ -203,21 +210,46 @@ func (c *Client) block(ctx context.Context, w transport.Want, got func(n int)) (
 	return data, nil
 }
 
+func (c *Client) blockPath(id cid.Cid) string {
+	if c.opts.Static {
+		return "/ipfs/" + id.String()
+	}
+	return "/ipfs/" + id.String() + "?format=raw"
+}
+
 // get sends one GET and returns an answer with status 200.
 func (c *Client) get(ctx context.Context, path, accept string) (*http.Response, error) {
+	return c.ask(ctx, path, accept, "", "")
+}
+
+// ask is get with a condition, unless field is empty: if it does not hold, the
+// error is errSame.
+func (c *Client) ask(ctx context.Context, path, accept, field, value string) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+path, nil)
 	if err != nil {
 		return nil, errors.New("gateway: malformed request")
 	}
 	req.Header.Set("Accept", accept)
 	req.Header.Set("User-Agent", "") // names nobody
+	if field != "" {
+		req.Header.Set(field, value)
+	}
 	resp, err := c.rt.RoundTrip(req)
 	if err != nil {
 		return nil, err
 	}
 	switch resp.StatusCode {
 	case http.StatusOK:
+		if c.opts.Static && isPage(resp) {
+			resp.Body.Close()
+			return nil, transport.ErrNotFound
+		}
 		return resp, nil
+	case http.StatusNotModified:
+		if field != "" {
+			resp.Body.Close()
+			return nil, errSame
+		}
 	case http.StatusNotFound, http.StatusGone:
 		resp.Body.Close()
 		return nil, transport.ErrNotFound

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"iter"
 	"net/http"
 	"net/url"
@@ -12,22 +11,13 @@ import (
 	"sync"
 	"time"
 
-	"github.com/ipfs/go-cid"
-
-	"tamizdat/bundle/car"
 	"tamizdat/bundle/channel"
 	"tamizdat/transport"
 	"tamizdat/transport/gateway"
 )
 
-const (
-	// maxOpening bounds an opening answer in bytes. A front page takes 16 KiB
-	// and seldom much more.
-	maxOpening = 8 << 20
-	// openTimeout bounds an opening answer in time, besides the long poll.
-	openTimeout = time.Minute
-	maxGrant    = 8192
-)
+// openTimeout bounds an opening answer in time, besides the long poll.
+const openTimeout = time.Minute
 
 // heads reads opening answers.
 type heads struct {
@@ -106,26 +96,7 @@ func (h *heads) read(ctx context.Context, ask transport.Ask, q url.Values, wait 
 			return
 		}
 		defer resp.Body.Close()
-		r, err := car.NewReader(io.LimitReader(resp.Body, maxOpening))
-		if err != nil {
-			fail(fmt.Errorf("opening: %w", err))
-			return
-		}
-		sort, err := newSorter(r.Roots())
-		if err != nil {
-			fail(err)
-			return
-		}
-		for {
-			b, err := r.Next()
-			if errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-				break
-			}
-			if err != nil {
-				fail(fmt.Errorf("opening: %w", err))
-				return
-			}
-			p, err := sort.piece(b.CID, b.Data)
+		for p, err := range gateway.Opening(resp.Body) {
 			if err != nil {
 				fail(err)
 				return
@@ -194,47 +165,4 @@ func (h *heads) get(ctx context.Context, ask transport.Ask, q url.Values, wait t
 	}
 	resp.Body.Close()
 	return nil, err
-}
-
-// sorter tells what the blocks of an opening answer are: its header names root
-// notes, head and edition in this order, and a grant is the one raw block of a
-// grant's size right behind the head.
-type sorter struct {
-	notes     []cid.Cid
-	head      cid.Cid
-	afterHead bool
-}
-
-func newSorter(roots []cid.Cid) (*sorter, error) {
-	if len(roots) < 2 {
-		return nil, errors.New("opening: it names no head")
-	}
-	n := len(roots) - 2
-	return &sorter{notes: roots[:n], head: roots[n]}, nil
-}
-
-func (s *sorter) piece(c cid.Cid, data []byte) (transport.Piece, error) {
-	tooLong := func(what string) (transport.Piece, error) {
-		return transport.Piece{}, fmt.Errorf("opening: %s of %d bytes", what, len(data))
-	}
-	behindHead := s.afterHead
-	s.afterHead = false
-	p := transport.Piece{Kind: transport.PieceBlock, CID: c, Data: data}
-	switch {
-	case c.Equals(s.head):
-		if len(data) > channel.MaxHead {
-			return tooLong("head")
-		}
-		s.afterHead = true
-		p.Kind, p.CID = transport.PieceHead, cid.Undef
-	case len(s.notes) > 0 && c.Equals(s.notes[0]):
-		if len(data) > channel.MaxRootNote {
-			return tooLong("root note")
-		}
-		s.notes = s.notes[1:]
-		p.Kind, p.CID = transport.PieceRootNote, cid.Undef
-	case behindHead && c.Prefix().Codec == cid.Raw && (len(data) == 4096 || len(data) == maxGrant):
-		p.Kind, p.CID = transport.PieceGrant, cid.Undef
-	}
-	return p, nil
 }

@@ -28,6 +28,7 @@ import (
 	"tamizdat/bundle/channel"
 	"tamizdat/internal/netreal"
 	"tamizdat/transport"
+	"tamizdat/transport/gateway"
 )
 
 func certificate(t *testing.T, names ...string) tls.Certificate {
@@ -173,7 +174,7 @@ func TestEndlessTailIsBounded(t *testing.T) {
 		for piece, err := range o.Open(t.Context(), transport.Ask{}) {
 			bytes, last = bytes+len(piece.Data), err
 		}
-		if last == nil || bytes > maxOpening {
+		if last == nil || bytes > gateway.MaxOpening {
 			t.Errorf("took %d bytes, ended with %v", bytes, last)
 		}
 	})

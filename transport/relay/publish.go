@@ -79,11 +79,11 @@ func (p *Publisher) Publish(ctx context.Context, s transport.Source, progress fu
 	if err != nil {
 		return fmt.Errorf("%w: %w", transport.ErrRefused, err)
 	}
-	sort, err := newSorter(r.Roots())
-	if err != nil {
-		return fmt.Errorf("%w: %w", transport.ErrRefused, err)
+	roots := r.Roots()
+	if len(roots) < 2 {
+		return fmt.Errorf("%w: it names no head", transport.ErrRefused)
 	}
-	path := p.intakePath("intake", s.Channel) + "/" + sort.head.String()
+	path := p.intakePath("intake", s.Channel) + "/" + roots[len(roots)-2].String()
 	st, err := p.ask(ctx, http.MethodHead, path, nil, 0, s.Size)
 	if err != nil {
 		return err
