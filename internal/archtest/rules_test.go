@@ -109,7 +109,8 @@ func checkLibrary(from, lib string) string {
 
 // socketFree says which packages may open sockets themselves: the Network seam's
 // implementations.
-var socketFree = []string{"internal/netreal", "internal/simnet"}
+// and what starts other people's servers for tests.
+var socketFree = []string{"internal/netreal", "internal/simnet", "internal/testservers"}
 
 // forbidden names, by import path, what opens a socket or resolves a name
 // behind the Network's back. A trailing * stands for any ending.
