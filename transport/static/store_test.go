@@ -109,7 +109,9 @@ var stores = map[string]func(t *testing.T) (again func() static.Store){
 	},
 	"webdav": func(t *testing.T) func() static.Store {
 		url, secret := davServer(t, t.TempDir(), nil)
-		return func() static.Store { return closing(t, must(static.NewWebDAV(&netreal.Network{}, url+"/dav/news", secret))) }
+		return func() static.Store {
+			return closing(t, must(static.NewWebDAV(&netreal.Network{}, url+"/dav/news", secret)))
+		}
 	},
 	"webdav without MOVE": func(t *testing.T) func() static.Store {
 		url, secret := davServer(t, t.TempDir(), func(r *http.Request) int {
@@ -118,7 +120,9 @@ var stores = map[string]func(t *testing.T) (again func() static.Store){
 			}
 			return 0
 		})
-		return func() static.Store { return closing(t, must(static.NewWebDAV(&netreal.Network{}, url+"/dav/news/", secret))) }
+		return func() static.Store {
+			return closing(t, must(static.NewWebDAV(&netreal.Network{}, url+"/dav/news/", secret)))
+		}
 	},
 	"s3": func(t *testing.T) func() static.Store {
 		url, _ := bucket(t, t.TempDir())
@@ -373,4 +377,3 @@ func entries(log []string, begin string) (n int) {
 	}
 	return n
 }
-
