@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -165,19 +166,22 @@ func (m *mirror) Open(ctx context.Context, ask transport.Ask) iter.Seq2[transpor
 		if known != nil && (ask.Have == 0 || known.size == 0 || known.size > ask.Have) {
 			known = nil
 		}
-		note := uint64(0)
+		note, same := uint64(0), false
 		_, err := m.read(ctx, ask.Channel, known, func(p transport.Piece) bool {
 			if p.Kind == transport.PieceRootNote {
 				if note++; note <= ask.Root {
 					return true
 				}
 			}
+			if same = p.Kind == transport.PieceHead && known != nil && bytes.Equal(p.Data, known.head); same {
+				return false
+			}
 			return yield(p, nil)
 		})
 		switch {
-		case errors.Is(err, errStop):
-		case errors.Is(err, errSame):
+		case same, errors.Is(err, errSame):
 			yield(transport.Piece{}, transport.ErrNoNewer)
+		case errors.Is(err, errStop):
 		case err != nil:
 			yield(transport.Piece{}, err)
 		}
@@ -194,7 +198,7 @@ func (m *mirror) load(ctx context.Context, ch channel.ID) (o *opening, changed b
 	if errors.Is(err, errSame) {
 		return known, false, nil
 	}
-	return o, true, err
+	return o, err == nil && (known == nil || !bytes.Equal(o.head, known.head)), err
 }
 
 // read reads head/<channel>, keeps what small will want, and hands on each
@@ -216,11 +220,8 @@ func (m *mirror) read(ctx context.Context, ch channel.ID, known *opening, each f
 	}
 	defer resp.Body.Close()
 	o := &opening{folders: map[cid.Cid][]byte{}}
-	if tag := resp.Header.Get("Etag"); len(tag) <= maxTag {
-		o.tag = tag
-	}
-	if date := resp.Header.Get("Last-Modified"); len(date) <= maxTag {
-		o.modified = date
+	if tag, date := resp.Header.Get("Etag"), resp.Header.Get("Last-Modified"); len(tag)+len(date) <= maxTag && settled(resp.Header) {
+		o.tag, o.modified = tag, date
 	}
 	var grants cid.Cid
 	for p, err := range Opening(resp.Body) {
@@ -252,6 +253,20 @@ func (m *mirror) read(ctx context.Context, ch channel.ID, known *opening, each f
 		return nil, fmt.Errorf("opening: no head in it: %w", transport.ErrNotFound)
 	}
 	return o, nil
+}
+
+// settled reports whether ETag and Last-Modified tell this file from the next
+// one. Plain web servers make both of the second in which a file was written: in
+// that second the file may change once more without them (RFC 9110, section
+// 8.8.2.2).
+func settled(h http.Header) bool {
+	modified := h.Get("Last-Modified")
+	if modified == "" {
+		return true
+	}
+	then, err := http.ParseTime(modified)
+	now, err2 := http.ParseTime(h.Get("Date"))
+	return err == nil && err2 == nil && now.Sub(then) >= 2*time.Second
 }
 
 // verify sees what edition the head is of, if it is sound: only then does the
