@@ -1,6 +1,6 @@
-// Package testservers runs servers of other people for tests: nginx, and
-// versitygw, which speaks S3. They are processes of their own on loopback and
-// end with the test. What is not installed skips the test, which is a failure
+// Package testservers runs servers of other people for tests: nginx, versitygw,
+// which speaks S3, and x/net's WebDAV. The first two are processes of their own
+// on loopback; all end with the test. What is not installed skips the test, which is a failure
 // in CI (TAMIZDAT_CI=1).
 package testservers
 
@@ -14,12 +14,18 @@ import (
 	"fmt"
 	"math/big"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/credentials"
+	"golang.org/x/net/webdav"
 )
 
 // Cert is a certificate for 127.0.0.1 and the pool that vouches for it.
@@ -199,6 +205,52 @@ func VersityGW(t testing.TB, dir string, c *Cert) string {
 		return "https://" + addr
 	}
 	return "http://" + addr
+}
+
+// Bucket runs VersityGW over dir with a new bucket that everybody may read, as
+// docs/publisher.md has it, and returns the bucket's URL.
+func Bucket(t testing.TB, dir, name string) string {
+	t.Helper()
+	url := VersityGW(t, dir, nil)
+	c, err := minio.New(strings.TrimPrefix(url, "http://"), &minio.Options{Creds: credentials.NewStaticV4(AccessKey, SecretKey, "")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.MakeBucket(t.Context(), name, minio.MakeBucketOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	policy := `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":"*","Action":["s3:GetObject"],"Resource":["arn:aws:s3:::` + name + `/*"]}]}`
+	if err := c.SetBucketPolicy(t.Context(), name, policy); err != nil {
+		t.Fatal(err)
+	}
+	return url + "/" + name
+}
+
+// WebDAV serves dir below /dav/ to whoever has the password in the file secret.
+// before, if not nil, may answer instead, by a status other than 0.
+func WebDAV(t testing.TB, dir string, before func(*http.Request) int) (url, secret string) {
+	t.Helper()
+	h := &webdav.Handler{Prefix: "/dav", FileSystem: webdav.Dir(dir), LockSystem: webdav.NewMemLS()}
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if user, pass, _ := r.BasicAuth(); user != "ann" || pass != "pass:word" {
+			w.Header().Set("WWW-Authenticate", "Basic")
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		if before != nil {
+			if status := before(r); status != 0 {
+				w.WriteHeader(status)
+				return
+			}
+		}
+		h.ServeHTTP(w, r)
+	}))
+	t.Cleanup(srv.Close)
+	secret = filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte("ann:pass:word\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return srv.URL, secret
 }
 
 // KeysFile writes VersityGW's keys as Amazon's tools have them.

@@ -115,6 +115,8 @@ func (p *Publisher) Invite(name string) (*channel.Invite, error) {
 			pl.Relays = slices.Delete(pl.Relays, last, last+1)
 		case len(pl.Zones) > 1:
 			pl.Zones = pl.Zones[:len(pl.Zones)-1]
+		case len(pl.Mirrors) > 0 && len(pl.Relays)+len(pl.Zones) > 0:
+			pl.Mirrors = nil
 		default:
 			return nil, inv.Validate()
 		}

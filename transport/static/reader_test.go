@@ -87,11 +87,10 @@ func TestReader(t *testing.T) {
 			return testservers.Nginx(t, dir, cert), cert.Pool
 		},
 		"s3": func(t *testing.T, c *transporttest.Channel) (string, *x509.CertPool) {
-			plain, https := bucket(t, t.TempDir())
-			s := closing(t, must(static.NewS3(&netreal.Network{}, static.S3Config{URL: plain + "/news/deep/down", Credentials: testservers.KeysFile(t)})))
+			dir, cert := t.TempDir(), testservers.NewCert(t)
+			s := closing(t, must(static.NewS3(&netreal.Network{}, static.S3Config{URL: bucket(t, dir) + "/deep/down", Credentials: testservers.KeysFile(t)})))
 			publish(t, s, c.Editions()...)
-			url, cert := https()
-			return url + "/news/deep/down", cert.Pool
+			return testservers.VersityGW(t, dir, &cert) + "/news/deep/down", cert.Pool
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -7,17 +7,12 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
-
-	"github.com/minio/minio-go/v7"
-	"github.com/minio/minio-go/v7/pkg/credentials"
-	"golang.org/x/net/webdav"
 
 	"tamizdat/internal/netreal"
 	"tamizdat/internal/testservers"
@@ -125,10 +120,10 @@ var stores = map[string]func(t *testing.T) (again func() static.Store){
 		}
 	},
 	"s3": func(t *testing.T) func() static.Store {
-		url, _ := bucket(t, t.TempDir())
+		url := bucket(t, t.TempDir())
 		keys := testservers.KeysFile(t)
 		return func() static.Store {
-			return closing(t, must(static.NewS3(&netreal.Network{}, static.S3Config{URL: url + "/news/some/place", Credentials: keys})))
+			return closing(t, must(static.NewS3(&netreal.Network{}, static.S3Config{URL: url + "/some/place", Credentials: keys})))
 		}
 	},
 }
@@ -179,58 +174,16 @@ func git(t *testing.T, dir string, args ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// davServer is a WebDAV server over dir, below /dav/, which asks for a password.
-// before, if not nil, may answer instead, by a status other than 0.
+// bucket is a place in a new bucket, over plain HTTP for the publisher.
+func bucket(t *testing.T, dir string) string { return testservers.Bucket(t, dir, "news") }
+
+// davServer is a WebDAV server over dir, below /dav/, with a folder news.
 func davServer(t *testing.T, dir string, before func(*http.Request) int) (url, secret string) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Join(dir, "news"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	h := &webdav.Handler{Prefix: "/dav", FileSystem: webdav.Dir(dir), LockSystem: webdav.NewMemLS()}
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if user, pass, _ := r.BasicAuth(); user != "ann" || pass != "pass:word" {
-			w.Header().Set("WWW-Authenticate", "Basic")
-			w.WriteHeader(http.StatusUnauthorized)
-			return
-		}
-		if before != nil {
-			if status := before(r); status != 0 {
-				w.WriteHeader(status)
-				return
-			}
-		}
-		h.ServeHTTP(w, r)
-	}))
-	t.Cleanup(srv.Close)
-	secret = filepath.Join(t.TempDir(), "secret")
-	if err := os.WriteFile(secret, []byte("ann:pass:word\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return srv.URL, secret
-}
-
-// bucket runs an S3 server with a bucket "news" that everybody may read, over
-// plain HTTP for the publisher and over HTTPS for readers.
-func bucket(t *testing.T, dir string) (url string, https func() (url string, c testservers.Cert)) {
-	t.Helper()
-	url = testservers.VersityGW(t, dir, nil)
-	c, err := minio.New(strings.TrimPrefix(url, "http://"), &minio.Options{
-		Creds: credentials.NewStaticV4(testservers.AccessKey, testservers.SecretKey, ""),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := c.MakeBucket(t.Context(), "news", minio.MakeBucketOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	const policy = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":"*","Action":["s3:GetObject"],"Resource":["arn:aws:s3:::news/*"]}]}`
-	if err := c.SetBucketPolicy(t.Context(), "news", policy); err != nil {
-		t.Fatal(err)
-	}
-	return url, func() (string, testservers.Cert) {
-		cert := testservers.NewCert(t)
-		return testservers.VersityGW(t, dir, &cert), cert
-	}
+	return testservers.WebDAV(t, dir, before)
 }
 
 // TestStores holds every store to what Store promises.
@@ -361,10 +314,10 @@ func TestRefused(t *testing.T) {
 		t.Errorf("no working copy: %v", err)
 	}
 	t.Run("s3", func(t *testing.T) {
-		url, _ := bucket(t, t.TempDir())
-		refused("bucket", closing(t, must(static.NewS3(network, static.S3Config{URL: url + "/none", Credentials: testservers.KeysFile(t)}))))
+		url := bucket(t, t.TempDir())
+		refused("bucket", closing(t, must(static.NewS3(network, static.S3Config{URL: strings.TrimSuffix(url, "news") + "none", Credentials: testservers.KeysFile(t)}))))
 		wrong := secret("[default]\naws_access_key_id = "+testservers.AccessKey+"\naws_secret_access_key = wrong\n", 0o600)
-		refused("keys", closing(t, must(static.NewS3(network, static.S3Config{URL: url + "/news", Credentials: wrong}))))
+		refused("keys", closing(t, must(static.NewS3(network, static.S3Config{URL: url, Credentials: wrong}))))
 	})
 }
 
