@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"tamizdat/bundle/channel"
+	"tamizdat/internal/bucket"
 	"tamizdat/transport"
 	"tamizdat/transport/static"
 )
@@ -48,7 +49,7 @@ func (p *Publisher) openMirror(network transport.Network, t TargetConfig) (*stat
 	case t.Git != "":
 		return static.New(static.NewGit(below(t.Git))), nil
 	case t.S3 != "":
-		s, err := static.NewS3(network, static.S3Config{URL: t.S3, Region: t.Region, Credentials: below(t.Credentials)})
+		s, err := static.NewS3(network, bucket.Config{URL: t.S3, Region: t.Region, Credentials: below(t.Credentials)})
 		if err != nil {
 			return nil, fmt.Errorf("s3: %w", err)
 		}

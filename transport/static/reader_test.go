@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"tamizdat/bundle"
+	"tamizdat/internal/bucket"
 	"tamizdat/internal/netreal"
 	"tamizdat/internal/testservers"
 	"tamizdat/transport"
@@ -88,7 +89,7 @@ func TestReader(t *testing.T) {
 		},
 		"s3": func(t *testing.T, c *transporttest.Channel) (string, *x509.CertPool) {
 			dir, cert := t.TempDir(), testservers.NewCert(t)
-			s := closing(t, must(static.NewS3(&netreal.Network{}, static.S3Config{URL: bucket(t, dir) + "/deep/down", Credentials: testservers.KeysFile(t)})))
+			s := closing(t, must(static.NewS3(&netreal.Network{}, bucket.Config{URL: newBucket(t, dir) + "/deep/down", Credentials: testservers.KeysFile(t)})))
 			publish(t, s, c.Editions()...)
 			return testservers.VersityGW(t, dir, &cert) + "/news/deep/down", cert.Pool
 		},

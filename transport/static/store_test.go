@@ -14,6 +14,7 @@ import (
 	"sync"
 	"testing"
 
+	"tamizdat/internal/bucket"
 	"tamizdat/internal/netreal"
 	"tamizdat/internal/testservers"
 	"tamizdat/transport"
@@ -120,10 +121,10 @@ var stores = map[string]func(t *testing.T) (again func() static.Store){
 		}
 	},
 	"s3": func(t *testing.T) func() static.Store {
-		url := bucket(t, t.TempDir())
+		url := newBucket(t, t.TempDir())
 		keys := testservers.KeysFile(t)
 		return func() static.Store {
-			return closing(t, must(static.NewS3(&netreal.Network{}, static.S3Config{URL: url + "/some/place", Credentials: keys})))
+			return closing(t, must(static.NewS3(&netreal.Network{}, bucket.Config{URL: url + "/some/place", Credentials: keys})))
 		}
 	},
 }
@@ -174,8 +175,8 @@ func git(t *testing.T, dir string, args ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// bucket is a place in a new bucket, over plain HTTP for the publisher.
-func bucket(t *testing.T, dir string) string { return testservers.Bucket(t, dir, "news") }
+// newBucket is a place in a new bucket, over plain HTTP for the publisher.
+func newBucket(t *testing.T, dir string) string { return testservers.Bucket(t, dir, "news") }
 
 // davServer is a WebDAV server over dir, below /dav/, with a folder news.
 func davServer(t *testing.T, dir string, before func(*http.Request) int) (url, secret string) {
@@ -303,21 +304,21 @@ func TestRefused(t *testing.T) {
 		if _, err := static.NewWebDAV(network, u, ""); err == nil || strings.Contains(err.Error(), "example") {
 			t.Errorf("URL, %s: %v", what, err)
 		}
-		if _, err := static.NewS3(network, static.S3Config{URL: u, Credentials: good}); err == nil || strings.Contains(err.Error(), "example") {
+		if _, err := static.NewS3(network, bucket.Config{URL: u, Credentials: good}); err == nil || strings.Contains(err.Error(), "example") {
 			t.Errorf("S3 URL, %s: %v", what, err)
 		}
 	}
-	if _, err := static.NewS3(network, static.S3Config{URL: "https://s3.example/news", Credentials: good}); err == nil || strings.Contains(err.Error(), "pass") {
+	if _, err := static.NewS3(network, bucket.Config{URL: "https://s3.example/news", Credentials: good}); err == nil || strings.Contains(err.Error(), "pass") {
 		t.Errorf("a file that holds no keys: %v", err)
 	}
 	if _, err := static.NewGit(t.TempDir()).Begin(ctx); !errors.Is(err, transport.ErrRefused) {
 		t.Errorf("no working copy: %v", err)
 	}
 	t.Run("s3", func(t *testing.T) {
-		url := bucket(t, t.TempDir())
-		refused("bucket", closing(t, must(static.NewS3(network, static.S3Config{URL: strings.TrimSuffix(url, "news") + "none", Credentials: testservers.KeysFile(t)}))))
+		url := newBucket(t, t.TempDir())
+		refused("bucket", closing(t, must(static.NewS3(network, bucket.Config{URL: strings.TrimSuffix(url, "news") + "none", Credentials: testservers.KeysFile(t)}))))
 		wrong := secret("[default]\naws_access_key_id = "+testservers.AccessKey+"\naws_secret_access_key = wrong\n", 0o600)
-		refused("keys", closing(t, must(static.NewS3(network, static.S3Config{URL: url, Credentials: wrong}))))
+		refused("keys", closing(t, must(static.NewS3(network, bucket.Config{URL: url, Credentials: wrong}))))
 	})
 }
 

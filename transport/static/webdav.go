@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"tamizdat/internal/bucket"
 	"tamizdat/transport"
 	"tamizdat/transport/gateway"
 )
@@ -47,7 +48,7 @@ const (
 // line, which nobody but its owner may be able to read; "" for none. Plain http
 // is for loopback only.
 func NewWebDAV(network transport.Network, base, secret string) (*WebDAV, error) {
-	u, err := parseURL(base)
+	u, err := bucket.ParseURL(base)
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +60,7 @@ func NewWebDAV(network transport.Network, base, secret string) (*WebDAV, error) 
 	if secret == "" {
 		return d, nil
 	}
-	line, err := readSecret(secret)
+	line, err := bucket.ReadSecret(secret)
 	if err == nil {
 		var ok bool
 		if d.user, d.pass, ok = strings.Cut(line, ":"); !ok || strings.ContainsAny(line, "\r\n") {
