@@ -33,7 +33,8 @@ func (c *runCmd) Run(e *env) error {
 	file = c.over(file)
 	r, err := relay.New(relay.Config{
 		Dir: e.dir, Network: e.network, Listen: file.Listen, Also: file.Also, ECH: file.ECH, Host: file.Host, Decoy: file.Decoy,
-		Site: file.Site, Redirect: file.Redirect, ACME: file.Certificate(), Limits: file.Limits(), Log: e.log,
+		Site: file.Site, Redirect: file.Redirect, ACME: file.Certificate(), Limits: file.Limits(),
+		S3: file.S3.Store(e.dir), S3Poll: file.S3.Poll(), Log: e.log,
 	})
 	if err != nil {
 		return err

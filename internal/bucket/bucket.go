@@ -112,6 +112,9 @@ func (b *Bucket) Range(ctx context.Context, name string, off, n int64) ([]byte, 
 	}
 	defer o.Close()
 	data, err := io.ReadAll(io.LimitReader(o, n))
+	if minio.ToErrorResponse(err).StatusCode == http.StatusRequestedRangeNotSatisfiable {
+		return nil, nil // off is beyond the end
+	}
 	return data, meaning(err)
 }
 

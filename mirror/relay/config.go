@@ -7,9 +7,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
+	"time"
 
 	"github.com/BurntSushi/toml"
 
+	"tamizdat/internal/bucket"
 	"tamizdat/internal/durable"
 )
 
@@ -53,7 +56,41 @@ type FileConfig struct {
 	IPFS       bool     `toml:"ipfs"`
 	IPFSListen []string `toml:"ipfs_listen"`
 	IPFSDHT    []string `toml:"ipfs_dht"`
+	// S3 keeps editions in a bucket, for a fleet of relays behind one name.
+	S3 S3Config `toml:"s3"`
 }
+
+// S3Config is the table [s3]; without an endpoint there is none.
+type S3Config struct {
+	// Endpoint is "https://HOST" or "https://HOST:PORT", Bucket the bucket's name,
+	// Prefix what stands before all names in it.
+	Endpoint string `toml:"endpoint"`
+	Bucket   string `toml:"bucket"`
+	Prefix   string `toml:"prefix"`
+	Region   string `toml:"region"`
+	// Credentials is a file, relative to the data folder (see package internal/bucket).
+	Credentials string `toml:"credentials"`
+	// PollSeconds is how often the relay looks for what others have stored.
+	PollSeconds int `toml:"poll_seconds"`
+}
+
+// Store is where the bucket is, nil if there is none; dir is the data folder.
+func (c S3Config) Store(dir string) *bucket.Config {
+	if c.Endpoint == "" {
+		return nil
+	}
+	file := c.Credentials
+	if file != "" && !filepath.IsAbs(file) {
+		file = filepath.Join(dir, file)
+	}
+	return &bucket.Config{
+		URL:    strings.TrimSuffix(c.Endpoint, "/") + "/" + strings.Trim(c.Bucket+"/"+c.Prefix, "/"),
+		Region: c.Region, Credentials: file,
+	}
+}
+
+// Poll is how often the bucket is looked at, 0 for the default.
+func (c S3Config) Poll() time.Duration { return time.Duration(c.PollSeconds) * time.Second }
 
 // ConfigFile is the name of the configuration in the data folder.
 const ConfigFile = "relay.toml"
@@ -85,6 +122,15 @@ func LoadConfig(dir string) (FileConfig, error) {
 	}
 	if c.Decoy != "" && c.Site != "" {
 		return c, fmt.Errorf("%s: decoy and site are two websites; take one out", path)
+	}
+	if c.S3.Endpoint == "" && c.S3 != (S3Config{}) {
+		return c, fmt.Errorf("%s: [s3] has no endpoint", path)
+	}
+	if c.S3.Endpoint != "" && (c.S3.Bucket == "" || strings.Contains(c.S3.Bucket, "/")) {
+		return c, fmt.Errorf("%s: [s3] has no bucket", path)
+	}
+	if c.S3.PollSeconds < 0 {
+		return c, fmt.Errorf("%s: poll_seconds is negative", path)
 	}
 	if c.EditionMB < 0 || c.ChannelMB < 0 || c.TotalMB < 0 {
 		return c, fmt.Errorf("%s: a size is negative", path)

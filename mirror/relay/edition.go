@@ -31,7 +31,8 @@ type span struct {
 // edition is one stored edition: its CAR, checked once, and what lies where in
 // it. It is immutable.
 type edition struct {
-	path    string // of the CAR; "" while it is being checked
+	kept    backend
+	path    string // of the CAR in kept; "" while it is being checked
 	size    int64
 	roots   *channel.Roots
 	head    *channel.Head
@@ -188,7 +189,7 @@ func (e *edition) block(c cid.Cid) ([]byte, error) {
 	if !ok {
 		return nil, os.ErrNotExist
 	}
-	f, err := os.Open(e.path)
+	f, err := e.kept.open(e.path)
 	if err != nil {
 		return nil, err
 	}

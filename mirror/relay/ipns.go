@@ -1,14 +1,13 @@
 package relay
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"net/http"
 	"net/url"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,7 +16,6 @@ import (
 	"github.com/ipfs/boxo/ipns"
 
 	"tamizdat/bundle/channel"
-	"tamizdat/internal/durable"
 	"tamizdat/transport"
 	"tamizdat/transport/ipfs"
 	wire "tamizdat/transport/relay"
@@ -99,9 +97,15 @@ func (s *Store) putIPNS(ch channel.ID, raw []byte) (held int, err error) {
 			return 0, badRecord("it goes back from edition %d to %d", old.head.Edition, r.head.Edition)
 		}
 	}
-	if err := durable.Write(filepath.Join(s.channelDir(ch), ipnsFile), 0o600, raw); err != nil {
+	if err := s.kept.save(context.Background(), s.kept.at(ch, ipnsFile), raw); err != nil {
 		return 0, err
 	}
+	s.setIPNS(ch, r)
+	return len(raw), nil
+}
+
+// setIPNS shows a record that is stored.
+func (s *Store) setIPNS(ch channel.ID, r *ipnsRecord) {
 	s.mu.Lock()
 	s.shelf(ch).ipns = r
 	tell := s.named
@@ -109,7 +113,6 @@ func (s *Store) putIPNS(ch channel.ID, raw []byte) (held int, err error) {
 	if tell != nil {
 		tell(r)
 	}
-	return len(raw), nil
 }
 
 // holds reports whether the very edition that h states is stored.
@@ -142,8 +145,8 @@ func (s *Store) onIPNS(tell func(*ipnsRecord)) {
 // loadIPNS loads a channel's record after its editions. One that does not go
 // with them (damaged, or made under keys that were replaced) is left out: the
 // next push brings another.
-func (s *Store) loadIPNS(ch channel.ID, sh *shelf) error {
-	raw, err := os.ReadFile(filepath.Join(s.channelDir(ch), ipnsFile))
+func (s *Store) loadIPNS(ctx context.Context, ch channel.ID, sh *shelf) error {
+	raw, err := s.kept.load(ctx, s.kept.at(ch, ipnsFile), transport.MaxRecord)
 	if errors.Is(err, fs.ErrNotExist) || len(sh.editions) == 0 {
 		return nil
 	}

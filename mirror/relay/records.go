@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"os"
 	"slices"
 	"sync"
 	"time"
@@ -39,7 +38,7 @@ type Records struct {
 // recordFile is one edition in DNS; without an index it has no records.
 type recordFile struct {
 	e     *edition
-	file  *os.File
+	file  blob
 	index *dns.Index
 	bytes int64 // of the layers in DNS
 }
@@ -162,7 +161,7 @@ func (f *recordFile) close() {
 
 // openRecords indexes one edition, which must fit into room bytes.
 func openRecords(ch channel.ID, e *edition, room int64) (*recordFile, error) {
-	f, err := os.Open(e.path)
+	f, err := e.kept.open(e.path)
 	if err != nil {
 		return nil, err
 	}

@@ -33,6 +33,7 @@ import (
 	"time"
 
 	"tamizdat/bundle/channel"
+	"tamizdat/internal/bucket"
 	"tamizdat/internal/durable"
 	"tamizdat/internal/filelock"
 	"tamizdat/transport"
@@ -69,6 +70,11 @@ type Config struct {
 	ACME ACME
 	// Limits bound the store.
 	Limits Limits
+	// S3, if not nil, is where editions are kept instead of Dir, so that a fleet
+	// of relays with the same secrets stands behind one name.
+	S3 *bucket.Config
+	// S3Poll is how often it is looked for what other relays have stored, 5 s if 0.
+	S3Poll time.Duration
 	// Hooks are filled in by other parts.
 	Hooks Hooks
 	// Log is for the volunteer; nil discards.
@@ -92,6 +98,8 @@ type Relay struct {
 	certs   *certificates  // nil without ACME
 	node    *ipfs.Node     // nil unless ServeIPFS was called
 	lock    *filelock.Lock
+	// fleet ends what a store on S3 needs; nil without one.
+	fleet func()
 }
 
 // addressFile remembers where the relay listened last, an address a line, for
@@ -156,7 +164,7 @@ func (r *Relay) Start(ctx context.Context) (err error) {
 	if err := os.Remove(filepath.Join(r.cfg.Dir, ipfsAddressFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err // it would speak of an earlier run
 	}
-	if r.store, err = OpenStore(r.cfg.Dir, r.cfg.Limits, r.cfg.Log); err != nil {
+	if err := r.openStore(ctx); err != nil {
 		return err
 	}
 	site, err := r.website()
@@ -260,6 +268,26 @@ func (r *Relay) openDoor(ctx context.Context) (err error) {
 	return nil
 }
 
+// openStore opens the folder's store, or the one in the bucket.
+func (r *Relay) openStore(ctx context.Context) (err error) {
+	if r.cfg.S3 == nil {
+		r.store, err = OpenStore(r.cfg.Dir, r.cfg.Limits, r.cfg.Log)
+		return err
+	}
+	kept, err := newS3(r.cfg.Network, *r.cfg.S3)
+	if err != nil {
+		return fmt.Errorf("s3: %w", err)
+	}
+	following, stop := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	r.fleet = func() { stop(); wg.Wait(); _ = kept.Close() } // it only closes connections
+	if r.store, err = openStore(ctx, r.cfg.Dir, kept, r.cfg.Limits, r.cfg.Log); err != nil {
+		return err
+	}
+	wg.Go(func() { r.store.follow(following, cmp.Or(r.cfg.S3Poll, defaultPoll)) })
+	return nil
+}
+
 // Addr is the address listened on (TCP and UDP); nil before Start.
 func (r *Relay) Addr() net.Addr {
 	if r.server == nil {
@@ -335,6 +363,10 @@ func (r *Relay) closeNode() error {
 }
 
 func (r *Relay) unlock() error {
+	if r.fleet != nil {
+		r.fleet()
+		r.fleet = nil
+	}
 	if r.lock == nil {
 		return nil
 	}

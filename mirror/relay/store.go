@@ -17,7 +17,6 @@ import (
 
 	"tamizdat/bundle/car"
 	"tamizdat/bundle/channel"
-	"tamizdat/internal/durable"
 )
 
 // Limits bound what a relay stores; a zero field means its default.
@@ -48,9 +47,11 @@ func (l Limits) withDefaults() Limits {
 //
 // An edition is visible once its CAR was checked as a whole, renamed into
 // place, and file and folder synced. All methods may be called at once; one
-// process at a time.
+// process at a time. With S3 what is below editions/ lies in a bucket instead,
+// which a fleet of relays shares (see fleet.go).
 type Store struct {
 	dir    string
+	kept   backend
 	limits Limits
 	log    *slog.Logger
 
@@ -60,6 +61,12 @@ type Store struct {
 	uploads sync.Map   // channel.ID → *turn
 	naming  sync.Mutex // held by the one who stores an IPNS record
 	named   func(*ipnsRecord)
+
+	// What only refresh touches: the tags of damaged editions by path, and of
+	// IPNS records.
+	refreshing sync.Mutex
+	damaged    map[string]string
+	records    map[channel.ID]string
 }
 
 // shelf holds one channel's editions, oldest first.
@@ -72,43 +79,56 @@ type shelf struct {
 // OpenStore opens or makes the store in dir and loads what it holds. An
 // edition that fails its check is left on disk under another name and logged.
 func OpenStore(dir string, limits Limits, log *slog.Logger) (*Store, error) {
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
-	}
-	s := &Store{dir: dir, limits: limits.withDefaults(), log: log, shelves: map[channel.ID]*shelf{}}
-	for _, d := range []string{"editions", "incoming"} {
-		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
-			return nil, fmt.Errorf("store: %w", err)
-		}
-	}
-	names, err := os.ReadDir(filepath.Join(dir, "editions"))
+	kept, err := newFolder(dir)
 	if err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}
-	for _, n := range names {
-		ch, err := channel.ParseID(n.Name())
-		if err != nil || !n.IsDir() {
-			continue
-		}
-		durable.Sweep(s.channelDir(ch))
-		if err := s.loadChannel(ch); err != nil {
+	return openStore(context.Background(), dir, kept, limits, log)
+}
+
+// openStore is OpenStore with the editions in kept; unfinished uploads lie in dir.
+func openStore(ctx context.Context, dir string, kept backend, limits Limits, log *slog.Logger) (*Store, error) {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	s := &Store{
+		dir: dir, kept: kept, limits: limits.withDefaults(), log: log, shelves: map[channel.ID]*shelf{},
+		damaged: map[string]string{}, records: map[channel.ID]string{},
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "incoming"), 0o700); err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	objects, err := kept.list(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	for ch, files := range byChannel(objects) {
+		if err := s.loadChannel(ctx, ch, files); err != nil {
 			return nil, fmt.Errorf("store: %w", err)
 		}
 	}
 	return s, nil
 }
 
-func (s *Store) loadChannel(ch channel.ID) error {
-	files, err := filepath.Glob(filepath.Join(s.channelDir(ch), "*.car"))
-	if err != nil {
-		return err
+// byChannel sorts a listing.
+func byChannel(objects []object) map[channel.ID][]object {
+	out := map[channel.ID][]object{}
+	for _, o := range objects {
+		out[o.ch] = append(out[o.ch], o)
 	}
-	for _, f := range files {
-		e, err := loadEdition(f, ch)
+	return out
+}
+
+func (s *Store) loadChannel(ctx context.Context, ch channel.ID, files []object) error {
+	for _, o := range files {
+		if !isEdition(o.file) {
+			continue
+		}
+		e, err := s.loadEdition(ctx, o)
 		switch {
 		case errors.Is(err, errBad):
-			s.log.Error("stored edition is damaged, set aside", "file", filepath.Base(f), "err", err)
-			if err := os.Rename(f, f+".damaged"); err != nil {
+			s.log.Error("stored edition is damaged, set aside", "file", o.file, "err", err)
+			if err := s.kept.setAside(ctx, s.kept.at(ch, o.file)); err != nil {
 				return err
 			}
 			continue
@@ -119,9 +139,7 @@ func (s *Store) loadChannel(ch channel.ID) error {
 		sh.editions = append(sh.editions, e)
 	}
 	if sh, ok := s.shelves[ch]; ok {
-		slices.SortFunc(sh.editions, func(a, b *edition) int {
-			return cmp.Or(cmp.Compare(a.head.Edition, b.head.Edition), a.head.Time.Compare(b.head.Time))
-		})
+		sortEditions(sh.editions)
 		// A crash between storing a re-signed edition and dropping the one it
 		// replaces leaves both.
 		for i := len(sh.editions) - 2; i >= 0; i-- {
@@ -130,46 +148,49 @@ func (s *Store) loadChannel(ch channel.ID) error {
 				sh.editions = slices.Delete(sh.editions, i, i+1)
 			}
 		}
-		return s.loadIPNS(ch, sh)
+		return s.loadIPNS(ctx, ch, sh)
 	}
 	return nil
 }
 
+// sortEditions puts the oldest first.
+func sortEditions(es []*edition) {
+	slices.SortFunc(es, func(a, b *edition) int {
+		return cmp.Or(cmp.Compare(a.head.Edition, b.head.Edition), a.head.Time.Compare(b.head.Time))
+	})
+}
+
 // loadEdition reads a stored CAR's front and its index; without a good index
 // the whole CAR is checked again and the index rewritten.
-func loadEdition(path string, ch channel.ID) (*edition, error) {
-	f, err := os.Open(path)
+func (s *Store) loadEdition(ctx context.Context, o object) (*edition, error) {
+	path := s.kept.at(o.ch, o.file)
+	f, err := s.kept.open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	st, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	r, err := car.NewReader(io.NewSectionReader(f, 0, st.Size()))
+	r, err := car.NewReader(io.NewSectionReader(f, 0, o.size))
 	if err != nil {
 		return nil, carError(err)
 	}
-	e, err := readFront(r, ch)
+	e, err := readFront(r, o.ch)
 	if err != nil {
 		return nil, err
 	}
-	e.path, e.size = path, st.Size()
-	if raw, err := os.ReadFile(indexPath(path)); err == nil && e.parseIndex(raw) == nil {
+	e.kept, e.path, e.size = s.kept, path, o.size
+	if raw, err := s.kept.load(ctx, indexPath(path), maxIndex); err == nil && e.parseIndex(raw) == nil {
 		return e, nil
 	}
 	if err := readRest(r, e); err != nil {
 		return nil, err
 	}
-	return e, durable.Write(indexPath(path), 0o600, e.marshalIndex())
-}
-
-func (s *Store) channelDir(ch channel.ID) string {
-	return filepath.Join(s.dir, "editions", ch.String())
+	return e, s.kept.save(ctx, indexPath(path), e.marshalIndex())
 }
 
 func indexPath(car string) string { return strings.TrimSuffix(car, ".car") + ".idx" }
+
+// maxIndex bounds an index in bytes: 49 a block.
+const maxIndex = 16 << 20
 
 // shelf returns the channel's shelf, made if needed; s.mu is held for writing,
 // or the store is not shared yet.
@@ -293,23 +314,25 @@ func (s *Store) acceptable(ch channel.ID, e *edition) error {
 
 // admit makes a checked upload visible: part is its file, synced already.
 func (s *Store) admit(ch channel.ID, e *edition, part string) error {
-	dir := s.channelDir(ch)
-	if err := durable.MkdirAll(dir, 0o700); err != nil {
+	ctx := context.Background() // the publisher may be gone: the edition is here
+	path := s.kept.at(ch, fmt.Sprintf("%012d-%d.car", e.head.Edition, e.head.Time.Unix()))
+	if err := s.kept.take(ctx, path, part); err != nil {
 		return err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	e.path = filepath.Join(dir, fmt.Sprintf("%012d-%d.car", e.head.Edition, e.head.Time.Unix()))
-	if err := os.Rename(part, e.path); err != nil {
-		return err
-	}
-	if err := durable.SyncDir(dir); err != nil {
-		return err
-	}
+	e.kept, e.path = s.kept, path
 	// The edition is durable from here. A lost index is rebuilt at the start.
-	if err := durable.Write(indexPath(e.path), 0o600, e.marshalIndex()); err != nil {
+	if err := s.kept.save(ctx, indexPath(path), e.marshalIndex()); err != nil {
 		s.log.Warn("index not written", "err", err)
 	}
+	s.remove(s.show(ch, e)...)
+	s.log.Info("edition stored", "edition", e.head.Edition, "bytes", e.size, "blocks", len(e.index))
+	return nil
+}
+
+// show makes a stored edition visible, and returns those that have to go for it.
+func (s *Store) show(ch channel.ID, e *edition) (gone []*edition) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	sh := s.shelf(ch)
 	old := sh.editions
 	sh.editions = make([]*edition, 0, len(old)+1)
@@ -317,21 +340,27 @@ func (s *Store) admit(ch channel.ID, e *edition, part string) error {
 		if o.head.Edition != e.head.Edition {
 			sh.editions = append(sh.editions, o)
 		} else if o.path != e.path {
-			s.remove(o)
+			gone = append(gone, o)
 		}
 	}
 	sh.editions = append(sh.editions, e)
 	close(sh.wake)
 	sh.wake = make(chan struct{})
-	s.shrink(ch)
-	s.log.Info("edition stored", "edition", e.head.Edition, "bytes", e.size, "blocks", len(e.index))
-	return nil
+	return append(gone, s.shrink(ch)...)
 }
 
-// shrink unlinks oldest editions until the quotas hold; s.mu is held. Readers
-// that have a file open finish with it.
-func (s *Store) shrink(ch channel.ID) {
-	for sum(s.shelves[ch]) > s.limits.Channel && s.dropOldest(s.shelves[ch]) {
+// shrink takes oldest editions off the shelves until the quotas hold; s.mu is
+// held. Readers that have a file open finish with it.
+func (s *Store) shrink(ch channel.ID) (gone []*edition) {
+	drop := func(sh *shelf) bool {
+		if len(sh.editions) < 2 {
+			return false
+		}
+		gone = append(gone, sh.editions[0])
+		sh.editions = slices.Clone(sh.editions[1:])
+		return true
+	}
+	for sum(s.shelves[ch]) > s.limits.Channel && drop(s.shelves[ch]) {
 	}
 	for {
 		var total int64
@@ -342,8 +371,8 @@ func (s *Store) shrink(ch channel.ID) {
 				largest = sh
 			}
 		}
-		if total <= s.limits.Total || largest == nil || !s.dropOldest(largest) {
-			return
+		if total <= s.limits.Total || largest == nil || !drop(largest) {
+			return gone
 		}
 	}
 }
@@ -355,22 +384,11 @@ func sum(sh *shelf) (n int64) {
 	return n
 }
 
-func (s *Store) dropOldest(sh *shelf) bool {
-	if len(sh.editions) < 2 {
-		return false
-	}
-	e := sh.editions[0]
-	sh.editions = slices.Clone(sh.editions[1:])
-	s.remove(e)
-	return true
-}
-
-func (s *Store) remove(e *edition) {
-	err := os.Remove(e.path)
-	if ierr := os.Remove(indexPath(e.path)); !errors.Is(ierr, os.ErrNotExist) {
-		err = errors.Join(err, ierr)
-	}
-	if err != nil {
-		s.log.Warn("old edition not removed", "err", err)
+// remove removes editions that are on no shelf any more.
+func (s *Store) remove(es ...*edition) {
+	for _, e := range es {
+		if err := s.kept.remove(context.Background(), e.path, indexPath(e.path)); err != nil {
+			s.log.Warn("old edition not removed", "err", err)
+		}
 	}
 }

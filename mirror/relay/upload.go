@@ -55,6 +55,7 @@ func (s *Store) open(ctx context.Context, ch channel.ID, headCID cid.Cid, makeWa
 	if !t.take(ctx, makeWay) {
 		return nil, errBusy
 	}
+	s.catchUp(ctx)
 	return &upload{s: s, ch: ch, headCID: headCID, path: path, unlock: t.release}, nil
 }
 
