@@ -48,6 +48,9 @@ func TestFleetOnABucket(t *testing.T) {
 	if err := os.CopyFS(two.dir, os.DirFS(one.dir)); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.Chmod(filepath.Join(two.dir, "s3.key"), 0o600); err != nil { // CopyFS lets others read
+		t.Fatal(err)
+	}
 	for _, name := range []string{"editions", "incoming", "lock"} {
 		if err := os.RemoveAll(filepath.Join(two.dir, name)); err != nil {
 			t.Fatal(err)
