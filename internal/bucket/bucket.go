@@ -89,7 +89,7 @@ func (b *Bucket) Get(ctx context.Context, name string, limit int64) ([]byte, err
 	if err != nil {
 		return nil, meaning(err)
 	}
-	defer o.Close()
+	defer func() { _ = o.Close() }() // it was only read from
 	data, err := io.ReadAll(io.LimitReader(o, limit+1))
 	if err != nil {
 		return nil, meaning(err)
@@ -110,7 +110,7 @@ func (b *Bucket) Range(ctx context.Context, name string, off, n int64) ([]byte, 
 	if err != nil {
 		return nil, meaning(err)
 	}
-	defer o.Close()
+	defer func() { _ = o.Close() }() // it was only read from
 	data, err := io.ReadAll(io.LimitReader(o, n))
 	if minio.ToErrorResponse(err).StatusCode == http.StatusRequestedRangeNotSatisfiable {
 		return nil, nil // off is beyond the end

@@ -94,13 +94,21 @@ func (p *Publisher) Close() error {
 	return nil
 }
 
-// Current implements transport.Publisher.
+// Current implements transport.Publisher. A damaged head is as good as none: the
+// next push replaces it.
 func (p *Publisher) Current(ctx context.Context, ch channel.ID) ([]byte, error) {
 	intro, err := p.opening(ctx, ch)
+	if damaged(err) {
+		return nil, fmt.Errorf("%w: %w", transport.ErrNotFound, err)
+	}
 	if err != nil {
 		return nil, err
 	}
 	return intro.Head, nil
+}
+
+func damaged(err error) bool {
+	return errors.Is(err, car.ErrFormat) || errors.Is(err, car.ErrTorn) || errors.Is(err, bundle.ErrBlock)
 }
 
 func (p *Publisher) opening(ctx context.Context, ch channel.ID) (*car.Intro, error) {
@@ -166,7 +174,7 @@ func (p *Publisher) publish(ctx context.Context, e *edition, s transport.Source,
 func (p *Publisher) isNewest(ctx context.Context, e *edition) (bool, error) {
 	intro, err := p.opening(ctx, e.head.Channel)
 	switch {
-	case errors.Is(err, transport.ErrNotFound), errors.Is(err, car.ErrFormat), errors.Is(err, car.ErrTorn), errors.Is(err, bundle.ErrBlock):
+	case errors.Is(err, transport.ErrNotFound), damaged(err):
 		return true, nil
 	case err != nil:
 		return false, err
