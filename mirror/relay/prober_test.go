@@ -113,7 +113,7 @@ func (c *compared) check(t *testing.T) {
 }
 
 // folder is a website of a volunteer's own.
-func folder(t *testing.T) string {
+func siteFolder(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
 	for name, text := range map[string]string{
@@ -142,7 +142,7 @@ func siteOf(t *testing.T, dir string) http.Handler {
 // TestProber looks for anything that tells a relay from the website that it
 // shows.
 func TestProber(t *testing.T) {
-	dir := folder(t)
+	dir := siteFolder(t)
 	behindURL := behind(t, siteOf(t, dir))
 	for name, site := range map[string]func() http.Handler{
 		"built in": func() http.Handler { return siteOf(t, "") },

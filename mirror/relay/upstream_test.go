@@ -304,7 +304,7 @@ func TestRelayBeforeADeadSite(t *testing.T) {
 // Behind a relay a site answers as it does alone, but for Alt-Svc, and for the
 // order of its fields: they come sorted, as from every proxy of this kind.
 func TestUpstreamAnswersAsItself(t *testing.T) {
-	url := behind(t, siteOf(t, folder(t)))
+	url := behind(t, siteOf(t, siteFolder(t)))
 	r := start(t, Config{Site: url})
 	altSvc := regexp.MustCompile("Alt-Svc: [^\r]*\r\n")
 	for _, path := range []string{"/", "/index.html", "/style.css", "/sub", "/sub/", "/sub/page.html", "/nothing", "/%67arlic.html", "/a/../garlic.html", "//garlic.html", "/.hidden", "/x?y=%zz;z"} {
