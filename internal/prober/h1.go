@@ -16,7 +16,7 @@ func h1(name, request string, half bool, page string) Probe {
 		if err != nil {
 			return "no connection: " + ending(err)
 		}
-		defer c.Close()
+		defer func() { _ = c.Close() }()
 		request := request
 		if !half {
 			request += "GET " + page + " HTTP/1.1\r\nHost: " + Host + "\r\nConnection: close\r\n\r\n"
@@ -29,7 +29,7 @@ func h1(name, request string, half bool, page string) Probe {
 			}
 		}()
 		answer, err := io.ReadAll(c)
-		c.Close()
+		_ = c.Close()
 		<-sent
 		return fmt.Sprintf("%s\n[%s]", answer, ending(err))
 	}}

@@ -50,13 +50,13 @@ func dialH3(ctx context.Context, s Server, cfg *tls.Config, tap func(net.PacketC
 	tr := &quic.Transport{Conn: pc}
 	c, err := tr.DialEarly(ctx, to, cfg, &quic.Config{HandshakeIdleTimeout: patience / 2})
 	if err != nil {
-		tr.Close()
+		_ = tr.Close()
 		pc.Close()
 		return nil, err
 	}
 	return &h3Conn{c, func() {
 		_ = c.CloseWithError(0, "")
-		tr.Close()
+		_ = tr.Close()
 		pc.Close()
 	}}, nil
 }

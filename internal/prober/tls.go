@@ -21,7 +21,7 @@ func tlsProbes() []Probe {
 			if err != nil {
 				return ending(err)
 			}
-			defer c.Close()
+			defer func() { _ = c.Close() }()
 			cs := c.ConnectionState()
 			text := fmt.Sprintf("version %x suite %x group %x protocol %q resumed %t", cs.Version, cs.CipherSuite, cs.CurveID, cs.NegotiatedProtocol, cs.DidResume)
 			for _, cert := range cs.PeerCertificates {

@@ -28,10 +28,8 @@ import (
 // authority is a real ACME server, Let's Encrypt's pebble, that finds every name
 // on loopback.
 type authority struct {
-	t           *testing.T
-	tls, http   int // the ports on which it looks for proofs
-	url, roots  string
-	certificate string // the directory in it
+	tls, http  int    // the ports on which it looks for proofs
+	url, roots string // of its directory, and a file
 }
 
 func newAuthority(t *testing.T, validity time.Duration) *authority {
@@ -45,7 +43,7 @@ func newAuthority(t *testing.T, validity time.Duration) *authority {
 		t.Skip(msg)
 	}
 	dir := t.TempDir()
-	a := &authority{t: t, tls: freePort(t), http: freePort(t), roots: filepath.Join(dir, "roots.pem")}
+	a := &authority{tls: freePort(t), http: freePort(t), roots: filepath.Join(dir, "roots.pem")}
 	keyPEM, err := newKey()
 	if err != nil {
 		t.Fatal(err)
