@@ -160,10 +160,16 @@ func request(method, path string, more ...string) []string {
 // oddRequests are requests that a browser would not send, for HTTP/2 and 3.
 func oddRequests(path string) [][]string {
 	return [][]string{
-		{":method", "GET", ":scheme", "https", ":path", path}, {":method", "GET", ":authority", Host, ":path", path}, {":scheme", "https", ":authority", Host, ":path", path},
-		{":method", "GET", ":scheme", "https", ":authority", Host}, {":method", "GET", ":scheme", "https", ":authority", Host, ":path", ""}, {":method", "GET", ":scheme", "http", ":authority", Host, ":path", path},
-		{":method", "CONNECT", ":authority", Host + ":443"}, {":method", "CONNECT", ":protocol", "websocket", ":scheme", "https", ":authority", Host, ":path", path},
-		{":method", "GET", ":method", "GET", ":scheme", "https", ":authority", Host, ":path", path}, {"x", "1", ":method", "GET", ":scheme", "https", ":authority", Host, ":path", path},
+		{":method", "GET", ":scheme", "https", ":path", path},
+		{":method", "GET", ":authority", Host, ":path", path},
+		{":scheme", "https", ":authority", Host, ":path", path},
+		{":method", "GET", ":scheme", "https", ":authority", Host},
+		{":method", "GET", ":scheme", "https", ":authority", Host, ":path", ""},
+		{":method", "GET", ":scheme", "http", ":authority", Host, ":path", path},
+		{":method", "CONNECT", ":authority", Host + ":443"},
+		{":method", "CONNECT", ":protocol", "websocket", ":scheme", "https", ":authority", Host, ":path", path},
+		{":method", "GET", ":method", "GET", ":scheme", "https", ":authority", Host, ":path", path},
+		{"x", "1", ":method", "GET", ":scheme", "https", ":authority", Host, ":path", path},
 		request("GET", path, ":unknown", "x"), request("GET", path, "X-Upper", "1"), request("GET", path, "connection", "close"), request("GET", path, "transfer-encoding", "chunked"), request("GET", path, "te", "gzip"),
 		request("GET", path, "te", "trailers"), request("GET", path, "host", "other.example"), request("GET", path, "x", "a\nb"), request("GET", path, "content-length", "5"), request("GET", path, "content-length", "x"),
 		request("GET", path, "expect", "100-continue"), request("GET", path, "range", "bytes=0-3"), request("GET", path, "if-none-match", "*"), request("GET", path, "early-data", "1"), request("G T", path), request("", path),

@@ -17,8 +17,15 @@ import (
 func quicProbes() []Probe {
 	var out []Probe
 	for _, c := range []struct{ name, sni, protos string }{
-		{"no ALPN", Host, ""}, {"ALPN h2", Host, "h2"}, {"ALPN h3-29", Host, "h3-29"}, {"ALPN hq-interop", Host, "hq-interop"}, {"ALPN h3,h2", Host, "h3,h2"}, {"ALPN acme-tls/1", Host, "acme-tls/1"},
-		{"no SNI", "", "h3"}, {"another SNI", "other.example", "h3"}, {"an address as SNI", "127.0.0.1", "h3"},
+		{"no ALPN", Host, ""},
+		{"ALPN h2", Host, "h2"},
+		{"ALPN h3-29", Host, "h3-29"},
+		{"ALPN hq-interop", Host, "hq-interop"},
+		{"ALPN h3,h2", Host, "h3,h2"},
+		{"ALPN acme-tls/1", Host, "acme-tls/1"},
+		{"no SNI", "", "h3"},
+		{"another SNI", "other.example", "h3"},
+		{"an address as SNI", "127.0.0.1", "h3"},
 	} {
 		out = append(out, Probe{label("quic", "%s", c.name), func(ctx context.Context, s Server) string {
 			cfg := &tls.Config{InsecureSkipVerify: true, ServerName: c.sni, NextProtos: strings.Split(c.protos, ",")}
