@@ -191,7 +191,7 @@ func TestProberFinds(t *testing.T) {
 		"a connection not kept":    {when(func(r *http.Request) bool { return r.Method == "POST" }, func(w http.ResponseWriter) { w.Header().Set("Connection", "close") }), nil, "h1: "},
 		"a byte more":              {when(func(r *http.Request) bool { return r.Method == "BREW" }, func(w http.ResponseWriter) { _, _ = w.Write([]byte(" ")) }), nil, "h1: "},
 		"an answer that is cut":    {when(over(2), func(http.ResponseWriter) { panic(http.ErrAbortHandler) }), nil, "h2: "},
-		"early data":               {when(func(r *http.Request) bool { return r.TLS != nil && !r.TLS.HandshakeComplete }, field), nil, "early data: "},
+		"early data":               {when(func(r *http.Request) bool { return r.Method == "GET" && !r.TLS.HandshakeComplete }, field), nil, "early data: "},
 		"another protocol":         {nil, &tls.Config{GetConfigForClient: sayYes(t, "acme-tls/1")}, "tls: "},
 		"an older version refused": {nil, &tls.Config{MinVersion: tls.VersionTLS13}, "tls: "},
 	} {
