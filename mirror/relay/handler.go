@@ -68,7 +68,7 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request, ch channel.ID, re
 	kind, rest, _ := strings.Cut(rest, "/")
 	switch kind {
 	case "ipfs":
-		h.ipfs(w, r, ch, rest)
+		h.ipfs(w, r, h.blocksOf(ch), rest)
 	case "ipns":
 		h.ipns(w, r, ch, rest)
 	case "head":
@@ -98,11 +98,11 @@ func extend(w http.ResponseWriter) {
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(sendTimeout))
 }
 
-// parseCID reads a CID as a URL segment; only what editions are made of.
+// parseCID reads a CID as a URL segment.
 func parseCID(s string) (cid.Cid, bool) {
 	if len(s) > 128 {
 		return cid.Undef, false
 	}
 	c, err := cid.Decode(s)
-	return c, err == nil && c.Version() == 1
+	return c, err == nil
 }

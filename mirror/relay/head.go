@@ -57,15 +57,15 @@ func (h *Handler) head(w http.ResponseWriter, r *http.Request, ch channel.ID) {
 	if !ok3 {
 		return
 	}
-	known := r.Header.Get("If-None-Match")
+	tagged := r.Header.Get("If-None-Match") != ""
 	fresh := func(e *edition) bool {
 		switch {
 		case e == nil:
 			return false
 		case q.Has("have"):
-			return e.head.Size > have || e.head.Size == have && known != "" && known != headTag(e)
+			return e.head.Size > have || e.head.Size == have && tagged && !noneMatch(r.Header, headTag(e))
 		}
-		return known != headTag(e)
+		return !noneMatch(r.Header, headTag(e))
 	}
 	e := h.await(r.Context(), ch, fresh, time.Duration(min(wait, uint64(wire.MaxWait/time.Second)))*time.Second)
 	if e == nil {

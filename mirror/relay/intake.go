@@ -39,7 +39,7 @@ func (h *Handler) intake(w http.ResponseWriter, r *http.Request, ch channel.ID, 
 	}
 	id, name, _ := strings.Cut(rest, "/")
 	headCID, ok := parseCID(name)
-	if kind != "intake" || id != ch.String() || !ok {
+	if kind != "intake" || id != ch.String() || !ok || headCID.Version() != 1 {
 		answer(http.StatusNotFound, 0, false, "no such upload")
 		return
 	}

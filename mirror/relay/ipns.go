@@ -2,13 +2,16 @@ package relay
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"net/http"
 	"net/url"
-	"slices"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -192,15 +195,13 @@ func (h *Handler) takeIPNS(w http.ResponseWriter, r *http.Request, ch channel.ID
 // name, as the Trustless Gateway specification has it: as a record only.
 func (h *Handler) ipns(w http.ResponseWriter, r *http.Request, ch channel.ID, name string) {
 	w.Header().Set("Vary", "Accept")
-	switch f := r.URL.Query().Get("format"); {
-	case f == "ipns-record":
-	case f == "" && slices.Contains(accepted(r), wire.RecordType):
-	default:
-		http.Error(w, "ask for format=ipns-record", http.StatusNotAcceptable)
+	want, bad := negotiate(r, formatIPNS)
+	if bad != nil {
+		bad.send(w)
 		return
 	}
 	held := h.store.ipns(ch)
-	text, err := url.PathUnescape(name)
+	text, err := url.PathUnescape(strings.TrimRight(name, "/"))
 	if err != nil || len(text) > 128 || held == nil {
 		http.Error(w, "not found", http.StatusNotFound)
 		return
@@ -209,11 +210,32 @@ func (h *Handler) ipns(w http.ResponseWriter, r *http.Request, ch channel.ID, na
 		http.Error(w, "not found", http.StatusNotFound)
 		return
 	}
+	sum := sha256.Sum256(held.raw)
+	w.Header().Set("Etag", `"`+hex.EncodeToString(sum[:16])+`"`)
+	w.Header().Set("Cache-Control", "public, max-age="+strconv.Itoa(int(held.maxAge(time.Now())/time.Second)))
+	if noneMatch(r.Header, w.Header().Get("Etag")) {
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	want.locate(w, r)
+	disposition(w, r, held.name.String()+".ipns-record")
+	w.Header().Set("X-Ipfs-Path", "/ipns/"+held.name.String())
 	w.Header().Set("Content-Type", wire.RecordType)
-	w.Header().Set("Content-Disposition", `attachment; filename="`+held.name.String()+`.ipns-record"`)
 	w.Header().Set("Content-Length", strconv.Itoa(len(held.raw)))
-	w.Header().Set("Cache-Control", "public, max-age="+strconv.Itoa(int(ipnsMaxAge/time.Second)))
 	h.send(w, r, held.raw)
+}
+
+// maxAge is how long a cache may keep the record: not past its own end.
+func (r *ipnsRecord) maxAge(now time.Time) time.Duration {
+	rec, err := ipns.UnmarshalRecord(r.raw)
+	if err != nil {
+		return 0
+	}
+	end, err := rec.Validity()
+	if err != nil {
+		return 0
+	}
+	return max(0, min(ipnsMaxAge, end.Sub(now)))
 }
 
 // ipnsMaxAge is how long a cache may keep a record; records say the same of
