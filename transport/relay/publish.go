@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"tamizdat/bundle/car"
@@ -40,9 +39,7 @@ const (
 // does not connect, and stays with what worked.
 type Publisher struct {
 	target Target
-
-	mu    sync.Mutex
-	conns []conn // the first one is used
+	*either
 }
 
 var _ transport.Publisher = (*Publisher)(nil)
@@ -59,18 +56,7 @@ func NewPublisher(network transport.Network, t Target) (*Publisher, error) {
 		return nil, fmt.Errorf("%w: no pin", ErrBadTarget)
 	}
 	to := peer{host: t.Host, port: t.Port, pin: t.Pin}
-	return &Publisher{target: t, conns: []conn{newQUIC(network, to), newTCP(network, to)}}, nil
-}
-
-// Close ends all connections.
-func (p *Publisher) Close() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	var errs []error
-	for _, c := range p.conns {
-		errs = append(errs, c.Close())
-	}
-	return errors.Join(errs...)
+	return &Publisher{t, newEither(network, to)}, nil
 }
 
 // Publish implements transport.Publisher.
@@ -196,38 +182,4 @@ func firstLine(r io.Reader) string {
 		return "no reason given"
 	}
 	return s
-}
-
-// RoundTrip sends over the first connection that gets through; it stays first.
-func (p *Publisher) RoundTrip(req *http.Request) (*http.Response, error) {
-	p.mu.Lock()
-	conns := append([]conn(nil), p.conns...)
-	p.mu.Unlock()
-	var errs []error
-	for _, c := range conns {
-		if len(errs) > 0 && req.GetBody != nil {
-			req = req.Clone(req.Context())
-			req.Body, _ = req.GetBody()
-		}
-		resp, err := c.RoundTrip(req)
-		if err == nil {
-			p.prefer(c)
-			return resp, nil
-		}
-		errs = append(errs, err)
-		if req.Context().Err() != nil {
-			break
-		}
-	}
-	return nil, errors.Join(errs...)
-}
-
-func (p *Publisher) prefer(c conn) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for i := range p.conns {
-		if p.conns[i] == c {
-			p.conns[0], p.conns[i] = p.conns[i], p.conns[0]
-		}
-	}
 }
