@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"net"
 	"strings"
 
 	"tamizdat/bundle/channel"
@@ -14,6 +13,7 @@ import (
 
 type addressCmd struct {
 	Channel []string `arg:"" optional:"" help:"The channel to carry, as the publisher names it (52 characters). Without it: pin and carried channels."`
+	Pull    bool     `help:"Print the line for another relay, which then follows this one, instead of the publisher's."`
 	Host    string   `help:"Name or address under which others reach this relay, with a port if it is not the relay's own." placeholder:"HOST[:PORT]"`
 }
 
@@ -48,7 +48,13 @@ func (c *addressCmd) Run(e *env) error {
 		fmt.Fprintln(e.err, "to carry a channel and get the line for its publisher: mirror-relay address CHANNEL-ID")
 		return nil
 	}
-	t, err := r.Target(ch)
+	line := func() (fmt.Stringer, error) {
+		if c.Pull {
+			return r.PullLine(ch)
+		}
+		return r.Target(ch)
+	}
+	t, err := line()
 	if errors.Is(err, relay.ErrNoHost) {
 		// Guess: a server mostly has its public address on an interface.
 		own := netreal.PublicAddrs()
@@ -59,14 +65,22 @@ func (c *addressCmd) Run(e *env) error {
 		if r, err = relay.New(cfg); err != nil {
 			return err
 		}
-		t, err = r.Target(ch)
-		fmt.Fprintf(e.err, "others reach this machine at %s, it seems; if not, give --host\n", net.JoinHostPort(t.Host, fmt.Sprint(t.Port)))
+		t, err = line()
+		fmt.Fprintf(e.err, "others reach this machine at %s, it seems; if not, give --host\n", cfg.Host)
+	}
+	if errors.Is(err, relay.ErrNotCarried) {
+		return fmt.Errorf("%w; carry it first, with mirror-relay address %s", err, ch)
 	}
 	if err != nil {
 		return err
 	}
 	if !r.HasListened() {
-		fmt.Fprintf(e.err, "the relay has not run yet: the line says port %d; run it once first if it may become another\n", t.Port)
+		fmt.Fprintln(e.err, "the relay has not run yet, so the port in the line is a guess; run it once first if it may become another")
+	}
+	if c.Pull {
+		fmt.Fprintln(e.err, "give this line to the other relay, for pull in its relay.toml, and to nobody else:")
+		fmt.Fprintln(e.out, t)
+		return nil
 	}
 	fmt.Fprintln(e.err, "give this line to the publisher, and to nobody else:")
 	fmt.Fprintln(e.out, t)

@@ -84,6 +84,23 @@ func TestRunThenAddress(t *testing.T) {
 	if code := run(t.Context(), []string{"--dir", dir, "address"}, &netreal.Network{}, &again, &errs); code != 0 || !strings.Contains(again.String(), "carries "+ch) {
 		t.Errorf("%d, %q", code, again.String())
 	}
+	// The line for another relay comes after the channel is carried, and is of use
+	// in its settings.
+	var pull bytes.Buffer
+	if code := run(t.Context(), []string{"--dir", dir, "address", "--pull", ch}, &netreal.Network{}, &pull, &errs); code != 0 {
+		t.Fatal(errs.String())
+	}
+	if p, err := wire.ParsePull(pull.String()); err != nil || p.Pin != tg.Pin || p.Channel.String() != ch {
+		t.Errorf("%v: %q", err, pull.String())
+	}
+	other := t.TempDir()
+	if err := os.WriteFile(filepath.Join(other, "relay.toml"), []byte("pull = [\""+strings.TrimSpace(pull.String())+"\"]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	log2, stop2 := up(t, "--dir", other, "run", "--listen", "127.0.0.1:0")
+	if code := stop2(); code != 0 {
+		t.Error(log2.all.String())
+	}
 	for _, secret := range []string{out.String()[len(out.String())-44 : len(out.String())-1]} {
 		if strings.Contains(log.all.String(), secret) {
 			t.Error("a secret in the log")
@@ -105,20 +122,26 @@ func TestErrorsAreOneLineWithACode(t *testing.T) {
 		t.Fatal(err)
 	}
 	file := filepath.Join(broken, "relay.toml")
+	wrongLine := t.TempDir()
+	if err := os.WriteFile(filepath.Join(wrongLine, "relay.toml"), []byte("pull = [\"relay1:h:1/secret/secret/secret\"]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for name, c := range map[string]struct {
 		args []string
 		code int
 		says string
 	}{
-		"unknown command":  {[]string{"serve"}, 2, "--help"},
-		"unknown flag":     {[]string{"run", "--lisen", "x"}, 2, "--help"},
-		"no channel":       {[]string{"--dir", t.TempDir(), "address", "radio"}, 2, "52"},
-		"port in use":      {[]string{"--dir", t.TempDir(), "run", "--listen", taken.Addr().String()}, 1, "--listen"},
-		"unknown setting":  {[]string{"--dir", broken, "run"}, 1, "lisen"},
-		"folder is a file": {[]string{"--dir", file, "run"}, 1, "relay.toml"},
-		"running already":  {[]string{"--dir", busy, "run", "--listen", "127.0.0.1:0"}, 1, "--dir"},
-		"no such decoy":    {[]string{"--dir", t.TempDir(), "run", "--listen", "127.0.0.1:0", "--decoy", "/does/not/exist"}, 1, "decoy"},
-		"zone is no name":  {[]string{"--dir", t.TempDir(), "run", "--listen", "127.0.0.1:0", "--dns", "a b", "--dns-listen", "127.0.0.1:0"}, 2, "usage"},
+		"unknown command":    {[]string{"serve"}, 2, "--help"},
+		"unknown flag":       {[]string{"run", "--lisen", "x"}, 2, "--help"},
+		"no channel":         {[]string{"--dir", t.TempDir(), "address", "radio"}, 2, "52"},
+		"port in use":        {[]string{"--dir", t.TempDir(), "run", "--listen", taken.Addr().String()}, 1, "--listen"},
+		"unknown setting":    {[]string{"--dir", broken, "run"}, 1, "lisen"},
+		"folder is a file":   {[]string{"--dir", file, "run"}, 1, "relay.toml"},
+		"running already":    {[]string{"--dir", busy, "run", "--listen", "127.0.0.1:0"}, 1, "--dir"},
+		"no such decoy":      {[]string{"--dir", t.TempDir(), "run", "--listen", "127.0.0.1:0", "--decoy", "/does/not/exist"}, 1, "decoy"},
+		"a publisher's line": {[]string{"--dir", wrongLine, "run"}, 1, "--pull"},
+		"pull, not carried":  {[]string{"--dir", t.TempDir(), "address", "--pull", channel.ID{9}.String(), "--host", "h"}, 1, "carry it first"},
+		"zone is no name":    {[]string{"--dir", t.TempDir(), "run", "--listen", "127.0.0.1:0", "--dns", "a b", "--dns-listen", "127.0.0.1:0"}, 2, "usage"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out, errs bytes.Buffer

@@ -31,10 +31,14 @@ func (c *runCmd) Run(e *env) error {
 		return err
 	}
 	file = c.over(file)
+	pull, err := file.PullLines()
+	if err != nil {
+		return err
+	}
 	r, err := relay.New(relay.Config{
 		Dir: e.dir, Network: e.network, Listen: file.Listen, Also: file.Also, ECH: file.ECH, Host: file.Host, Decoy: file.Decoy,
 		Site: file.Site, Redirect: file.Redirect, ACME: file.Certificate(), Limits: file.Limits(),
-		S3: file.S3.Store(e.dir), S3Poll: file.S3.Poll(), Log: e.log,
+		S3: file.S3.Store(e.dir), S3Poll: file.S3.Poll(), Pull: pull, Log: e.log,
 	})
 	if err != nil {
 		return err

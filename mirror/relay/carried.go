@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -26,9 +27,9 @@ const maxCarried = 1024
 // on every request, so that a channel added by another process is carried at
 // once, and so that this look costs every request the same.
 type carried struct {
-	path          string
-	relay, intake []byte
-	check         func(channel.MintKey, channel.Prefix) bool // MintKey.Check; tests count
+	path                string
+	relay, intake, pull []byte
+	check               func(channel.MintKey, channel.Prefix) bool // MintKey.Check; tests count
 
 	mu   sync.RWMutex
 	seen fileID
@@ -36,8 +37,8 @@ type carried struct {
 }
 
 type carriedChannel struct {
-	id           channel.ID
-	mint, intake channel.MintKey
+	id                 channel.ID
+	mint, intake, pull channel.MintKey
 }
 
 type fileID struct {
@@ -46,7 +47,10 @@ type fileID struct {
 }
 
 func newCarried(dir string, k *keys) (*carried, error) {
-	c := &carried{path: filepath.Join(dir, carriedFile), relay: k.relay, intake: k.intake, check: channel.MintKey.Check}
+	c := &carried{
+		path: filepath.Join(dir, carriedFile), relay: k.relay, intake: k.intake, pull: k.pull,
+		check: channel.MintKey.Check,
+	}
 	return c, c.reload()
 }
 
@@ -104,15 +108,18 @@ func (c *carried) reload() error {
 }
 
 func (c *carried) keysOf(ch channel.ID) carriedChannel {
-	return carriedChannel{ch, channel.NewMintKey(c.relay, ch), channel.NewMintKey(c.intake, ch)}
+	return carriedChannel{ch, channel.NewMintKey(c.relay, ch), channel.NewMintKey(c.intake, ch), channel.NewMintKey(c.pull, ch)}
+}
+
+// has reports whether a channel is carried.
+func (c *carried) has(ch channel.ID) bool {
+	return slices.ContainsFunc(c.channels(), func(cc carriedChannel) bool { return cc.id == ch })
 }
 
 // add carries a channel from now on; it is durable on return.
 func (c *carried) add(ch channel.ID) error {
-	for _, cc := range c.channels() {
-		if cc.id == ch {
-			return nil
-		}
+	if c.has(ch) {
+		return nil
 	}
 	text, err := os.ReadFile(c.path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -137,6 +144,7 @@ const (
 	accessNone   access = iota // the website
 	accessRead                 // one channel's gateway
 	accessIntake               // one channel's intake
+	accessPull                 // the gateway, and editions as they are, for another relay
 )
 
 // match checks the first path segment against all channels, without stopping
@@ -147,10 +155,11 @@ func (c *carried) match(segment string) (access, channel.ID, [8]byte) {
 	list := c.channels()
 	found, kind := 0, 0
 	for i, cc := range list {
-		r, w := toInt(c.check(cc.mint, p)), toInt(c.check(cc.intake, p))
-		found = subtle.ConstantTimeSelect(r|w, i, found)
+		r, w, f := toInt(c.check(cc.mint, p)), toInt(c.check(cc.intake, p)), toInt(c.check(cc.pull, p))
+		found = subtle.ConstantTimeSelect(r|w|f, i, found)
 		kind = subtle.ConstantTimeSelect(r, int(accessRead), kind)
 		kind = subtle.ConstantTimeSelect(w, int(accessIntake), kind)
+		kind = subtle.ConstantTimeSelect(f, int(accessPull), kind)
 	}
 	if !ok || kind == int(accessNone) {
 		return accessNone, channel.ID{}, [8]byte{}

@@ -14,6 +14,7 @@ import (
 
 	"tamizdat/internal/bucket"
 	"tamizdat/internal/durable"
+	wire "tamizdat/transport/relay"
 )
 
 // FileConfig is relay.toml; every field has a default, so that an empty file
@@ -47,6 +48,8 @@ type FileConfig struct {
 	EditionMB int64 `toml:"edition_mb"`
 	ChannelMB int64 `toml:"channel_mb"`
 	TotalMB   int64 `toml:"total_mb"`
+	// Pull are lines of other relays that this one follows (see wire.Pull).
+	Pull []string `toml:"pull"`
 	// DNSZone is served by the relay's own name server if set.
 	DNSZone string `toml:"dns_zone"`
 	// DNSListen is where that name server listens.
@@ -136,6 +139,19 @@ func LoadConfig(dir string) (FileConfig, error) {
 		return c, fmt.Errorf("%s: a size is negative", path)
 	}
 	return c, nil
+}
+
+// PullLines parses the lines of Pull. Errors quote nothing of them.
+func (c FileConfig) PullLines() ([]wire.Pull, error) {
+	var out []wire.Pull
+	for i, line := range c.Pull {
+		p, err := wire.ParsePull(line)
+		if err != nil {
+			return nil, fmt.Errorf("%s: pull, line %d: %w", ConfigFile, i+1, err)
+		}
+		out = append(out, p)
+	}
+	return out, nil
 }
 
 // Limits returns the store's limits; what is 0 stays the default.

@@ -42,12 +42,14 @@ var _ http.Handler = (*Handler)(nil)
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	segment, rest, _ := strings.Cut(strings.TrimPrefix(r.URL.EscapedPath(), "/"), "/")
 	kind, ch, tag := h.carried.match(segment)
-	if kind == accessRead && h.hooks.Denied != nil && h.hooks.Denied(ch, tag) {
+	if (kind == accessRead || kind == accessPull) && h.hooks.Denied != nil && h.hooks.Denied(ch, tag) {
 		kind = accessNone
 	}
 	switch kind {
 	case accessRead:
-		h.read(w, r, ch, rest)
+		h.read(w, r, ch, rest, false)
+	case accessPull:
+		h.read(w, r, ch, rest, true)
 	case accessIntake:
 		h.intake(w, r, ch, rest)
 	default:
@@ -55,8 +57,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// read serves one channel to its readers.
-func (h *Handler) read(w http.ResponseWriter, r *http.Request, ch channel.ID, rest string) {
+// read serves one channel to its readers, and to relays that follow this one.
+func (h *Handler) read(w http.ResponseWriter, r *http.Request, ch channel.ID, rest string, relay bool) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
 		http.Error(w, "method not allowed", http.StatusMethodNotAllowed)
@@ -76,7 +78,14 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request, ch channel.ID, re
 			http.Error(w, "not found", http.StatusNotFound)
 			return
 		}
-		h.head(w, r, ch)
+		h.head(w, r, ch, relay)
+	case "edition":
+		id, name, _ := strings.Cut(rest, "/")
+		if !relay || id != ch.String() {
+			http.Error(w, "not found", http.StatusNotFound)
+			return
+		}
+		h.edition(w, r, ch, name)
 	default:
 		http.Error(w, "not found", http.StatusNotFound)
 	}

@@ -31,8 +31,9 @@ const (
 )
 
 // head answers with the opening of the newest edition (see package
-// transport/relay for the parameters).
-func (h *Handler) head(w http.ResponseWriter, r *http.Request, ch channel.ID) {
+// transport/relay for the parameters). A relay that follows is told of a new
+// head at once: readers elsewhere wait for it.
+func (h *Handler) head(w http.ResponseWriter, r *http.Request, ch channel.ID, relay bool) {
 	q := r.URL.Query()
 	number := func(name string) (uint64, bool) {
 		s := q.Get(name)
@@ -67,7 +68,7 @@ func (h *Handler) head(w http.ResponseWriter, r *http.Request, ch channel.ID) {
 		}
 		return !noneMatch(r.Header, headTag(e))
 	}
-	e := h.await(r.Context(), ch, fresh, time.Duration(min(wait, uint64(wire.MaxWait/time.Second)))*time.Second)
+	e := h.await(r.Context(), ch, fresh, time.Duration(min(wait, uint64(wire.MaxWait/time.Second)))*time.Second, relay)
 	if e == nil {
 		http.Error(w, "not found", http.StatusNotFound)
 		return
@@ -96,8 +97,9 @@ func (h *Handler) head(w http.ResponseWriter, r *http.Request, ch channel.ID) {
 func headTag(e *edition) string { return `"` + e.headCID.String() + `"` }
 
 // await returns the channel's newest edition, at once if it is fresh, else
-// when a fresh one comes or the time is over.
-func (h *Handler) await(ctx context.Context, ch channel.ID, fresh func(*edition) bool, wait time.Duration) *edition {
+// when a fresh one comes or the time is over; readers then wait a little longer,
+// each for another while, unless atOnce.
+func (h *Handler) await(ctx context.Context, ch channel.ID, fresh func(*edition) bool, wait time.Duration, atOnce bool) *edition {
 	e, wake := h.store.newest(ch)
 	if wait <= 0 || fresh(e) {
 		return e
@@ -113,11 +115,13 @@ func (h *Handler) await(ctx context.Context, ch channel.ID, fresh func(*edition)
 		case <-over.C:
 			return e
 		case <-wake:
-			spread := min(time.Duration(waiting)*pollSpread, maxSpread)
-			select {
-			case <-time.After(rand.N(spread)):
-			case <-ctx.Done():
-				return e
+			if !atOnce {
+				spread := min(time.Duration(waiting)*pollSpread, maxSpread)
+				select {
+				case <-time.After(rand.N(spread)):
+				case <-ctx.Done():
+					return e
+				}
 			}
 			e, wake = h.store.newest(ch)
 		}

@@ -4,7 +4,9 @@ import (
 	"crypto/ecdh"
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/hmac"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -35,6 +37,7 @@ const (
 
 type keys struct {
 	relay, intake []byte
+	pull          []byte // mints the prefixes of other relays; follows from relay
 	cert          tls.Certificate
 	pin           channel.Pin
 }
@@ -49,6 +52,9 @@ func loadKeys(dir string) (*keys, error) {
 	if k.intake, err = loadSecret(filepath.Join(dir, intakeSecretFile)); err != nil {
 		return nil, err
 	}
+	m := hmac.New(sha256.New, k.relay)
+	m.Write([]byte("tamizdat/v1/pull\n"))
+	k.pull = m.Sum(nil)
 	if k.cert, err = loadCertificate(filepath.Join(dir, certFile), filepath.Join(dir, keyFile)); err != nil {
 		return nil, err
 	}

@@ -18,6 +18,7 @@ package relay
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -75,6 +76,8 @@ type Config struct {
 	S3 *bucket.Config
 	// S3Poll is how often it is looked for what other relays have stored, 5 s if 0.
 	S3Poll time.Duration
+	// Pull are relays to fetch new editions from, see Relay.PullLine.
+	Pull []wire.Pull
 	// Hooks are filled in by other parts.
 	Hooks Hooks
 	// Log is for the volunteer; nil discards.
@@ -99,7 +102,8 @@ type Relay struct {
 	node    *ipfs.Node     // nil unless ServeIPFS was called
 	lock    *filelock.Lock
 	// fleet ends what a store on S3 needs; nil without one.
-	fleet func()
+	fleet     func()
+	following *following // nil until it listens
 }
 
 // addressFile remembers where the relay listened last, an address a line, for
@@ -193,7 +197,10 @@ func (r *Relay) Start(ctx context.Context) (err error) {
 	if err := r.listen(ctx, cfg, serve); err != nil {
 		return err
 	}
-	return r.openDoor(ctx)
+	if err := r.openDoor(ctx); err != nil {
+		return err
+	}
+	return r.startFollowing()
 }
 
 // listen opens the first address that can be opened, and all others.
@@ -312,6 +319,7 @@ func (r *Relay) Wait() error { return r.server.Wait() }
 
 // Shutdown lets running requests end until ctx does, then closes.
 func (r *Relay) Shutdown(ctx context.Context) error {
+	r.following.close()
 	err := r.closeNode()
 	var wg sync.WaitGroup
 	errs := make([]error, len(r.servers()))
@@ -325,6 +333,7 @@ func (r *Relay) Shutdown(ctx context.Context) error {
 // Close ends the listener and all connections at once. What was acknowledged
 // is on disk already.
 func (r *Relay) Close() error {
+	r.following.close()
 	err := r.closeNode()
 	for _, s := range r.servers() {
 		err = errors.Join(err, s.Close())
@@ -415,6 +424,25 @@ func (r *Relay) Target(ch channel.ID) (wire.Target, error) {
 		}
 	}
 	return t, nil
+}
+
+// ErrNotCarried: there is nothing of that channel to give.
+var ErrNotCarried = errors.New("the channel is not carried here")
+
+// PullLine returns a line by which another relay may fetch the channel's
+// editions from this one. Each call makes another prefix, so that one that was
+// passed on can be traced and denied alone.
+func (r *Relay) PullLine(ch channel.ID) (wire.Pull, error) {
+	if !r.carried.has(ch) {
+		return wire.Pull{}, ErrNotCarried
+	}
+	host, port, err := r.address()
+	if err != nil {
+		return wire.Pull{}, err
+	}
+	var tag [8]byte
+	rand.Read(tag[:]) // never fails
+	return wire.Pull{Host: host, Port: port, Pin: r.keys.pin, Prefix: r.carried.keysOf(ch).pull.Mint(tag), Channel: ch}, nil
 }
 
 // ErrNoHost: the relay does not know under which address others reach it.

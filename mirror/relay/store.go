@@ -44,6 +44,7 @@ func (l Limits) withDefaults() Limits {
 //	editions/CHANNEL/EDITION-TIME.idx   where each block lies; rebuilt if torn
 //	editions/CHANNEL/ipns.record        the signed IPNS record of the newest edition
 //	incoming/CHANNEL/HEADCID.part       an upload as far as it has come
+//	incoming/CHANNEL/HEADCID.LINE.pull  the same from another relay
 //
 // An edition is visible once its CAR was checked as a whole, renamed into
 // place, and file and folder synced. All methods may be called at once; one

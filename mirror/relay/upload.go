@@ -41,6 +41,9 @@ type upload struct {
 	headCID cid.Cid
 	path    string
 	unlock  func()
+	// turn, if not nil, is taken when all has come: the upload is one relay's
+	// from another, which has a part of its own and holds up no publisher.
+	turn func() (release func(), err error)
 }
 
 // open locks the upload of the edition whose head is headCID. Whoever holds it
@@ -50,13 +53,17 @@ type upload struct {
 // upload until a timeout that nobody wants to wait for.
 func (s *Store) open(ctx context.Context, ch channel.ID, headCID cid.Cid, makeWay func()) (*upload, error) {
 	path := filepath.Join(s.dir, "incoming", ch.String(), headCID.String()+".part")
-	m, _ := s.uploads.LoadOrStore(ch, &turn{})
-	t := m.(*turn)
-	if !t.take(ctx, makeWay) {
+	t := s.turnOf(ch)
+	if !t.take(ctx, makeWay, true) {
 		return nil, errBusy
 	}
 	s.catchUp(ctx)
 	return &upload{s: s, ch: ch, headCID: headCID, path: path, unlock: t.release}, nil
+}
+
+func (s *Store) turnOf(ch channel.ID) *turn {
+	m, _ := s.uploads.LoadOrStore(ch, &turn{})
+	return m.(*turn)
 }
 
 // turn is a lock whose holder can be asked to make way.
@@ -66,9 +73,9 @@ type turn struct {
 	free    chan struct{} // closed when the holder lets go
 }
 
-// take waits for the turn; false if ctx ends first. makeWay may be called more
-// than once, and only while the turn is held.
-func (t *turn) take(ctx context.Context, makeWay func()) bool {
+// take waits for the turn; false if ctx ends first. Who is urgent tells the
+// holder. makeWay may be called more than once, and only while the turn is held.
+func (t *turn) take(ctx context.Context, makeWay func(), urgent bool) bool {
 	for {
 		t.mu.Lock()
 		if t.makeWay == nil {
@@ -76,7 +83,9 @@ func (t *turn) take(ctx context.Context, makeWay func()) bool {
 			t.mu.Unlock()
 			return true
 		}
-		t.makeWay()
+		if urgent {
+			t.makeWay()
+		}
 		free := t.free
 		t.mu.Unlock()
 		select {
@@ -132,7 +141,7 @@ func (u *upload) append(off, total int64, body io.Reader) (held int64, complete 
 	if err := durable.MkdirAll(filepath.Dir(u.path), 0o700); err != nil {
 		return held, false, err
 	}
-	if held == 0 {
+	if held == 0 && u.turn == nil {
 		u.tidy()
 	}
 	f, err := os.OpenFile(u.path, os.O_RDWR|os.O_CREATE, 0o600)
@@ -187,6 +196,16 @@ func (u *upload) check(f *os.File, held, total int64) error {
 	e, err := checkEdition(f, total, u.ch, accept)
 	if err != nil {
 		return err
+	}
+	if u.turn != nil {
+		release, err := u.turn()
+		if err != nil {
+			return err
+		}
+		defer release()
+		if err := accept(e); err != nil { // others may have come meanwhile
+			return err
+		}
 	}
 	cur, _ := u.s.newest(u.ch)
 	if err := e.continues(f, cur); err != nil {

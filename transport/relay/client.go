@@ -9,6 +9,7 @@
 //     many TCP connections that carry little each (small.go), for networks where
 //     larger ones freeze.
 //   - [NewPublisher] pushes editions, by the [Target] line a volunteer gives.
+//   - [NewPuller] fetches them whole for another relay, by a [Pull] line.
 //   - [Listen] serves a handler (mirror/relay has it) on both protocols.
 //
 // A relay is known by its [channel.Pin] and by nothing else, unless it is
@@ -36,6 +37,8 @@
 //	               there is a larger one, or another one of that size than
 //	               If-None-Match names
 //	     wait=T    with have: hold the answer up to T seconds for a new head
+//	GET  /edition/CHANNEL/CID            under a pull prefix: the CAR of the edition
+//	                                     whose head is CID, with Range (see Puller)
 //	HEAD, PATCH /intake/CHANNEL/CID      under an intake prefix: how much is
 //	                                     held of the upload whose head is CID;
 //	                                     append to it (see Publisher)
