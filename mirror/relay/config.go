@@ -48,6 +48,15 @@ type FileConfig struct {
 	EditionMB int64 `toml:"edition_mb"`
 	ChannelMB int64 `toml:"channel_mb"`
 	TotalMB   int64 `toml:"total_mb"`
+	// IncomingMB bounds uploads that are not whole yet.
+	IncomingMB int64 `toml:"incoming_mb"`
+	// Connections to PublisherRequests are Throttle's and wire.Limits' fields.
+	Connections           int `toml:"connections"`
+	ConnectionsPerAddress int `toml:"connections_per_address"`
+	UnverifiedPerSecond   int `toml:"unverified_per_second"`
+	Requests              int `toml:"requests_per_second"`
+	BatchRequests         int `toml:"batch_requests_per_second"`
+	PublisherRequests     int `toml:"publisher_requests_per_second"`
 	// Pull are lines of other relays that this one follows (see wire.Pull).
 	Pull []string `toml:"pull"`
 	// DNSZone is served by the relay's own name server if set.
@@ -135,7 +144,7 @@ func LoadConfig(dir string) (FileConfig, error) {
 	if c.S3.PollSeconds < 0 {
 		return c, fmt.Errorf("%s: poll_seconds is negative", path)
 	}
-	if c.EditionMB < 0 || c.ChannelMB < 0 || c.TotalMB < 0 {
+	if c.EditionMB < 0 || c.ChannelMB < 0 || c.TotalMB < 0 || c.IncomingMB < 0 {
 		return c, fmt.Errorf("%s: a size is negative", path)
 	}
 	return c, nil
@@ -157,7 +166,16 @@ func (c FileConfig) PullLines() ([]wire.Pull, error) {
 // Limits returns the store's limits; what is 0 stays the default.
 func (c FileConfig) Limits() Limits {
 	const mb = 1_000_000
-	return Limits{Edition: c.EditionMB * mb, Channel: c.ChannelMB * mb, Total: c.TotalMB * mb}
+	return Limits{Edition: c.EditionMB * mb, Channel: c.ChannelMB * mb, Total: c.TotalMB * mb, Incoming: c.IncomingMB * mb}
+}
+
+// Throttle returns the limits on what clients may ask; what is 0 stays the
+// default.
+func (c FileConfig) Throttle() Throttle {
+	return Throttle{
+		PerAddress: c.Requests, PerBatch: c.BatchRequests, PerIntake: c.PublisherRequests,
+		Conns: wire.Limits{Conns: c.Connections, ConnsPerAddr: c.ConnectionsPerAddress, Unverified: c.UnverifiedPerSecond},
+	}
 }
 
 // Certificate says where to get one.

@@ -390,7 +390,7 @@ func (h *Handler) edition(w http.ResponseWriter, r *http.Request, ch channel.ID,
 		if !e.headCID.Equals(head) {
 			continue
 		}
-		f, err := os.Open(e.path)
+		f, err := h.store.kept.open(e.path)
 		if err != nil {
 			h.log.Error("edition not served", "err", err)
 			http.Error(w, "internal error", http.StatusInternalServerError)
@@ -399,19 +399,8 @@ func (h *Handler) edition(w http.ResponseWriter, r *http.Request, ch channel.ID,
 		defer f.Close()
 		w.Header().Set("Etag", headTag(e))
 		w.Header().Set("Content-Type", typeCAR+"; version=1")
-		http.ServeContent(&steady{w}, r, "", time.Time{}, io.NewSectionReader(f, 0, e.size))
+		http.ServeContent(w, r, "", time.Time{}, io.NewSectionReader(f, 0, e.size))
 		return
 	}
 	http.Error(w, "not found", http.StatusNotFound)
 }
-
-// steady gives the client time anew with each write.
-type steady struct{ http.ResponseWriter }
-
-func (s *steady) Write(b []byte) (int, error) {
-	extend(s.ResponseWriter)
-	return s.ResponseWriter.Write(b)
-}
-
-// Unwrap is for http.ResponseController.
-func (s *steady) Unwrap() http.ResponseWriter { return s.ResponseWriter }

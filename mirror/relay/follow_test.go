@@ -57,13 +57,16 @@ type node struct {
 func (w *world) relay(last int, cfg Config) *node {
 	w.t.Helper()
 	n := &node{ip: fmt.Sprintf("192.0.2.%d", last)}
-	if w.hosts[n.ip] == nil {
+	if w.hosts[n.ip] == nil && cfg.Network == nil {
 		w.hosts[n.ip] = w.net.Host(n.ip, simnet.Link{Delay: 25 * time.Millisecond}, netip.MustParseAddr(n.ip))
 	}
 	if cfg.Dir == "" {
 		cfg.Dir = w.t.TempDir()
 	}
-	cfg.Network, cfg.Listen = w.hosts[n.ip], []string{n.ip + ":443"}
+	if cfg.Network == nil {
+		cfg.Network = w.hosts[n.ip]
+	}
+	cfg.Listen = []string{n.ip + ":443"}
 	inner := cfg.Hooks.Wrap
 	cfg.Hooks.Wrap = func(next http.Handler) http.Handler {
 		if inner != nil {

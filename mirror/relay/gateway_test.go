@@ -295,13 +295,13 @@ func TestConfigIsWrittenOnce(t *testing.T) {
 		t.Fatal(c, err)
 	}
 	path := dir + "/" + ConfigFile
-	if err := os.WriteFile(path, []byte("listen = [\":9\"]\nchannel_mb = 5\n"), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte("listen = [\":9\"]\nchannel_mb = 5\nconnections = 7\nrequests_per_second = -1\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if c, err = LoadConfig(dir); err != nil || c.Listen[0] != ":9" || c.Limits().Channel != 5_000_000 {
+	if c, err = LoadConfig(dir); err != nil || c.Listen[0] != ":9" || c.Limits().Channel != 5_000_000 || c.Throttle().Conns.Conns != 7 || c.Throttle().PerAddress != -1 {
 		t.Error(c, err)
 	}
-	for _, bad := range []string{"listn = 1", "listen =", "total_mb = -1"} {
+	for _, bad := range []string{"listn = 1", "listen =", "total_mb = -1", "incoming_mb = -1"} {
 		if err := os.WriteFile(path, []byte(bad), 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -24,6 +24,8 @@ type Handler struct {
 	log     *slog.Logger
 	hooks   Hooks
 	polls   polls
+	batches *rates[[8]byte]
+	pushes  *rates[channel.ID]
 }
 
 // Hooks are optional parts of a Handler that other packages fill in.
@@ -47,10 +49,18 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	switch kind {
 	case accessRead:
+		if !h.batches.allow(tag) {
+			tooMany(w)
+			return
+		}
 		h.read(w, r, ch, rest, false)
 	case accessPull:
 		h.read(w, r, ch, rest, true)
 	case accessIntake:
+		if !h.pushes.allow(ch) {
+			tooMany(w)
+			return
+		}
 		h.intake(w, r, ch, rest)
 	default:
 		h.site.ServeHTTP(w, r)
@@ -64,8 +74,6 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request, ch channel.ID, re
 		http.Error(w, "method not allowed", http.StatusMethodNotAllowed)
 		return
 	}
-	// Over HTTP/1.1 a deadline outlives its request on the connection.
-	defer func() { _ = http.NewResponseController(w).SetWriteDeadline(time.Time{}) }()
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	kind, rest, _ := strings.Cut(rest, "/")
 	switch kind {

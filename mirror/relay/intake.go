@@ -43,7 +43,7 @@ func (h *Handler) intake(w http.ResponseWriter, r *http.Request, ch channel.ID, 
 		answer(http.StatusNotFound, 0, false, "no such upload")
 		return
 	}
-	body := &patient{w: w, r: r.Body}
+	body := newPatient(w, r.Body)
 	u, err := h.store.open(r.Context(), ch, headCID, body.stop)
 	if err != nil {
 		answer(http.StatusServiceUnavailable, 0, false, err.Error())
@@ -67,10 +67,12 @@ func (h *Handler) intake(w http.ResponseWriter, r *http.Request, ch channel.ID, 
 			return
 		}
 		held, complete, err := u.append(off, total, body)
-		_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+		// The deadline is left: over HTTP/1.1 the server reads what is left of the body.
 		switch {
 		case errors.Is(err, errTooBig):
 			answer(http.StatusRequestEntityTooLarge, held, false, err.Error())
+		case errors.Is(err, errCrowded):
+			answer(http.StatusInsufficientStorage, held, false, err.Error())
 		case errors.Is(err, errBad):
 			h.log.Warn("upload refused", "err", err)
 			answer(http.StatusUnprocessableEntity, held, false, strings.TrimPrefix(err.Error(), errBad.Error()+": "))
@@ -92,13 +94,25 @@ func (h *Handler) intake(w http.ResponseWriter, r *http.Request, ch channel.ID, 
 	}
 }
 
+// minRate is how slow a body may come on average, in bytes a second.
+const minRate = 2000
+
 // patient reads a body that may be slow but not silent, until it is stopped.
 type patient struct {
 	w http.ResponseWriter
-	r io.Reader
+	io.ReadCloser
+	began time.Time
 
 	mu      sync.Mutex
 	stopped bool
+	n       int64
+}
+
+func newPatient(w http.ResponseWriter, body io.ReadCloser) *patient {
+	if p, ok := body.(*patient); ok {
+		return p
+	}
+	return &patient{w: w, ReadCloser: body, began: time.Now()}
 }
 
 var errStopped = errors.New("stopped for a newer request")
@@ -109,9 +123,18 @@ func (p *patient) Read(b []byte) (int, error) {
 		p.mu.Unlock()
 		return 0, errStopped
 	}
-	_ = http.NewResponseController(p.w).SetReadDeadline(time.Now().Add(sendTimeout))
+	// By the time that what has come should have taken at the least, and as long again.
+	till := p.began.Add(sendTimeout + time.Duration(p.n)*time.Second/minRate)
+	if now := time.Now().Add(sendTimeout); now.Before(till) {
+		till = now
+	}
+	_ = http.NewResponseController(p.w).SetReadDeadline(till)
 	p.mu.Unlock()
-	return p.r.Read(b)
+	n, err := p.ReadCloser.Read(b)
+	p.mu.Lock()
+	p.n += int64(n)
+	p.mu.Unlock()
+	return n, err
 }
 
 // stop ends Read at once, and for good. It must not be called after the request.

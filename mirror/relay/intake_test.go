@@ -325,3 +325,50 @@ func TestNewerPushTakesOver(t *testing.T) {
 		})
 	}
 }
+
+// Room is set aside before a byte is taken: who comes too many is told so, and
+// may come again.
+func TestUploadsShareTheirRoom(t *testing.T) {
+	p, other := newPress(t, "room"), newPress(t, "other room")
+	a, b := p.edition(t, 300_000), other.edition(t, 300_000)
+	s, err := OpenStore(t.TempDir(), Limits{Edition: 400_000, Incoming: 500_000}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := func(sh *sheet) *upload {
+		t.Helper()
+		u, err := s.open(t.Context(), sh.head.Channel, bundle.RawCID(sh.head.Text()), func() {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return u
+	}
+	first, second := open(a), open(b)
+	in, out := io.Pipe()
+	done := make(chan error, 1)
+	go func() {
+		_, _, err := first.append(0, int64(len(a.car)), in)
+		done <- err
+	}()
+	if _, err := out.Write(a.car[:1000]); err != nil { // it is at it
+		t.Fatal(err)
+	}
+	if _, _, err := second.append(0, int64(len(b.car)), strings.NewReader("not even read")); !errors.Is(err, errCrowded) {
+		t.Errorf("a second upload: %v", err)
+	}
+	if files, _ := filepath.Glob(filepath.Join(s.dir, "incoming", other.ch.String(), "*")); len(files) > 0 {
+		t.Errorf("it left %v", files)
+	}
+	if _, err := out.Write(a.car[1000:]); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if _, complete, err := second.append(0, int64(len(b.car)), bytes.NewReader(b.car)); err != nil || !complete {
+		t.Errorf("when there is room again: %t %v", complete, err)
+	}
+	if len(s.reserved) != 0 {
+		t.Errorf("still reserved: %v", s.reserved)
+	}
+}

@@ -169,8 +169,7 @@ func (h *Handler) takeIPNS(w http.ResponseWriter, r *http.Request, ch channel.ID
 		w.Header().Set("Allow", "PUT")
 		return http.StatusMethodNotAllowed, 0, "method not allowed"
 	}
-	raw, err := io.ReadAll(io.LimitReader(&patient{w: w, r: r.Body}, transport.MaxRecord+1))
-	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+	raw, err := io.ReadAll(io.LimitReader(newPatient(w, r.Body), transport.MaxRecord+1))
 	if err != nil {
 		return http.StatusBadRequest, 0, "the record was cut off"
 	}

@@ -26,6 +26,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -76,6 +77,8 @@ type Config struct {
 	S3 *bucket.Config
 	// S3Poll is how often it is looked for what other relays have stored, 5 s if 0.
 	S3Poll time.Duration
+	// Throttle bounds what clients may ask.
+	Throttle Throttle
 	// Pull are relays to fetch new editions from, see Relay.PullLine.
 	Pull []wire.Pull
 	// Hooks are filled in by other parts.
@@ -175,11 +178,16 @@ func (r *Relay) Start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	r.handler = &Handler{store: r.store, carried: r.carried, site: site, log: r.cfg.Log, hooks: r.cfg.Hooks}
+	throttle := r.cfg.Throttle.withDefaults()
+	r.handler = &Handler{
+		store: r.store, carried: r.carried, site: site, log: r.cfg.Log, hooks: r.cfg.Hooks,
+		batches: newRates[[8]byte](throttle.PerBatch), pushes: newRates[channel.ID](throttle.PerIntake),
+	}
 	var serve http.Handler = r.handler
 	if r.cfg.Hooks.Wrap != nil {
 		serve = r.cfg.Hooks.Wrap(serve)
 	}
+	serve = &turnstile{next: serve, rates: newRates[netip.Prefix](throttle.PerAddress)}
 	cfg := &tls.Config{Certificates: []tls.Certificate{r.keys.cert}}
 	if r.cfg.ECH != "" {
 		key, _, err := loadECH(r.cfg.Dir, r.cfg.ECH)
@@ -194,7 +202,7 @@ func (r *Relay) Start(ctx context.Context) (err error) {
 		}
 		cfg.GetCertificate, cfg.GetConfigForClient = r.certs.get, r.certs.hellos.config
 	}
-	if err := r.listen(ctx, cfg, serve); err != nil {
+	if err := r.listen(ctx, cfg, serve, throttle.Conns); err != nil {
 		return err
 	}
 	if err := r.openDoor(ctx); err != nil {
@@ -204,9 +212,9 @@ func (r *Relay) Start(ctx context.Context) (err error) {
 }
 
 // listen opens the first address that can be opened, and all others.
-func (r *Relay) listen(ctx context.Context, cfg *tls.Config, serve http.Handler) (err error) {
+func (r *Relay) listen(ctx context.Context, cfg *tls.Config, serve http.Handler, conns wire.Limits) (err error) {
 	for _, addr := range r.cfg.Listen {
-		if r.server, err = wire.Listen(ctx, r.cfg.Network, addr, cfg, serve, r.cfg.Log); err == nil {
+		if r.server, err = wire.ListenWithin(ctx, r.cfg.Network, addr, cfg, serve, r.cfg.Log, conns); err == nil {
 			break
 		}
 		r.cfg.Log.Info("address not available, trying the next", "listen", addr, "err", err)
@@ -216,7 +224,7 @@ func (r *Relay) listen(ctx context.Context, cfg *tls.Config, serve http.Handler)
 	}
 	at := r.server.Addr().String() + "\n"
 	for _, addr := range r.cfg.Also {
-		s, err := wire.Listen(ctx, r.cfg.Network, addr, cfg, serve, r.cfg.Log)
+		s, err := wire.ListenWithin(ctx, r.cfg.Network, addr, cfg, serve, r.cfg.Log, conns)
 		if err != nil {
 			return err
 		}

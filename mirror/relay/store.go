@@ -28,6 +28,9 @@ type Limits struct {
 	Channel int64
 	// Total is what all channels may take together (default 10 GB).
 	Total int64
+	// Incoming is what uploads may take before they are whole (default 1 GB, and
+	// never less than one edition).
+	Incoming int64
 }
 
 func (l Limits) withDefaults() Limits {
@@ -35,6 +38,7 @@ func (l Limits) withDefaults() Limits {
 	l.Channel = cmp.Or(l.Channel, 1_000_000_000)
 	l.Total = cmp.Or(l.Total, 10_000_000_000)
 	l.Edition = min(l.Edition, l.Channel, l.Total)
+	l.Incoming = max(cmp.Or(l.Incoming, 1_000_000_000), l.Edition)
 	return l
 }
 
@@ -60,8 +64,11 @@ type Store struct {
 	shelves map[channel.ID]*shelf
 
 	uploads sync.Map   // channel.ID → *turn
-	naming  sync.Mutex // held by the one who stores an IPNS record
-	named   func(*ipnsRecord)
+	room    sync.Mutex // held for reserved
+	// reserved is what uploads that are being taken will need, by file.
+	reserved map[string]int64
+	naming   sync.Mutex // held by the one who stores an IPNS record
+	named    func(*ipnsRecord)
 
 	// What only refresh touches: the tags of damaged editions by path, and of
 	// IPNS records.
@@ -94,7 +101,7 @@ func openStore(ctx context.Context, dir string, kept backend, limits Limits, log
 	}
 	s := &Store{
 		dir: dir, kept: kept, limits: limits.withDefaults(), log: log, shelves: map[channel.ID]*shelf{},
-		damaged: map[string]string{}, records: map[channel.ID]string{},
+		reserved: map[string]int64{}, damaged: map[string]string{}, records: map[channel.ID]string{},
 	}
 	if err := os.MkdirAll(filepath.Join(dir, "incoming"), 0o700); err != nil {
 		return nil, fmt.Errorf("store: %w", err)

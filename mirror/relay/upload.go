@@ -32,6 +32,8 @@ var (
 	errBusy   = errors.New("another upload of the channel is still being checked")
 	errOffset = errors.New("upload stands elsewhere")
 	errTooBig = errors.New("larger than this relay takes")
+	// errCrowded: other uploads have what room there is for them.
+	errCrowded = errors.New("no room for another upload now")
 )
 
 // upload is a part file locked for one request.
@@ -138,6 +140,10 @@ func (u *upload) append(off, total int64, body io.Reader) (held int64, complete 
 		u.discard()
 		return 0, false, bad("it is shorter than what came before")
 	}
+	if err := u.s.reserve(u.path, total); err != nil {
+		return held, false, err
+	}
+	defer u.s.release(u.path)
 	if err := durable.MkdirAll(filepath.Dir(u.path), 0o700); err != nil {
 		return held, false, err
 	}
@@ -213,6 +219,39 @@ func (u *upload) check(f *os.File, held, total int64) error {
 	}
 	f.Close() // Windows renames no open file
 	return u.s.admit(u.ch, e, u.path)
+}
+
+// reserve sets the room aside that an upload will take, before a byte of it is
+// taken. What lies unfinished counts as far as it has come.
+func (s *Store) reserve(path string, total int64) error {
+	parts, err := filepath.Glob(filepath.Join(s.dir, "incoming", "*", "*"))
+	if err != nil {
+		return err
+	}
+	s.room.Lock()
+	defer s.room.Unlock()
+	sum := total
+	for p, n := range s.reserved {
+		if p != path {
+			sum += n
+		}
+	}
+	for _, p := range parts {
+		if st, err := os.Stat(p); err == nil && p != path && s.reserved[p] == 0 {
+			sum += st.Size()
+		}
+	}
+	if sum > s.limits.Incoming {
+		return errCrowded
+	}
+	s.reserved[path] = total
+	return nil
+}
+
+func (s *Store) release(path string) {
+	s.room.Lock()
+	defer s.room.Unlock()
+	delete(s.reserved, path)
 }
 
 // tidy removes the oldest unfinished uploads before another one begins.

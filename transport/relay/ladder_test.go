@@ -78,7 +78,7 @@ func isPort(p uint16) func(netip.AddrPort, []byte) bool {
 	return func(to netip.AddrPort, _ []byte) bool { return to.Port() == p }
 }
 
-func either(a, b func(netip.AddrPort, []byte) bool) func(netip.AddrPort, []byte) bool {
+func anyOf(a, b func(netip.AddrPort, []byte) bool) func(netip.AddrPort, []byte) bool {
 	return func(to netip.AddrPort, p []byte) bool { return a(to, p) || b(to, p) }
 }
 
@@ -94,7 +94,7 @@ func TestLadder(t *testing.T) {
 	}{
 		"version 1 dropped":      {isVersion(quic.Version1), rung{quic.Version2, 443, false}, 1},
 		"port dropped":           {isPort(443), rung{quic.Version1, high, false}, 2},
-		"both versions and port": {either(isVersion(quic.Version2), isPort(443)), rung{quic.Version1, high, false}, 2},
+		"both versions and port": {anyOf(isVersion(quic.Version2), isPort(443)), rung{quic.Version1, high, false}, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

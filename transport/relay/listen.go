@@ -40,6 +40,11 @@ type Server struct {
 // from; GetConfigForClient is asked for clients over TCP alone. A network without UDP (transport.ErrUnsupported)
 // gets TCP alone. log may be nil; nothing of a client is given to it.
 func Listen(ctx context.Context, network transport.Network, addr string, cfg *tls.Config, handler http.Handler, log *slog.Logger) (*Server, error) {
+	return ListenWithin(ctx, network, addr, cfg, handler, log, Limits{})
+}
+
+// ListenWithin is Listen with limits of its own.
+func ListenWithin(ctx context.Context, network transport.Network, addr string, cfg *tls.Config, handler http.Handler, log *slog.Logger, limits Limits) (*Server, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
@@ -73,7 +78,11 @@ func Listen(ctx context.Context, network transport.Network, addr string, cfg *tl
 			s.udp.Close()
 			return nil, err
 		}
-		s.quic = &quic.Transport{Conn: s.udp, StatelessResetKey: &keys.reset, TokenGeneratorKey: &keys.token, MaxTokenAge: tokenAge}
+		g := newGuard(limits)
+		s.quic = &quic.Transport{
+			Conn: s.udp, StatelessResetKey: &keys.reset, TokenGeneratorKey: &keys.token, MaxTokenAge: tokenAge,
+			VerifySourceAddress: g.mustVerify, ConnContext: g.accept,
+		}
 		cfg = cfg.Clone()
 		cfg.GetConfigForClient = nil
 		cfg.SetSessionTicketKeys([][32]byte{keys.ticket})
@@ -97,7 +106,7 @@ func Listen(ctx context.Context, network transport.Network, addr string, cfg *tl
 		}
 		s.done.Go(func() { s.ended(s.h3.ServeListener(ln)) })
 	}
-	s.done.Go(func() { s.ended(s.h1.ServeTLS(s.tcp, "", "")) })
+	s.done.Go(func() { s.ended(s.h1.ServeTLS(&guarded{s.tcp, newGuard(limits)}, "", "")) })
 	log.Info("listening", "port", portOf(s.tcp.Addr()), "quic", s.udp != nil)
 	return s, nil
 }
