@@ -92,7 +92,7 @@ func (r *Relay) startFollowing() error {
 	r.store.sweepPulls(func(_, id string) bool { return ids[id] })
 	for _, f := range all {
 		r.following.done.Go(func() {
-			defer f.peer.Close()
+			defer func() { _ = f.peer.Close() }()
 			f.run(ctx)
 		})
 	}

@@ -26,7 +26,7 @@ type Limits struct {
 	// IPv6 (default 1,000: many readers share a provider's address).
 	ConnsPerAddr int
 	// Unverified is how many QUIC connections a second may begin without having
-	// shown that their address is theirs (default 200). Beyond that, and from an
+	// shown that their address is theirs (default 500). Beyond that, and from an
 	// address with many connections, a round trip more shows it (Retry, RFC 9000,
 	// section 8.1.2).
 	Unverified int
@@ -40,7 +40,7 @@ const unverifiedPerAddr = 16
 func (l Limits) withDefaults() Limits {
 	l.Conns = cmp.Or(l.Conns, 20_000)
 	l.ConnsPerAddr = cmp.Or(l.ConnsPerAddr, 1_000)
-	l.Unverified = cmp.Or(l.Unverified, 200)
+	l.Unverified = cmp.Or(l.Unverified, 500)
 	return l
 }
 
