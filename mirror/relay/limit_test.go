@@ -144,7 +144,7 @@ func settled(t *testing.T, goroutines int) {
 
 func TestFloodOfBadRequests(t *testing.T) {
 	p := newPress(t, "flood")
-	r := start(t, Config{})
+	r := start(t, Config{Throttle: Throttle{PerAddress: 50}})
 	s := p.edition(t, 0)
 	push(t, r, s)
 	good(t, r, p, s)
