@@ -445,7 +445,7 @@ func (s *spreading) ask(ctx context.Context, q *quicConn, p *spreadPart) (data [
 	if err != nil {
 		return nil, false, err
 	}
-	switch head.StatusCode {
+	switch head.status {
 	case http.StatusPartialContent:
 		if len(p.of.data) > 0 && int64(len(data)) != p.size {
 			return nil, false, fmt.Errorf("%w: %d bytes of %d", gateway.ErrStatus, len(data), p.size)
@@ -456,7 +456,7 @@ func (s *spreading) ask(ctx context.Context, q *quicConn, p *spreadPart) (data [
 	case http.StatusNotFound, http.StatusGone:
 		return nil, false, transport.ErrNotFound
 	}
-	return nil, false, fmt.Errorf("%w: status %d", gateway.ErrStatus, head.StatusCode)
+	return nil, false, fmt.Errorf("%w: status %d", gateway.ErrStatus, head.status)
 }
 
 // settle takes in what came of a piece; what it returns is to be told.

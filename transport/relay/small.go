@@ -76,12 +76,13 @@ func (c *smallConn) RoundTrip(req *http.Request) (*http.Response, error) {
 		cancel()
 		return nil, err
 	}
-	resp := &http.Response{
-		Status: http.StatusText(head.StatusCode), StatusCode: head.StatusCode, Proto: head.Proto, ProtoMajor: 1, ProtoMinor: 1,
-		Header: head.Header, ContentLength: size, Request: req,
+	status := head.status
+	if status == http.StatusPartialContent {
+		status = http.StatusOK
 	}
-	if resp.StatusCode == http.StatusPartialContent {
-		resp.StatusCode, resp.Status = http.StatusOK, "200 OK"
+	resp := &http.Response{
+		Status: fmt.Sprintf("%d %s", status, http.StatusText(status)), StatusCode: status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: head.header, ContentLength: size, Request: req,
 	}
 	resp.Body = c.rest(ctx, cancel, req, first, size)
 	return resp, nil
@@ -89,12 +90,12 @@ func (c *smallConn) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // sizeOf is the length of what an answer is a piece of. One of more than a block
 // may have is refused before anything of it is asked for.
-func sizeOf(head *http.Response, got int) (int64, error) {
-	if head.StatusCode != http.StatusPartialContent {
+func sizeOf(head preamble, got int) (int64, error) {
+	if head.status != http.StatusPartialContent {
 		return int64(got), nil // the whole of it, or why there is none
 	}
 	var from, to, size int64
-	if n, err := fmt.Sscanf(head.Header.Get("Content-Range"), "bytes %d-%d/%d", &from, &to, &size); n != 3 || err != nil ||
+	if n, err := fmt.Sscanf(head.header.Get("Content-Range"), "bytes %d-%d/%d", &from, &to, &size); n != 3 || err != nil ||
 		from != 0 || to != int64(got)-1 || size < int64(got) || size > bundle.MaxBlock {
 		return 0, fmt.Errorf("%w: malformed Content-Range", gateway.ErrStatus)
 	}
@@ -112,7 +113,7 @@ func (c *smallConn) rest(ctx context.Context, cancel context.CancelFunc, req *ht
 		b.wg.Go(func() {
 			defer close(part)
 			data, head, err := c.piece(ctx, req, at)
-			if err == nil && head.StatusCode == http.StatusPartialContent && int64(len(data)) == min(smallPiece, size-at) {
+			if err == nil && head.status == http.StatusPartialContent && int64(len(data)) == min(smallPiece, size-at) {
 				part <- data
 			}
 		})
@@ -121,7 +122,7 @@ func (c *smallConn) rest(ctx context.Context, cancel context.CancelFunc, req *ht
 }
 
 // piece asks for smallPiece bytes from at, over a new connection each time.
-func (c *smallConn) piece(ctx context.Context, req *http.Request, at int64) (data []byte, head *http.Response, err error) {
+func (c *smallConn) piece(ctx context.Context, req *http.Request, at int64) (data []byte, head preamble, err error) {
 	for range smallTries {
 		if data, head, err = c.pieceOnce(ctx, req, at); err == nil || ctx.Err() != nil {
 			break
@@ -130,39 +131,45 @@ func (c *smallConn) piece(ctx context.Context, req *http.Request, at int64) (dat
 	return data, head, err
 }
 
-func (c *smallConn) pieceOnce(ctx context.Context, req *http.Request, at int64) ([]byte, *http.Response, error) {
+func (c *smallConn) pieceOnce(ctx context.Context, req *http.Request, at int64) ([]byte, preamble, error) {
 	ctx, cancel := context.WithTimeout(ctx, smallTime)
 	defer cancel()
 	return askRange(ctx, &c.http, req, at, smallPiece, nil)
 }
 
+// preamble is what an answer says before its body.
+type preamble struct {
+	status int
+	header http.Header
+}
+
 // askRange asks for so many bytes of a block from at. A server that knows no ranges
 // may answer with the whole block instead. got, if not nil, hears of bytes as they
 // arrive.
-func askRange(ctx context.Context, rt http.RoundTripper, req *http.Request, at, size int64, got func(n int)) ([]byte, *http.Response, error) {
+func askRange(ctx context.Context, rt http.RoundTripper, req *http.Request, at, size int64, got func(n int)) ([]byte, preamble, error) {
 	out := req.Clone(ctx)
 	out.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", at, at+size-1))
 	resp, err := rt.RoundTrip(out)
 	if err != nil {
-		return nil, nil, err
+		return nil, preamble{}, err
 	}
 	defer resp.Body.Close()
 	limit := size
 	if resp.StatusCode != http.StatusPartialContent {
 		limit = bundle.MaxBlock
 	}
-	var body io.Reader = io.LimitReader(resp.Body, limit+1)
+	body := io.LimitReader(resp.Body, limit+1)
 	if got != nil {
 		body = io.TeeReader(body, counter(got))
 	}
 	data, err := io.ReadAll(body)
 	switch {
 	case err != nil:
-		return nil, nil, err
+		return nil, preamble{}, err
 	case int64(len(data)) > limit:
-		return nil, nil, fmt.Errorf("%w: more than it was asked for", gateway.ErrStatus)
+		return nil, preamble{}, fmt.Errorf("%w: more than it was asked for", gateway.ErrStatus)
 	}
-	return data, resp, nil
+	return data, preamble{resp.StatusCode, resp.Header}, nil
 }
 
 // counter is a Writer that tells how much was written.
