@@ -14,7 +14,9 @@ the reader's engine are the real ones, on a simulated net with a fake clock:
 100 ms from the reader to every server abroad, 10 ms to the ISP's resolver, 50
 Mbit/s down and 10 up. The invite leads to two relays (one by a name that the
 censor lists, one by an address), to one of them behind a CDN's name, to a DNS
-zone through the ISP's resolver, to an IPFS peer and a public gateway.
+zone through the ISP's resolver, to an IPFS peer and a public gateway. The grant
+that comes with the news tells of one relay that it has another port, too, and an
+outer name to hide behind.
 
 - Times are round trips of 100 ms from the start, medians of nine seeds, rounded
   to 0.1; a dash means that it never came. Where packets are lost, by the line or
@@ -26,7 +28,7 @@ zone through the ISP's resolver, to an IPFS peer and a public gateway.
   one a reader has. We may take a quarter more than that, plus the head start
   that quiet ways have over DNS (3 round trips).
 - *Twice* is the share of blocks' bytes that came in vain: at most 3 %, 15 % where
-  packets are lost or servers lie.
+  packets are lost. What liars sent, which no reader can help, stands behind it.
 - A row is ok if every reader got headlines, texts and, where a way that carries
   them is open, pictures, in the time allowed, and was shown nothing false.
 - *What we send is not what it looks for*: nothing that this censor stops was sent
@@ -47,9 +49,9 @@ zone through the ISP's resolver, to an IPFS peer and a public gateway.
   shown the one heard first, with an alarm, and the proof is kept.
 - **Not yet** names a counter-measure that is still to be built. Such a row
   counts as failing, whatever came. Other counter-measures that are planned have no
-  row that waits for them, since other ways bring the news there: QUIC version 2
-  (` + "`quic-v1-drop`" + `), ECH, encrypted DNS, and a second resolver beside one that lies
-  (` + "`evil-resolver`" + `, where DNS counts as closed: this world has one).
+  row that waits for them, since other ways bring the news there: encrypted DNS, and
+  a second resolver beside one that lies (` + "`evil-resolver`" + `, where DNS counts as closed:
+  this world has one).
 - What leaves no way open has no row. ` + "`offline`" + `: TestOffline (what was there stays readable, the program says within
   ten seconds that nobody has answered so far, and within two minutes that nobody does; a stick brings the rest). ` + "`seizure`" + `: TestSeizure in cmd. ` + "`prober`" + ` is the
   relay's own test.
@@ -79,10 +81,12 @@ each row with this table:
 
     go test ./internal/censorlab -run Scorecard -args -pairs -compare
 
-which fails when a row gets worse by more than 10 % of the slowest of these readers:
-in time (and 0.1 round trips) or in bytes up or down (and 8 kB), if more of them
-come twice than may, if a reader ends without the news who got it before (where
-chance decides: more than one in nine), or a row that was ok is not. What looks
-worse is run again with three times as many readers before it counts, unless
-somebody was left without the news and it was no chance.
+which fails when a row gets worse by more than 10 %: in time (and 0.1 round trips)
+or in bytes up or down (and 8 kB), if more of them come twice than may, if a reader
+ends without the news who got it before, or a row that was ok is not. Where chance
+decides what readers meet, it is 10 % more than the median of another draw may be
+(999 of 1,000 draws stay below that), and one reader in nine may have bad luck. What
+looks worse is run again with three times as many readers, twenty where packets are
+lost, before it counts, unless somebody was left without the news and it was no
+chance.
 `

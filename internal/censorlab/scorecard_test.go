@@ -20,6 +20,7 @@ var (
 	scenario = flag.String("scenario", "", "only the scenarios and pairs whose name contains this")
 	pairs    = flag.Bool("pairs", false, "pairs of scenarios as well; with -write always")
 	worse    = flag.Bool("compare", false, "fail where a row is worse than the committed one by more than a tenth")
+	render   = flag.Bool("render", false, "write the page of the committed scorecard anew, from its data")
 	full     = flag.Bool("full", false, "all readers in each scenario, not three where nothing is left to chance; with -write always")
 )
 
@@ -143,16 +144,40 @@ func read(t *testing.T, w *World, s censor.Scenario, r Reading) Outcome {
 	return o
 }
 
-func compare(t *testing.T, now Card) {
+// committed is the data of the committed scorecard.
+func committed(t *testing.T) (c Card) {
 	t.Helper()
 	b, err := os.ReadFile(scorecardData)
 	if err != nil {
 		t.Fatalf("%v; write it with -args -write docs/scorecard.md", err)
 	}
-	var was Card
-	if err := json.Unmarshal(b, &was); err != nil {
+	if err := json.Unmarshal(b, &c); err != nil {
 		t.Fatal(err)
 	}
+	return c
+}
+
+// The page is what its data say, and nobody's hand.
+func TestPageIsOfItsData(t *testing.T) {
+	const page = root + "/docs/scorecard.md"
+	want := committed(t).String()
+	if *render {
+		if err := os.WriteFile(page, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != want {
+		t.Error("docs/scorecard.md is not what its data and its preface say; -run Page -args -render makes it so")
+	}
+}
+
+func compare(t *testing.T, now Card) {
+	t.Helper()
+	was := committed(t)
 	before, again := map[string]Row{}, []string(nil)
 	for _, r := range slices.Concat(was.Singles, was.Pairs) {
 		before[r.Scenario] = r
