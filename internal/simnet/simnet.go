@@ -108,15 +108,52 @@ func (n *Net) Host(name string, link Link, addrs ...netip.Addr) *Host {
 		ports: make(map[portKey]*portUse), conns: make(map[*tcpConn]struct{}), flows: make(map[flowKey]uint64),
 	}
 	for _, a := range addrs {
-		a = plain(a)
-		if n.addrs[a] != nil || !a.IsValid() || a.IsUnspecified() || a.IsLoopback() {
-			panic("simnet: host " + name + ": address " + a.String() + " is taken or not one a host can have")
-		}
-		n.addrs[a] = h
-		h.addrs = append(h.addrs, a)
+		n.settle(h, a)
 	}
 	n.hosts = append(n.hosts, h)
 	return h
+}
+
+// Move gives a host other addresses at once, as a device has that changes from one
+// network to another. Sockets that are bound to no address of their own go on and
+// send from the new ones; what is sent to the old ones vanishes, but for what is
+// under way. TCP connections stand still.
+func (n *Net) Move(h *Host, addrs ...netip.Addr) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	old := h.addrs
+	for _, a := range old {
+		delete(n.addrs, a)
+	}
+	h.addrs = nil
+	for _, a := range addrs {
+		n.settle(h, a)
+	}
+	for _, o := range n.hosts {
+		for _, u := range o.ports {
+			for _, b := range u.bound {
+				if b.udp == nil {
+					continue
+				}
+				if o == h {
+					clear(b.udp.flows)
+					b.udp.stray = nil
+					continue
+				}
+				maps.DeleteFunc(b.udp.flows, func(to netip.AddrPort, _ *flow) bool { return slices.Contains(old, to.Addr()) })
+			}
+		}
+	}
+}
+
+// settle gives a host an address.
+func (n *Net) settle(h *Host, a netip.Addr) {
+	a = plain(a)
+	if n.addrs[a] != nil || !a.IsValid() || a.IsUnspecified() || a.IsLoopback() {
+		panic("simnet: host " + h.name + ": address " + a.String() + " is taken or not one a host can have")
+	}
+	n.addrs[a] = h
+	h.addrs = append(h.addrs, a)
 }
 
 // Remove takes a host off the net for good and closes its sockets. Its addresses

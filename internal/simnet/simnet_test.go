@@ -262,6 +262,38 @@ func TestUDPRoundTrip(t *testing.T) {
 }
 
 // Timers of one instant fire in any order; datagrams must not.
+// A host that moves goes on from its new address; what is sent to the old one is
+// lost, and answers find the way.
+func TestMove(t *testing.T) {
+	two(t, 1, Link{}, Link{}, func(t *testing.T, n *Net, a, b *Host) {
+		ctx := t.Context()
+		pa := must[net.PacketConn](t)(a.ListenPacket(ctx, "udp", "0.0.0.0:0"))
+		pb := must[net.PacketConn](t)(b.ListenPacket(ctx, "udp", "0.0.0.0:53"))
+		buf := make([]byte, 100)
+		ask := func() net.Addr {
+			t.Helper()
+			must[int](t)(pa.WriteTo([]byte("?"), net.UDPAddrFromAddrPort(netip.AddrPortFrom(addrB, 53))))
+			_, from, err := pb.ReadFrom(buf)
+			check(t, err)
+			return from
+		}
+		before := ask()
+		elsewhere := netip.MustParseAddr("203.0.113.9")
+		n.Move(a, elsewhere)
+		after := ask()
+		if got := after.(*net.UDPAddr).AddrPort(); got.Addr() != elsewhere || got.Port() != before.(*net.UDPAddr).AddrPort().Port() {
+			t.Errorf("it came from %v, and from %v before", after, before)
+		}
+		must[int](t)(pb.WriteTo([]byte("to the old one"), before))
+		must[int](t)(pb.WriteTo([]byte("to the new one"), after))
+		k, _, err := pa.ReadFrom(buf)
+		check(t, err)
+		if string(buf[:k]) != "to the new one" {
+			t.Errorf("%q came", buf[:k])
+		}
+	})
+}
+
 func TestBurstsStayInOrder(t *testing.T) {
 	for _, link := range []Link{{}, {Up: 1_000_000, Down: 1_000_000}} {
 		two(t, 1, link, link, func(t *testing.T, n *Net, a, b *Host) {
