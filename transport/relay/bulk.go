@@ -142,37 +142,42 @@ type watch struct {
 	start time.Time
 	total int64
 
-	mu   sync.Mutex
-	got  int64
-	last time.Time     // when something came
-	gap  time.Duration // the longest silence since the last look
+	mu    sync.Mutex
+	got   int64
+	times int           // that something came
+	first time.Time     // when something came first
+	last  time.Time     // and last
+	gap   time.Duration // the longest silence since the last look
 }
 
 func (w *watch) add(n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := time.Now()
-	if !w.last.IsZero() {
+	if w.times++; w.times == 1 {
+		w.first = now
+	} else {
 		w.gap = max(w.gap, now.Sub(w.last))
 	}
 	w.got, w.last = w.got+int64(n), now
 }
 
-// look is how much has come, and the longest silence since it was asked last.
-func (w *watch) look() (got int64, gap time.Duration) {
+// look is how much has come, the longest silence since it was asked last, and the
+// usual one.
+func (w *watch) look() (got int64, gap, usual time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	gap = w.gap
-	if !w.last.IsZero() {
+	if gap = w.gap; w.times > 0 {
 		gap = max(gap, time.Since(w.last))
+		usual = w.last.Sub(w.first) / time.Duration(w.times)
 	}
 	w.gap = 0
-	return w.got, gap
+	return w.got, gap, usual
 }
 
 // run returns true when the line is bad: two round trips after the request or later
 // there is less than half of what a good one would have brought, and for half a
-// round trip nothing came, so that it is not full.
+// round trip nothing came, which is much longer than usual: so it is not full.
 func (w *watch) run(ctx context.Context) bool {
 	for trips := 2; ; trips++ {
 		least, _, ok := w.main.trips()
@@ -191,8 +196,8 @@ func (w *watch) run(ctx context.Context) bool {
 			trips = 1
 			continue
 		}
-		got, gap := w.look()
-		if good := int64(firstFlight)<<min(trips, 16) - firstFlight; 2*got < min(good, w.total) && gap > least/2 {
+		got, gap, usual := w.look()
+		if good := int64(firstFlight)<<min(trips, 16) - firstFlight; 2*got < min(good, w.total) && gap > max(least/2, 4*usual) {
 			return true
 		}
 	}
