@@ -135,7 +135,11 @@ type Blocks interface {
 type Request struct {
 	Edition Edition
 	Wants   []Want
-	// Got, if not nil, hears of bytes as they arrive for Wants[i].
+	// Once: bytes are dear. Nothing may be asked for a second time while it may
+	// still come, though that would be faster on a bad line.
+	Once bool
+	// Got, if not nil, hears of bytes as they arrive for Wants[i], also of those
+	// that come a second time.
 	Got func(i, n int)
 }
 

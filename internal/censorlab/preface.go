@@ -53,8 +53,8 @@ outer name to hide behind.
   a second resolver beside one that lies (` + "`evil-resolver`" + `, where DNS counts as closed:
   this world has one).
 - What leaves no way open has no row. ` + "`offline`" + `: TestOffline (what was there stays readable, the program says within
-  ten seconds that nobody has answered so far, and within two minutes that nobody does; a stick brings the rest). ` + "`seizure`" + `: TestSeizure in cmd. ` + "`prober`" + ` is the
-  relay's own test.
+  ten seconds that nobody has answered so far, and within two minutes that nobody does; a stick brings the rest). ` + "`seizure`" + `: TestSeizure in cmd. ` + "`prober`" + ` is
+  TestProber in mirror/relay (more than a thousand requests).
 - The last columns are *models* of what people use today, not the programs
   themselves: a small program of the lab plays their round trips, packets and
   bytes against the same censor, for news of the same size, in their best case,
@@ -69,6 +69,10 @@ outer name to hide behind.
   - *DNS tunnel*: 130 bytes up and 900 down a query, or where that does not pass 30
     and 225, in letters; 32 queries in flight, each repeated every second for five
     minutes; answers that were tampered with are not taken.
+
+  Where nothing but DNS is open the tunnel, in its best case, has headlines sooner
+  than we do: we let quieter ways go first for 3 round trips, and look things up by
+  names that any resolver may answer from its cache.
 
   None of them notices an old page by itself, nor do readers of a mirror site or
   through a tunnel notice what its keeper has forged.

@@ -116,7 +116,7 @@ func (w *work) fetchBatch(ctx context.Context, t *batch) error {
 			cancel(errFlood)
 		}
 	}
-	req := transport.Request{Edition: *t.ed, Got: func(_, n int) {
+	req := transport.Request{Edition: *t.ed, Once: w.purse.limit > 0, Got: func(_, n int) {
 		if n > 0 {
 			heard(n, 0)
 		}

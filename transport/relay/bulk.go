@@ -29,6 +29,9 @@ const (
 	// how long connections are kept that nobody needs: each costs the relay memory.
 	spreadFor  = 10 * time.Minute
 	spreadIdle = 3 * time.Second
+	// leastTime is how long a line is watched at least. Where round trips are so short
+	// that this is many of them, windows grow again before anybody notices.
+	leastTime = 200 * time.Millisecond
 	// firstFlight is what a relay sends before it hears from us again: quic-go's
 	// initial window of 32 packets.
 	firstFlight = 32 * minPacket
@@ -83,7 +86,7 @@ func (b *bulk) isBad() bool {
 func (b *bulk) plain(ctx context.Context, r transport.Request, yield func(transport.Block, error) bool) (left transport.Request, more bool) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	w := &watch{main: b.main, start: time.Now()}
+	w := &watch{main: b.main}
 	for _, want := range r.Wants {
 		w.total += int64(want.Size)
 	}
@@ -97,7 +100,13 @@ func (b *bulk) plain(ctx context.Context, r transport.Request, yield func(transp
 	}
 	var done sync.WaitGroup
 	done.Go(func() {
-		if w.run(ctx) {
+		if !w.run(ctx) {
+			return
+		}
+		b.mu.Lock()
+		b.bad = time.Now().Add(spreadFor)
+		b.mu.Unlock()
+		if !r.Once { // else from the next fetch on
 			cancel(errBadLine)
 		}
 	})
@@ -106,9 +115,6 @@ func (b *bulk) plain(ctx context.Context, r transport.Request, yield func(transp
 	here := map[string]bool{}
 	for block, err := range b.one.Fetch(ctx, req) {
 		if err != nil && errors.Is(context.Cause(ctx), errBadLine) {
-			b.mu.Lock()
-			b.bad = time.Now().Add(spreadFor)
-			b.mu.Unlock()
 			return rest(r, here), true
 		}
 		if err == nil {
@@ -139,7 +145,6 @@ func rest(r transport.Request, here map[string]bool) transport.Request {
 // watch compares what comes over a connection with what comes over a good one.
 type watch struct {
 	main  *quicConn
-	start time.Time
 	total int64
 
 	mu    sync.Mutex
@@ -175,32 +180,50 @@ func (w *watch) look() (got int64, gap, usual time.Duration) {
 	return w.got, gap, usual
 }
 
-// run returns true when the line is bad: two round trips after the request or later
+// run returns true when the line is bad: a round trip after the first byte or later
 // there is less than half of what a good one would have brought, and for half a
-// round trip nothing came, which is much longer than usual: so it is not full.
+// round trip nothing came, which is much longer than usual: so it is not full. How
+// long the relay takes to begin doesn't matter.
 func (w *watch) run(ctx context.Context) bool {
-	for trips := 2; ; trips++ {
+	// In round trips after the request, if it was answered at once.
+	for trips := 2; ; {
 		least, _, ok := w.main.trips()
-		if !ok {
-			least = 100 * time.Millisecond
-		}
-		t := time.NewTimer(time.Until(w.start.Add(time.Duration(trips)*least + least/4)))
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
-			return false
-		}
-		if !ok { // still connecting
-			w.start = time.Now()
-			trips = 1
+		first := w.began()
+		if !ok || first.IsZero() { // nothing can be told yet
+			if !pause(ctx, 25*time.Millisecond) {
+				return false
+			}
 			continue
+		}
+		at := time.Duration(trips-1)*least + least/4
+		if !pause(ctx, max(time.Until(first.Add(max(at, leastTime-least))), 0)) {
+			return false
 		}
 		got, gap, usual := w.look()
 		if good := int64(firstFlight)<<min(trips, 16) - firstFlight; 2*got < min(good, w.total) && gap > max(least/2, 4*usual) {
 			return true
 		}
+		trips++
 	}
+}
+
+// pause waits; false if ctx ended meanwhile.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// began is when the first byte came, zero if none has.
+func (w *watch) began() time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.first
 }
 
 // trips are the shortest and the usual round trip of the current connection.
@@ -378,7 +401,7 @@ func (s *spreading) take(ctx context.Context) (p *spreadPart, pctx context.Conte
 		case q.done || q.of.done:
 		case len(q.takers) == 0:
 			p = q
-		case time.Since(q.begun) > late<<q.doubles && (double == nil || q.begun.Before(double.begun)):
+		case !s.r.Once && time.Since(q.begun) > late<<q.doubles && (double == nil || q.begun.Before(double.begun)):
 			double = q
 			wait = true
 		default:
@@ -411,12 +434,7 @@ func (s *spreading) work(ctx context.Context, q *quicConn) {
 			if !wait {
 				return
 			}
-			t := time.NewTimer(50 * time.Millisecond) // what is late by then?
-			select {
-			case <-t.C:
-			case <-ctx.Done():
-			}
-			t.Stop()
+			pause(ctx, 50*time.Millisecond) // what is late by then?
 			continue
 		}
 		data, whole, err := s.ask(pctx, q, p)

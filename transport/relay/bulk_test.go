@@ -28,7 +28,14 @@ type fetched struct {
 
 // fetchMiB lets a reader with such a line fetch 1 MiB in blocks, on a connection that
 // is there; over that one alone if told so.
-func fetchMiB(t *testing.T, seed uint64, line simnet.Link, one bool) (out fetched) {
+func fetchMiB(t *testing.T, seed uint64, line simnet.Link, one bool) fetched {
+	t.Helper()
+	return fetchOf(t, seed, line, transport.Request{}, one, 1)
+}
+
+// fetchOf is the same as often as times, each time as req says; what it returns is of
+// the last.
+func fetchOf(t *testing.T, seed uint64, line simnet.Link, req transport.Request, one bool, times int) (out fetched) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		net := simnet.New(seed)
@@ -69,22 +76,25 @@ func fetchMiB(t *testing.T, seed uint64, line simnet.Link, one bool) (out fetche
 		if one {
 			p.Blocks = c.bulk.one
 		}
-		var got atomic.Int64
-		start, left := time.Now(), len(wants)
-		for b, err := range p.Blocks.Fetch(t.Context(), transport.Request{Wants: wants, Got: func(_, n int) { got.Add(int64(n)) }}) {
-			if err != nil {
-				if !one { // that one does without some is what it is here for
-					t.Errorf("seed %d: %v", seed, err)
+		for range times {
+			var got atomic.Int64
+			req.Wants, req.Got = wants, func(_, n int) { got.Add(int64(n)) }
+			start, left := time.Now(), len(wants)
+			for b, err := range p.Blocks.Fetch(t.Context(), req) {
+				if err != nil {
+					if !one { // that one does without some is what it is here for
+						t.Errorf("seed %d: %v", seed, err)
+					}
+					continue
 				}
-				continue
+				if bundle.CheckBlock(b.CID, b.Data) == nil {
+					left--
+				}
 			}
-			if bundle.CheckBlock(b.CID, b.Data) == nil {
-				left--
+			out = fetched{took: time.Since(start), twice: float64(got.Load())/(1<<20) - 1}
+			if left > 0 && !one {
+				t.Errorf("seed %d: %d blocks are missing", seed, left)
 			}
-		}
-		out = fetched{took: time.Since(start), twice: float64(got.Load())/(1<<20) - 1}
-		if left > 0 && !one {
-			t.Errorf("seed %d: %d blocks are missing", seed, left)
 		}
 	})
 	return out
@@ -125,6 +135,56 @@ func TestBulk(t *testing.T) {
 				t.Logf("median %5.2f s, slowest %5.2f s, %4.1f %% fetched twice; over one connection %5.2f s, slowest %5.2f s",
 					m.Seconds(), all[len(all)-1].took.Seconds(), 100*twice, one[len(one)/2].took.Seconds(), one[len(one)-1].took.Seconds())
 			}
+		})
+	}
+}
+
+// Where bytes are dear nothing comes twice: the first fetch stays with its one
+// connection, and the next one, which knows the line, asks for each piece once.
+func TestBulkOnce(t *testing.T) {
+	f := fetchOf(t, 1, simnet.Link{Delay: roundTrip / 2, LossUp: 0.05, LossDown: 0.05}, transport.Request{Once: true}, false, 2)
+	if f.twice != 0 || f.took > 4*time.Second {
+		t.Errorf("%.1f %% came twice, in %v", 100*f.twice, f.took)
+	}
+}
+
+// A relay that is slow to begin, and one that is near, are not taken for a bad line.
+func TestGoodLines(t *testing.T) {
+	for name, wait := range map[string]time.Duration{"near": 0, "slow to begin": 700 * time.Millisecond} {
+		t.Run(name, func(t *testing.T) {
+			data := bytes.Repeat([]byte("block"), 13_000)
+			id := bundle.RawCID(data)
+			synctest.Test(t, func(t *testing.T) {
+				net := simnet.New(1)
+				defer net.Close()
+				cert, asked := certificate(t), 0
+				s, err := Listen(t.Context(), net.Host("relay", simnet.Link{}, netip.MustParseAddr(relayAt)), relayAt+":443", &tls.Config{Certificates: []tls.Certificate{cert}}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					asked++
+					time.Sleep(wait)
+					for at := 0; at < len(data); at += 5000 { // from a disk that is busy
+						time.Sleep(wait / 50)
+						_, _ = w.Write(data[at:min(at+5000, len(data))])
+						_ = http.NewResponseController(w).Flush()
+					}
+				}), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer s.Close()
+				c, err := New(Config{Network: net.Host("reader", simnet.Link{Delay: time.Millisecond}, netip.MustParseAddr("198.51.100.1")), Relay: channel.Relay{Host: relayAt, Port: 443, Pin: channel.PinOf(cert.Leaf)}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer c.Close()
+				for _, err := range c.Paths()[0].Blocks.Fetch(t.Context(), transport.Request{Wants: []transport.Want{{CID: id, Size: len(data)}}}) {
+					if err != nil {
+						t.Fatal(err)
+					}
+				}
+				if asked != 1 || c.bulk.isBad() {
+					t.Errorf("asked %d times, bad %v", asked, c.bulk.isBad())
+				}
+			})
 		})
 	}
 }
