@@ -253,8 +253,8 @@ func TestMatchTriesEveryKey(t *testing.T) {
 	} {
 		tried = 0
 		kind, _, _ := r.carried.match(segment)
-		if kind != want || tried != 2*channels {
-			t.Errorf("%q: kind %d, want %d; %d keys tried of %d", segment, kind, want, tried, 2*channels)
+		if kind != want || tried != 3*channels {
+			t.Errorf("%q: kind %d, want %d; %d keys tried of %d", segment, kind, want, tried, 3*channels)
 		}
 	}
 }

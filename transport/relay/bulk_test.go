@@ -157,9 +157,10 @@ func TestGoodLines(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				net := simnet.New(1)
 				defer net.Close()
-				cert, asked := certificate(t), 0
+				cert := certificate(t)
+				var asked atomic.Int64
 				s, err := Listen(t.Context(), net.Host("relay", simnet.Link{}, netip.MustParseAddr(relayAt)), relayAt+":443", &tls.Config{Certificates: []tls.Certificate{cert}}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-					asked++
+					asked.Add(1)
 					time.Sleep(wait)
 					for at := 0; at < len(data); at += 5000 { // from a disk that is busy
 						time.Sleep(wait / 50)
@@ -181,8 +182,8 @@ func TestGoodLines(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				if asked != 1 || c.bulk.isBad() {
-					t.Errorf("asked %d times, bad %v", asked, c.bulk.isBad())
+				if asked.Load() != 1 || c.bulk.isBad() {
+					t.Errorf("asked %d times, bad %v", asked.Load(), c.bulk.isBad())
 				}
 			})
 		})
