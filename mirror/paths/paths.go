@@ -176,7 +176,7 @@ func (s *Set) relay(d *door) []transport.Path {
 		return c.Paths(), nil
 	})
 	if c := s.relays[key]; c != nil {
-		c.Know(d.also, d.ECH)
+		c.Know(append(d.also, d.Port), d.ECH) // it may be known by another one
 	}
 	return paths
 }

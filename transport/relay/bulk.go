@@ -32,6 +32,8 @@ const (
 	// leastTime is how long a line is watched at least. Where round trips are so short
 	// that this is many of them, windows grow again before anybody notices.
 	leastTime = 200 * time.Millisecond
+	// leastGap is no silence: a relay's disk may need that.
+	leastGap = 30 * time.Millisecond
 	// firstFlight is what a relay sends before it hears from us again: quic-go's
 	// initial window of 32 packets.
 	firstFlight = 32 * minPacket
@@ -53,11 +55,13 @@ type bulk struct {
 	one     *gateway.Client // over main
 	base    string
 
-	mu    sync.Mutex
-	more  []*quicConn // besides main
-	users int
-	idle  *time.Timer
-	bad   time.Time // until then the line counts as bad
+	mu     sync.Mutex
+	more   []*quicConn // besides main, all on the same way
+	users  int
+	idle   *time.Timer
+	bad    time.Time // until then the line counts as bad
+	ranges bool      // ranges of blocks were had from there
+	closed bool
 }
 
 var _ transport.Blocks = (*bulk)(nil)
@@ -86,14 +90,14 @@ func (b *bulk) isBad() bool {
 func (b *bulk) plain(ctx context.Context, r transport.Request, yield func(transport.Block, error) bool) (left transport.Request, more bool) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	w := &watch{main: b.main}
-	for _, want := range r.Wants {
-		w.total += int64(want.Size)
+	w := &watch{main: b.main, left: make([]int, len(r.Wants))}
+	for i, want := range r.Wants {
+		w.left[i], w.total = want.Size, w.total+int64(want.Size)
 	}
 	got := r.Got
 	req := r
 	req.Got = func(i, n int) {
-		w.add(n)
+		w.add(i, n)
 		if got != nil {
 			got(i, n)
 		}
@@ -117,8 +121,12 @@ func (b *bulk) plain(ctx context.Context, r transport.Request, yield func(transp
 		if err != nil && errors.Is(context.Cause(ctx), errBadLine) {
 			return rest(r, here), true
 		}
-		if err == nil {
+		var failed *transport.WantError
+		switch {
+		case err == nil:
 			here[block.CID.KeyString()] = true
+		case errors.As(err, &failed): // said once
+			here[failed.CID.KeyString()] = true
 		}
 		if !yield(block, err) {
 			return r, false
@@ -148,23 +156,30 @@ type watch struct {
 	total int64
 
 	mu    sync.Mutex
+	left  []int        // bytes of each block that are missing
+	open  map[int]bool // those of which something is here
 	got   int64
 	times int           // that something came
 	first time.Time     // when something came first
 	last  time.Time     // and last
-	gap   time.Duration // the longest silence since the last look
+	gap   time.Duration // the longest silence in the middle of a block since the last look
 }
 
-func (w *watch) add(n int) {
+func (w *watch) add(i, n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := time.Now()
 	if w.times++; w.times == 1 {
-		w.first = now
-	} else {
+		w.first, w.open = now, map[int]bool{}
+	} else if len(w.open) > 0 { // else the relay may not have begun with the next
 		w.gap = max(w.gap, now.Sub(w.last))
 	}
 	w.got, w.last = w.got+int64(n), now
+	if w.left[i] -= n; w.left[i] > 0 {
+		w.open[i] = true
+	} else {
+		delete(w.open, i)
+	}
 }
 
 // look is how much has come, the longest silence since it was asked last, and the
@@ -173,7 +188,9 @@ func (w *watch) look() (got int64, gap, usual time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if gap = w.gap; w.times > 0 {
-		gap = max(gap, time.Since(w.last))
+		if len(w.open) > 0 {
+			gap = max(gap, time.Since(w.last))
+		}
 		usual = w.last.Sub(w.first) / time.Duration(w.times)
 	}
 	w.gap = 0
@@ -181,9 +198,9 @@ func (w *watch) look() (got int64, gap, usual time.Duration) {
 }
 
 // run returns true when the line is bad: a round trip after the first byte or later
-// there is less than half of what a good one would have brought, and for half a
-// round trip nothing came, which is much longer than usual: so it is not full. How
-// long the relay takes to begin doesn't matter.
+// there is less than half of what a good one would have brought, and in the middle
+// of a block nothing came for half a round trip, which is much longer than usual: so
+// it is not full. How long the relay takes to begin with a block doesn't matter.
 func (w *watch) run(ctx context.Context) bool {
 	// In round trips after the request, if it was answered at once.
 	for trips := 2; ; {
@@ -200,7 +217,7 @@ func (w *watch) run(ctx context.Context) bool {
 			return false
 		}
 		got, gap, usual := w.look()
-		if good := int64(firstFlight)<<min(trips, 16) - firstFlight; 2*got < min(good, w.total) && gap > max(least/2, 4*usual) {
+		if good := int64(firstFlight)<<min(trips, 16) - firstFlight; 2*got < min(good, w.total) && gap > max(least/2, 4*usual, leastGap) {
 			return true
 		}
 		trips++
@@ -246,21 +263,56 @@ func (q *quicConn) trips() (least, smoothed time.Duration, ok bool) {
 	return s.MinRTT, s.SmoothedRTT, s.MinRTT > 0
 }
 
+// answered waits until somebody has answered on main, and returns the way there.
+func (b *bulk) answered(ctx context.Context) (way, error) {
+	for {
+		l, _, err := b.main.line(ctx)
+		if err != nil {
+			return way{}, err
+		}
+		select {
+		case <-l.conn.HandshakeComplete():
+			return l.at, nil
+		case <-l.conn.Context().Done(): // or another one has overtaken it
+			if !l.overtaken.Load() {
+				return way{}, context.Cause(l.conn.Context())
+			}
+		case <-ctx.Done():
+			return way{}, context.Cause(ctx)
+		}
+	}
+}
+
 // open returns n connections, main among them, for as long as close is not called.
-func (b *bulk) open(n int) (conns []*quicConn, closeAll func()) {
+// The others go main's way: where it leads nowhere, nobody is flooded.
+func (b *bulk) open(n int, via way) (conns []*quicConn, closeAll func()) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.closed {
+		return []*quicConn{b.main}, func() {}
+	}
 	b.users++
 	if b.idle != nil {
 		b.idle.Stop()
 	}
+	if len(b.more) > 0 && *b.more[0].via != via {
+		old := b.more
+		b.more = nil
+		time.AfterFunc(spreadIdle, func() {
+			for _, q := range old {
+				_ = q.Close()
+			}
+		})
+	}
 	for len(b.more) < n-1 {
-		b.more = append(b.more, newQUIC(b.network, b.main.peer()).(*quicConn))
+		q := newQUIC(b.network, b.main.peer()).(*quicConn)
+		q.via = &via
+		b.more = append(b.more, q)
 	}
 	return append([]*quicConn{b.main}, b.more[:n-1]...), func() {
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		if b.users--; b.users == 0 {
+		if b.users--; b.users == 0 && !b.closed {
 			b.idle = time.AfterFunc(spreadIdle, b.shut)
 		}
 	}
@@ -287,19 +339,32 @@ func (b *bulk) close() {
 	if b.idle != nil {
 		b.idle.Stop()
 	}
-	b.users = 0
+	b.users, b.closed = 0, true
 	b.mu.Unlock()
 	b.shut()
 }
 
 // spread fetches blocks in pieces over several connections.
 func (b *bulk) spread(ctx context.Context, r transport.Request, yield func(transport.Block, error) bool) {
+	via, err := b.answered(ctx)
+	if err != nil {
+		yield(transport.Block{}, err)
+		return
+	}
 	ctx, cancel := context.WithCancel(ctx)
-	s := &spreading{base: b.base, r: r, out: make(chan spreadOut)}
+	b.mu.Lock()
+	// A relay has them; a CDN before it may not.
+	ranges := b.ranges || !b.main.peer().pin.WebPKI()
+	b.mu.Unlock()
+	s := &spreading{base: b.base, r: r, main: b.main, ranges: ranges, out: make(chan spreadOut)}
 	s.plan()
-	conns, closeAll := b.open(min(maxSpread, (len(s.pieces)+spreadAhead-1)/spreadAhead+1))
+	conns, closeAll := b.open(min(maxSpread, (len(s.pieces)+spreadAhead-1)/spreadAhead+1), via)
 	defer closeAll()
-	s.main = b.main
+	defer func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.ranges = b.ranges || s.ranges
+	}()
 	var workers sync.WaitGroup
 	defer workers.Wait() // nobody calls r.Got after Fetch has ended
 	defer cancel()
@@ -332,8 +397,10 @@ type spreading struct {
 
 	mu     sync.Mutex
 	blocks []*spreadBlock
-	pieces []*spreadPart // all that are not here, in order
+	pieces []*spreadPart // all, in order
 	usual  time.Duration // that a piece takes, 0 before the first is here
+	ranges bool          // ranges are known to be had
+	whole  bool          // they are not: one request a block is enough
 }
 
 type spreadOut struct {
@@ -357,7 +424,7 @@ type spreadPart struct {
 	at, size int64
 	tries    int
 	begun    time.Time
-	takers   []context.CancelFunc
+	takers   map[*quicConn]context.CancelFunc
 	doubles  int
 	done     bool
 }
@@ -378,13 +445,13 @@ func (s *spreading) plan() {
 		s.blocks = append(s.blocks, blk)
 		for at := int64(0); at < max(size, 1); at += spreadPiece {
 			blk.left++
-			s.pieces = append(s.pieces, &spreadPart{of: blk, at: at, size: min(spreadPiece, size-at)})
+			s.pieces = append(s.pieces, &spreadPart{of: blk, at: at, size: min(spreadPiece, size-at), takers: map[*quicConn]context.CancelFunc{}})
 		}
 	}
 }
 
 // take gives a connection the next piece that nobody has, or one that is late.
-func (s *spreading) take(ctx context.Context) (p *spreadPart, pctx context.Context, wait bool) {
+func (s *spreading) take(ctx context.Context, by *quicConn) (p *spreadPart, pctx context.Context, wait bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	// Late is who takes twice as long as a piece does, and longer than two round trips.
@@ -398,7 +465,11 @@ func (s *spreading) take(ctx context.Context) (p *spreadPart, pctx context.Conte
 	var double *spreadPart
 	for _, q := range s.pieces {
 		switch {
-		case q.done || q.of.done:
+		case q.done || q.of.done || s.whole && q.at > 0:
+		case !s.ranges && q.at > 0:
+			wait = true
+		case q.takers[by] != nil:
+			wait = true
 		case len(q.takers) == 0:
 			p = q
 		case !s.r.Once && time.Since(q.begun) > late<<q.doubles && (double == nil || q.begun.Before(double.begun)):
@@ -420,16 +491,16 @@ func (s *spreading) take(ctx context.Context) (p *spreadPart, pctx context.Conte
 	}
 	pctx, cancel := context.WithCancel(ctx)
 	if len(p.takers) == 0 {
-		p.begun = time.Now()
+		p.begun, p.doubles = time.Now(), 0
 	}
-	p.takers = append(p.takers, cancel)
+	p.takers[by] = cancel
 	return p, pctx, false
 }
 
 // work fetches pieces over one connection until there are none.
 func (s *spreading) work(ctx context.Context, q *quicConn) {
 	for ctx.Err() == nil {
-		p, pctx, wait := s.take(ctx)
+		p, pctx, wait := s.take(ctx, q)
 		if p == nil {
 			if !wait {
 				return
@@ -438,12 +509,37 @@ func (s *spreading) work(ctx context.Context, q *quicConn) {
 			continue
 		}
 		data, whole, err := s.ask(pctx, q, p)
-		if o := s.settle(p, data, whole, err, ctx.Err() != nil); o != nil {
+		if err != nil && q != s.main && !aboutBlock(err) && pctx.Err() == nil {
+			s.giveBack(p, q)
+			return // this connection brings nothing; others do
+		}
+		if o := s.settle(p, q, data, whole, err, ctx.Err() != nil); o != nil {
 			select {
 			case s.out <- *o:
 			case <-ctx.Done():
 			}
 		}
+	}
+}
+
+// aboutBlock reports whether an error is about what was asked for and not about the
+// connection.
+func aboutBlock(err error) bool {
+	return errors.Is(err, transport.ErrNotFound) || errors.Is(err, gateway.ErrStatus) || isReset(err)
+}
+
+// giveBack lets others take a piece.
+func (s *spreading) giveBack(p *spreadPart, q *quicConn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p.drop(q)
+}
+
+// drop ends one request for a piece.
+func (p *spreadPart) drop(q *quicConn) {
+	if cancel := p.takers[q]; cancel != nil {
+		cancel()
+		delete(p.takers, q)
 	}
 }
 
@@ -483,21 +579,21 @@ func (s *spreading) ask(ctx context.Context, q *quicConn, p *spreadPart) (data [
 }
 
 // settle takes in what came of a piece; what it returns is to be told.
-func (s *spreading) settle(p *spreadPart, data []byte, whole bool, err error, over bool) *spreadOut {
+func (s *spreading) settle(p *spreadPart, q *quicConn, data []byte, whole bool, err error, over bool) *spreadOut {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	p.drop(q)
 	b := p.of
 	if p.done || b.done || over {
 		return nil // another one was faster
 	}
 	if err != nil {
 		p.tries++
-		p.takers, p.doubles = nil, 0
 		no := errors.Is(err, transport.ErrNotFound)
 		if !no && p.tries < spreadTries {
 			return nil
 		}
-		b.done = true
+		s.end(b)
 		if no || errors.Is(err, gateway.ErrStatus) || errors.Is(err, context.DeadlineExceeded) {
 			return &spreadOut{err: &transport.WantError{CID: b.want.CID, Err: err}}
 		}
@@ -509,21 +605,36 @@ func (s *spreading) settle(p *spreadPart, data []byte, whole bool, err error, ov
 	} else {
 		s.usual += (took - s.usual) / 8
 	}
-	for _, cancel := range p.takers {
-		cancel()
+	for other := range p.takers {
+		p.drop(other)
 	}
 	if whole {
+		s.whole = s.whole || len(b.data) > spreadPiece
 		b.data, b.left = data, 0
 	} else {
+		s.ranges = true
 		copy(b.data[p.at:], data)
 		b.left--
 	}
 	if b.left > 0 {
 		return nil
 	}
-	b.done = true
+	s.end(b)
 	if err := bundle.CheckBlock(b.want.CID, b.data); err != nil {
 		return &spreadOut{err: &transport.WantError{CID: b.want.CID, Err: err}}
 	}
 	return &spreadOut{block: transport.Block{CID: b.want.CID, Data: b.data}}
+}
+
+// end lets nobody ask for more of a block.
+func (s *spreading) end(b *spreadBlock) {
+	b.done = true
+	for _, p := range s.pieces {
+		if p.of != b {
+			continue
+		}
+		for q := range p.takers {
+			p.drop(q)
+		}
+	}
 }

@@ -51,6 +51,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -91,6 +92,7 @@ const smallPatience = time.Second
 // when it has died.
 type Client struct {
 	paths []transport.Path
+	port  uint16 // the one that its paths are named by
 	conns []conn
 	bulk  *bulk
 }
@@ -107,7 +109,7 @@ func New(cfg Config) (*Client, error) {
 		return nil, errors.New("relay: an address without a pin")
 	}
 	addr := net.JoinHostPort(cfg.Relay.Host, strconv.Itoa(int(cfg.Relay.Port)))
-	c := &Client{}
+	c := &Client{port: cfg.Relay.Port}
 	for _, way := range []struct {
 		kind, name string
 		dial       func(transport.Network, peer) conn
@@ -159,6 +161,7 @@ func source(p channel.Prefix) string {
 // the same over UDP, and the relay's ECHConfigList, nil if it has none. It counts
 // for the next connections.
 func (c *Client) Know(ports []uint16, ech []byte) {
+	ports = slices.DeleteFunc(slices.Clone(ports), func(p uint16) bool { return p == c.port })
 	for _, cn := range c.conns {
 		cn.know(ports, ech)
 	}

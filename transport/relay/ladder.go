@@ -127,7 +127,8 @@ func (q *quicConn) dial(ctx context.Context, w way, limit time.Duration) (*quic.
 		shut()
 		return nil, err
 	}
-	context.AfterFunc(c.Context(), shut)
+	stop := context.AfterFunc(q.life, func() { _ = c.CloseWithError(0, "") })
+	context.AfterFunc(c.Context(), func() { stop(); shut() })
 	return c, nil
 }
 
@@ -140,8 +141,8 @@ type made struct {
 	err   error
 }
 
-// race tries ways one after the other, each stagger after the one before or when
-// all before it have failed. Whoever is answered first has won.
+// race tries ways one after the other, each stagger after the one before, or when
+// one has failed. Whoever is answered first has won.
 type race struct {
 	q     *quicConn
 	ctx   context.Context
@@ -159,6 +160,11 @@ type race struct {
 // newRace plans the ways to a relay: by the rung and the address that worked last,
 // then all others, near ones first.
 func (q *quicConn) newRace(ctx context.Context) (*race, error) {
+	if q.via != nil {
+		r := &race{q: q, usual: q.via.rung, ways: []way{*q.via}, out: make(chan made, 2), timer: time.NewTimer(0)}
+		r.ctx, r.stop = context.WithCancel(ctx)
+		return r, nil
+	}
 	addrs, err := q.network.Resolve(ctx, q.to.host)
 	if err != nil {
 		return nil, err
@@ -200,6 +206,9 @@ func (r *race) next(early bool) made {
 		case m := <-r.out:
 			switch {
 			case m.err != nil:
+				if m.conn != nil { // its time was over just then
+					_ = m.conn.CloseWithError(0, "")
+				}
 				r.left--
 				r.errs = append(r.errs, m.err)
 				r.q.failedOn(m.way)
@@ -214,7 +223,9 @@ func (r *race) next(early bool) made {
 			case !m.early:
 				r.left--
 				r.kept = append(r.kept, m.conn)
-				r.q.worked.note(m.way.rung, r.usual)
+				if r.q.via == nil {
+					r.q.worked.note(m.way.rung, r.usual)
+				}
 				r.q.ended(true)
 				return m
 			}
@@ -277,10 +288,14 @@ func (r *race) end() {
 func (q *quicConn) ended(answered bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.vain, q.vainAt = q.vain+1, time.Now()
-	if answered {
+	where := q.worked.place()
+	if answered || where != q.vainWhere {
 		q.vain = 0
 	}
+	if !answered {
+		q.vain++
+	}
+	q.vainAt, q.vainWhere = time.Now(), where
 }
 
 // inVain is how many races in a row have ended without an answer, the last one
@@ -288,7 +303,7 @@ func (q *quicConn) ended(answered bool) {
 func (q *quicConn) inVain() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if time.Since(q.vainAt) > nobodyTime {
+	if time.Since(q.vainAt) > nobodyTime || q.worked.place() != q.vainWhere {
 		q.vain = 0
 	}
 	return q.vain
@@ -317,11 +332,22 @@ type worked struct {
 	relay string
 
 	mu   sync.Mutex
-	here map[string]rung
+	here map[string]remembered
 }
 
-// maxWorked is how many networks are remembered in one run.
-const maxWorked = 64
+// remembered is a rung that worked, and when that was found.
+type remembered struct {
+	rung rung
+	at   time.Time
+}
+
+const (
+	// maxWorked is how many networks are remembered in one run.
+	maxWorked = 64
+	// workedFor is how long a rung is tried first: then it is seen whether the usual
+	// one, which may hide more, gets through again.
+	workedFor = 24 * time.Hour
+)
 
 // last is the rung that worked last on this network, the zero one if none is
 // known.
@@ -329,12 +355,15 @@ func (w *worked) last() rung {
 	key := w.key()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if r, ok := w.here[key]; ok || w.keep == nil {
-		return r
+	r, ok := w.here[key]
+	if !ok && w.keep != nil {
+		r = parseRemembered(w.keep.Load(key))
+		w.set(key, r)
 	}
-	r := parseRung(w.keep.Load(key))
-	w.set(key, r)
-	return r
+	if age := time.Since(r.at); age < 0 || age > workedFor {
+		return rung{}
+	}
+	return r.rung
 }
 
 // note remembers what worked. The usual rung needs no memory.
@@ -345,54 +374,60 @@ func (w *worked) note(r, usual rung) {
 	if w.last() == r {
 		return
 	}
-	key := w.key()
+	key, now := w.key(), remembered{r, time.Now()}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.set(key, r)
+	w.set(key, now)
 	switch {
 	case w.keep == nil:
 	case r == rung{}:
 		w.keep.Store(key, nil)
 	default:
-		w.keep.Store(key, r.bytes())
+		w.keep.Store(key, now.bytes())
 	}
 }
 
-func (w *worked) set(key string, r rung) {
+func (w *worked) set(key string, r remembered) {
 	if w.here == nil || len(w.here) >= maxWorked {
-		w.here = map[string]rung{}
+		w.here = map[string]remembered{}
 	}
 	w.here[key] = r
 }
 
-func (w *worked) key() string {
-	where := ""
-	if w.where != nil {
-		where = w.where()
+// place is the network that the device is on.
+func (w *worked) place() string {
+	if w.where == nil {
+		return ""
 	}
-	sum := sha256.Sum256([]byte(where + "\n" + w.relay))
+	return w.where()
+}
+
+func (w *worked) key() string {
+	sum := sha256.Sum256([]byte(w.place() + "\n" + w.relay))
 	return "rung/" + hex.EncodeToString(sum[:16])
 }
 
-// bytes are version (1 or 2, 0 for TCP), port and whether the name is hidden.
-func (r rung) bytes() []byte {
-	b := []byte{byte(slices.Index(versions, r.version) + 1)} // 0 for TCP
-	b = binary.BigEndian.AppendUint16(b, r.port)
-	if r.ech {
-		return append(b, 1)
+// bytes are version (1 or 2, 0 for TCP), port, whether the name is hidden, and the
+// hour since 1970.
+func (r remembered) bytes() []byte {
+	b := []byte{byte(slices.Index(versions, r.rung.version) + 1)}
+	b = binary.BigEndian.AppendUint16(b, r.rung.port)
+	hidden := byte(0)
+	if r.rung.ech {
+		hidden = 1
 	}
-	return append(b, 0)
+	return binary.BigEndian.AppendUint32(append(b, hidden), uint32(r.at.Unix()/3600))
 }
 
-// parseRung is the inverse of rung.bytes; what it can't read is the zero rung,
-// which is nobody's.
-func parseRung(b []byte) rung {
-	if len(b) != 4 || int(b[0]) > len(versions) {
-		return rung{}
+// parseRemembered is the inverse of remembered.bytes; what it can't read is the
+// zero rung, which is nobody's.
+func parseRemembered(b []byte) remembered {
+	if len(b) != 8 || int(b[0]) > len(versions) {
+		return remembered{}
 	}
 	r := rung{tcpVersion, binary.BigEndian.Uint16(b[1:]), b[3] == 1}
 	if b[0] > 0 {
 		r.version = versions[b[0]-1]
 	}
-	return r
+	return remembered{r, time.Unix(int64(binary.BigEndian.Uint32(b[4:]))*3600, 0)}
 }

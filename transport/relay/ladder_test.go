@@ -198,14 +198,15 @@ func TestLadderToNowhere(t *testing.T) {
 	})
 }
 
-func TestRungBytes(t *testing.T) {
+func TestRememberedBytes(t *testing.T) {
+	at := time.Unix(1_700_000_000/3600*3600, 0)
 	for _, r := range []rung{{quic.Version1, 443, true}, {quic.Version2, 61001, false}, {tcpVersion, 8443, true}} {
-		if got := parseRung(r.bytes()); got != r {
+		if got := parseRemembered(remembered{r, at}.bytes()); got.rung != r || !got.at.Equal(at) {
 			t.Errorf("%+v reads back as %+v", r, got)
 		}
 	}
-	for _, b := range [][]byte{nil, {1, 2, 3}, {3, 1, 1, 1}, {1, 2, 3, 4, 5}} {
-		if got := parseRung(b); got != (rung{}) {
+	for _, b := range [][]byte{nil, {1, 2, 3}, {3, 1, 1, 1, 0, 0, 0, 0}, {1, 2, 3, 4, 5}} {
+		if got := parseRemembered(b); got.rung != (rung{}) {
 			t.Errorf("%v reads as %+v", b, got)
 		}
 	}

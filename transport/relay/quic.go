@@ -32,6 +32,9 @@ const (
 	paddingField = "X-Padding"
 	// maxTokens are kept for the next connections, each used once.
 	maxTokens = 4
+	// retireTime is how long a connection that is out of use is kept for answers
+	// under way: as long as the longest takes.
+	retireTime = MaxWait + openTimeout
 	// maxBad is how many addresses are remembered as dead.
 	maxBad = 8
 )
@@ -74,8 +77,11 @@ type quicConn struct {
 	doubt bool
 	// vain is how many races in a row nobody has answered, vainAt when the last one
 	// ended.
-	vain   int
-	vainAt time.Time
+	vain      int
+	vainAt    time.Time
+	vainWhere string
+	// via, if not nil, is the one way to go.
+	via *way
 }
 
 // line is one connection, from the moment when it is wanted.
@@ -179,8 +185,9 @@ func (q *quicConn) failed(l *line, err error) bool {
 		// it, whose number is that of the next request.
 		_ = l.conn.CloseWithError(0, "")
 	}
-	// Else, if not dead, it is of no use for new requests: the relay is shutting
-	// down, and http3 closes the connection when the last answer has come.
+	// Else, if not dead, it is of no use for new requests. Answers that are under way
+	// may still come.
+	time.AfterFunc(retireTime, func() { _ = l.conn.CloseWithError(0, "") })
 	return true
 }
 
@@ -284,7 +291,7 @@ func (q *quicConn) replace(old *line, m made) {
 	q.settle(l, m)
 	close(l.ready)
 	q.mu.Lock()
-	current := q.cur == old && l.err == nil
+	current := q.cur == old && l.err == nil && !old.complete()
 	if current {
 		q.cur = l
 		q.failedAt(old.at.addr)

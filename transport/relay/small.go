@@ -25,7 +25,7 @@ const (
 	smallConns = 16
 	// smallTime bounds one connection: one that stands still is not worth more.
 	// smallTries is how often a piece is asked for.
-	smallTime  = 6 * time.Second
+	smallTime  = 10 * time.Second
 	smallTries = 3
 )
 
@@ -155,8 +155,12 @@ func askRange(ctx context.Context, rt http.RoundTripper, req *http.Request, at, 
 	}
 	defer resp.Body.Close()
 	limit := size
-	if resp.StatusCode != http.StatusPartialContent {
+	switch resp.StatusCode {
+	case http.StatusPartialContent:
+	case http.StatusOK:
 		limit = bundle.MaxBlock
+	default: // what an error page says interests nobody
+		return nil, preamble{resp.StatusCode, resp.Header}, nil
 	}
 	body := io.LimitReader(resp.Body, limit+1)
 	if got != nil {

@@ -45,6 +45,7 @@ type tickets struct {
 	mu     sync.Mutex
 	loaded bool
 	all    []*tls.ClientSessionState // newest last
+	others map[string]*tickets       // see also
 }
 
 var _ tls.ClientSessionCache = (*tickets)(nil)
@@ -56,9 +57,20 @@ func newTickets(keep Sessions, kind string, r channel.Relay) *tickets {
 	return &tickets{keep: keep, key: "tls/" + hex.EncodeToString(sum[:16])}
 }
 
-// also are those of the same path when it is gone another way, apart from these.
+// also are those of the same path when it is gone another way, apart from these;
+// the same ones for the same name, or two connections might use one ticket.
 func (t *tickets) also(name string) *tickets {
-	return &tickets{keep: t.keep, key: t.key + "/" + name}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	o := t.others[name]
+	if o == nil {
+		o = &tickets{keep: t.keep, key: t.key + "/" + name}
+		if t.others == nil {
+			t.others = map[string]*tickets{}
+		}
+		t.others[name] = o
+	}
+	return o
 }
 
 // nameOf tells a relay's doors for one batch from all others. It holds a secret.
