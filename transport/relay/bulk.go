@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -69,13 +71,14 @@ var _ transport.Blocks = (*bulk)(nil)
 // Fetch implements transport.Blocks.
 func (b *bulk) Fetch(ctx context.Context, r transport.Request) iter.Seq2[transport.Block, error] {
 	return func(yield func(transport.Block, error) bool) {
+		begun := &beginnings{of: map[string][]byte{}}
 		if !b.isBad() {
 			var more bool
-			if r, more = b.plain(ctx, r, yield); !more {
+			if r, more = b.plain(context.WithValue(ctx, beginningsKey{}, begun), r, yield); !more {
 				return
 			}
 		}
-		b.spread(ctx, r, yield)
+		b.spread(ctx, r, begun, yield)
 	}
 }
 
@@ -133,6 +136,45 @@ func (b *bulk) plain(ctx context.Context, r transport.Request, yield func(transp
 		}
 	}
 	return r, false
+}
+
+// beginnings keeps what has come of blocks that may have to be gone on with over
+// other connections: nothing of it is asked for twice then.
+type beginnings struct {
+	mu sync.Mutex
+	of map[string][]byte // by CID
+}
+
+type beginningsKey struct{}
+
+// keeper is a round tripper that keeps beginnings for who asks for it.
+type keeper struct{ http.RoundTripper }
+
+func (k keeper) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := k.RoundTripper.RoundTrip(req)
+	b, ok := req.Context().Value(beginningsKey{}).(*beginnings)
+	_, name, block := strings.Cut(req.URL.Path, "/ipfs/")
+	if err != nil || !ok || !block || resp.StatusCode != http.StatusOK {
+		return resp, err
+	}
+	resp.Body = &keptBody{resp.Body, b, name}
+	return resp, nil
+}
+
+type keptBody struct {
+	io.ReadCloser
+	b    *beginnings
+	name string
+}
+
+func (k *keptBody) Read(p []byte) (int, error) {
+	n, err := k.ReadCloser.Read(p)
+	k.b.mu.Lock()
+	defer k.b.mu.Unlock()
+	if at := k.b.of[k.name]; len(at)+n <= bundle.MaxBlock {
+		k.b.of[k.name] = append(at, p[:n]...)
+	}
+	return n, err
 }
 
 // rest is a request for what is not here.
@@ -344,8 +386,8 @@ func (b *bulk) close() {
 	b.shut()
 }
 
-// spread fetches blocks in pieces over several connections.
-func (b *bulk) spread(ctx context.Context, r transport.Request, yield func(transport.Block, error) bool) {
+// spread fetches what is missing of blocks in pieces over several connections.
+func (b *bulk) spread(ctx context.Context, r transport.Request, begun *beginnings, yield func(transport.Block, error) bool) {
 	via, err := b.answered(ctx)
 	if err != nil {
 		yield(transport.Block{}, err)
@@ -357,7 +399,7 @@ func (b *bulk) spread(ctx context.Context, r transport.Request, yield func(trans
 	ranges := b.ranges || !b.main.peer().pin.WebPKI()
 	b.mu.Unlock()
 	s := &spreading{base: b.base, r: r, main: b.main, ranges: ranges, out: make(chan spreadOut)}
-	s.plan()
+	s.plan(begun)
 	conns, closeAll := b.open(min(maxSpread, (len(s.pieces)+spreadAhead-1)/spreadAhead+1), via)
 	defer closeAll()
 	defer func() {
@@ -422,6 +464,7 @@ type spreadBlock struct {
 type spreadPart struct {
 	of       *spreadBlock
 	at, size int64
+	first    bool // of its block
 	tries    int
 	begun    time.Time
 	takers   map[*quicConn]context.CancelFunc
@@ -429,8 +472,11 @@ type spreadPart struct {
 	done     bool
 }
 
-// plan cuts each block into pieces. One whose size is not known is one piece.
-func (s *spreading) plan() {
+// plan cuts what is missing of each block into pieces. One whose size is not known
+// is one piece.
+func (s *spreading) plan(begun *beginnings) {
+	begun.mu.Lock()
+	defer begun.mu.Unlock()
 	seen := map[string]bool{}
 	for i, w := range s.r.Wants {
 		if !w.CID.Defined() || seen[w.CID.KeyString()] {
@@ -443,9 +489,16 @@ func (s *spreading) plan() {
 		}
 		blk := &spreadBlock{i: i, want: w, data: make([]byte, size)}
 		s.blocks = append(s.blocks, blk)
-		for at := int64(0); at < max(size, 1); at += spreadPiece {
+		at := int64(0)
+		if have := begun.of[w.CID.String()]; size > 0 {
+			at = min(int64(len(have)), size-1) // of one that is whole the last byte again
+			copy(blk.data, have[:at])
+		}
+		for ; at < max(size, 1); at += spreadPiece {
 			blk.left++
-			s.pieces = append(s.pieces, &spreadPart{of: blk, at: at, size: min(spreadPiece, size-at), takers: map[*quicConn]context.CancelFunc{}})
+			s.pieces = append(s.pieces, &spreadPart{
+				of: blk, at: at, size: min(spreadPiece, size-at), first: blk.left == 1, takers: map[*quicConn]context.CancelFunc{},
+			})
 		}
 	}
 }
@@ -465,8 +518,8 @@ func (s *spreading) take(ctx context.Context, by *quicConn) (p *spreadPart, pctx
 	var double *spreadPart
 	for _, q := range s.pieces {
 		switch {
-		case q.done || q.of.done || s.whole && q.at > 0:
-		case !s.ranges && q.at > 0:
+		case q.done || q.of.done || s.whole && !q.first:
+		case !s.ranges && !q.first:
 			wait = true
 		case q.takers[by] != nil:
 			wait = true

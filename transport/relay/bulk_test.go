@@ -127,7 +127,7 @@ func TestBulk(t *testing.T) {
 			for _, f := range all {
 				twice += f.twice / float64(len(all))
 			}
-			if m > c.most || twice > 0.2 {
+			if m > c.most || twice > 0.1 {
 				t.Errorf("median %v, %.1f %% twice", m, 100*twice)
 			}
 			if testing.Verbose() {

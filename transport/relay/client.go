@@ -50,6 +50,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -127,7 +128,11 @@ func New(cfg Config) (*Client, error) {
 		// The port that https means is left out of the Host field, as browsers do:
 		// a CDN may not know its own name with it.
 		base := "https://" + strings.TrimSuffix(addr, ":443") + "/" + cfg.Relay.Prefix.Path()
-		g, err := gateway.New(base, rt, gateway.Options{})
+		var blocks http.RoundTripper = rt
+		if way.kind == transport.KindQUIC {
+			blocks = keeper{rt}
+		}
+		g, err := gateway.New(base, blocks, gateway.Options{})
 		if err != nil {
 			return nil, err
 		}
