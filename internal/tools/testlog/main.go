@@ -3,10 +3,11 @@
 // go test it also counts a skipped test as a failure, and says which: where
 // everything a test needs is installed, a skip is a test that did not run.
 //
-//	go test -json ./... | go run ./internal/tools/testlog
+//	go test -json ./... | go run ./internal/tools/testlog [FILE]
 //
 // It exits with 1 if a test or a package failed or a test was skipped, or if
-// the input is not whole.
+// the input is not whole. If nothing but packages failed, FILE then has them, a
+// line each.
 package main
 
 import (
@@ -30,17 +31,25 @@ type event struct {
 }
 
 func main() {
-	if err := run(os.Stdin, os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, "testlog:", err)
-		os.Exit(1)
+	packages, err := run(os.Stdin, os.Stdout)
+	if err == nil {
+		return
 	}
+	fmt.Fprintln(os.Stderr, "testlog:", err)
+	if len(os.Args) > 1 && len(packages) > 0 {
+		if err := os.WriteFile(os.Args[1], []byte(strings.Join(packages, "\n")+"\n"), 0o600); err != nil {
+			fmt.Fprintln(os.Stderr, "testlog:", err)
+		}
+	}
+	os.Exit(1)
 }
 
 // maxOutput bounds what is kept of one test's output, in bytes; its end is what
 // tells.
 const maxOutput = 64 << 10
 
-func run(in io.Reader, out io.Writer) error {
+// run returns the packages that failed, none if anything else is wrong besides.
+func run(in io.Reader, out io.Writer) (packages []string, err error) {
 	var (
 		kept            = make(map[string]string) // output by package and test
 		skipped, failed []string
@@ -73,6 +82,10 @@ func run(in io.Reader, out io.Writer) error {
 			case e.Action == "fail":
 				failed = append(failed, key)
 				fmt.Fprint(out, kept[key])
+				if e.Test == "" {
+					packages = append(packages, e.Package)
+					tellUnended(out, kept, e.Package)
+				}
 			case e.Action == "skip" && e.Test != "":
 				skipped = append(skipped, key+"\n"+kept[key])
 			case e.Action == "pass" && e.Test != "":
@@ -88,7 +101,7 @@ func run(in io.Reader, out io.Writer) error {
 		}
 	}
 	if err := sc.Err(); err != nil {
-		return err
+		return nil, err
 	}
 	open = len(started)
 	fmt.Fprintf(out, "%d tests passed\n", passed)
@@ -96,10 +109,24 @@ func run(in io.Reader, out io.Writer) error {
 		fmt.Fprintf(out, "skipped: %s", s)
 	}
 	if len(failed)+len(skipped)+open > 0 {
-		return fmt.Errorf("%d failed, %d skipped, %d packages did not end", len(failed), len(skipped), open)
+		if len(skipped)+open > 0 {
+			packages = nil
+		}
+		return packages, fmt.Errorf("%d failed, %d skipped, %d packages did not end", len(failed), len(skipped), open)
 	}
 	if passed == 0 {
-		return fmt.Errorf("no test ran")
+		return nil, fmt.Errorf("no test ran")
 	}
-	return nil
+	return nil, nil
+}
+
+// tellUnended writes the output of a failed package's tests that have not ended: one
+// of them is where it crashed, and nobody else says so.
+func tellUnended(out io.Writer, kept map[string]string, pkg string) {
+	for key, text := range kept {
+		if test, ok := strings.CutPrefix(key, pkg+" "); ok && test != "" {
+			fmt.Fprintf(out, "not ended: %s\n%s", test, text)
+			delete(kept, key)
+		}
+	}
 }

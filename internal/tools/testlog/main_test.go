@@ -27,11 +27,15 @@ func TestRun(t *testing.T) {
 		"skip": {pass + `{"Action":"output","Package":"p","Test":"C","Output":"needs a browser\n"}
 {"Action":"skip","Package":"p","Test":"C"}
 `, false, "needs a browser", ""},
+		"crash": {`{"Action":"start","Package":"p"}
+{"Action":"output","Package":"p","Test":"D","Output":"fatal error\n"}
+{"Action":"fail","Package":"p"}
+`, false, "not ended: D\nfatal error", ""},
 		"cut":   {pass + `{"Action":"start","Package":"q"}` + "\n", false, "", ""},
 		"build": {pass + `{"ImportPath":"q","Action":"build-output","Output":"syntax error\n"}` + "\n" + `{"Action":"fail","Package":"q"}` + "\n", false, "syntax error", ""},
 	} {
 		var out strings.Builder
-		err := run(strings.NewReader(c.in), &out)
+		_, err := run(strings.NewReader(c.in), &out)
 		if (err == nil) != c.ok {
 			t.Errorf("%s: %v", name, err)
 		}
