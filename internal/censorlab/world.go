@@ -94,6 +94,7 @@ func (w *World) Close() error {
 	if w.cache != nil {
 		w.cache.wg.Wait()
 	}
+	time.Sleep(time.Second) // no server waits for handlers that are asleep; a bubble must not end before them
 	return errors.Join(append(errs, os.RemoveAll(w.dir))...)
 }
 
