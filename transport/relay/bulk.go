@@ -74,7 +74,7 @@ func (b *bulk) Fetch(ctx context.Context, r transport.Request) iter.Seq2[transpo
 		begun := &beginnings{of: map[string][]byte{}}
 		if !b.isBad() {
 			var more bool
-			if r, more = b.plain(context.WithValue(ctx, beginningsKey{}, begun), r, yield); !more {
+			if r, more = b.plain(ctx, r, begun, yield); !more {
 				return
 			}
 		}
@@ -90,9 +90,11 @@ func (b *bulk) isBad() bool {
 
 // plain fetches over one connection. more: the line was found to be bad; what is
 // left of the request is returned.
-func (b *bulk) plain(ctx context.Context, r transport.Request, yield func(transport.Block, error) bool) (left transport.Request, more bool) {
+func (b *bulk) plain(ctx context.Context, r transport.Request, begun *beginnings, yield func(transport.Block, error) bool) (left transport.Request, more bool) {
+	if !r.Once { // else all of it comes over this one
+		ctx = context.WithValue(ctx, beginningsKey{}, begun)
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	w := &watch{main: b.main, left: make([]int, len(r.Wants))}
 	for i, want := range r.Wants {
 		w.left[i], w.total = want.Size, w.total+int64(want.Size)
@@ -128,6 +130,7 @@ func (b *bulk) plain(ctx context.Context, r transport.Request, yield func(transp
 		switch {
 		case err == nil:
 			here[block.CID.KeyString()] = true
+			begun.forget(block.CID.String())
 		case errors.As(err, &failed): // said once
 			here[failed.CID.KeyString()] = true
 		}
@@ -143,6 +146,13 @@ func (b *bulk) plain(ctx context.Context, r transport.Request, yield func(transp
 type beginnings struct {
 	mu sync.Mutex
 	of map[string][]byte // by CID
+}
+
+// forget lets go of what is here as a whole.
+func (b *beginnings) forget(name string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.of, name)
 }
 
 type beginningsKey struct{}
