@@ -99,10 +99,11 @@ type Relay struct {
 	server  *wire.Server
 	others  []*wire.Server // those of Config.Also
 	ech     []byte         // ECHConfigList, nil for none
-	site    io.Closer      // nil unless it is an Upstream
-	door    *door          // nil without Redirect
-	certs   *certificates  // nil without ACME
-	node    *ipfs.Node     // nil unless ServeIPFS was called
+	echKeys []tls.EncryptedClientHelloKey
+	site    io.Closer     // nil unless it is an Upstream
+	door    *door         // nil without Redirect
+	certs   *certificates // nil without ACME
+	node    *ipfs.Node    // nil unless ServeIPFS was called
 	lock    *filelock.Lock
 	// fleet ends what a store on S3 needs; nil without one.
 	fleet     func()
@@ -146,9 +147,11 @@ func New(cfg Config) (*Relay, error) {
 		return nil, err
 	}
 	if cfg.ECH != "" {
-		if _, r.ech, err = loadECH(cfg.Dir, cfg.ECH); err != nil {
+		key, list, err := loadECH(cfg.Dir, cfg.ECH)
+		if err != nil {
 			return nil, err
 		}
+		r.ech, r.echKeys = list, []tls.EncryptedClientHelloKey{key}
 	}
 	return r, nil
 }
@@ -188,14 +191,7 @@ func (r *Relay) Start(ctx context.Context) (err error) {
 		serve = r.cfg.Hooks.Wrap(serve)
 	}
 	serve = &turnstile{next: serve, rates: newRates[netip.Prefix](throttle.PerAddress)}
-	cfg := &tls.Config{Certificates: []tls.Certificate{r.keys.cert}}
-	if r.cfg.ECH != "" {
-		key, _, err := loadECH(r.cfg.Dir, r.cfg.ECH)
-		if err != nil {
-			return err
-		}
-		cfg.EncryptedClientHelloKeys = []tls.EncryptedClientHelloKey{key}
-	}
+	cfg := &tls.Config{Certificates: []tls.Certificate{r.keys.cert}, EncryptedClientHelloKeys: r.echKeys}
 	if len(r.cfg.ACME.Names) > 0 {
 		if r.certs, err = newCertificates(r.cfg.Dir, r.keys.cert, r.cfg.ACME, r.cfg.Network, r.cfg.Redirect != "", r.cfg.Log); err != nil {
 			return err
