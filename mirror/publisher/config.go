@@ -199,29 +199,25 @@ func (p *Publisher) Configure(c Config) error {
 func (p *Publisher) places(seed channel.Seed) (channel.Places, error) {
 	var out channel.Places
 	var fronts []channel.Relay
-	seen := map[string]bool{} // one relay may be a target under two names
-	for _, t := range p.cfg.Targets {
-		if t.Relay == "" {
-			continue
-		}
-		target, err := wire.ParseTarget(t.Relay)
-		if err != nil {
-			return out, err
-		}
-		if at := strings.ToLower(target.Address()); !seen[at] {
-			seen[at] = true
+	seen := map[string]bool{}
+	err := p.eachRelay(func(t TargetConfig, target wire.Target, again bool) error {
+		if !again {
 			out.Relays = append(out.Relays, target.Relay(seed))
 		}
 		for _, v := range t.Via {
 			host, port, err := parseVia(v)
 			if err != nil {
-				return out, err
+				return err
 			}
-			if at := "via " + net.JoinHostPort(host, strconv.Itoa(int(port))); !seen[at] {
+			if at := net.JoinHostPort(host, strconv.Itoa(int(port))); !seen[at] {
 				seen[at] = true
 				fronts = append(fronts, target.RelayVia(host, port, seed))
 			}
 		}
+		return nil
+	})
+	if err != nil {
+		return out, err
 	}
 	out.Relays = append(out.Relays, fronts...)
 	for _, z := range p.cfg.Zones {
@@ -239,6 +235,18 @@ func (p *Publisher) places(seed channel.Seed) (channel.Places, error) {
 // otherPorts are the relays at their other ports, for which invites have no room.
 func (p *Publisher) otherPorts(seed channel.Seed) ([]channel.Relay, error) {
 	var out []channel.Relay
+	err := p.eachRelay(func(_ TargetConfig, target wire.Target, again bool) error {
+		if !again {
+			out = append(out, target.Others(seed)...)
+		}
+		return nil
+	})
+	return out, err
+}
+
+// eachRelay goes through the targets that are relays; again: it was there already,
+// since one relay may be a target under two names.
+func (p *Publisher) eachRelay(f func(t TargetConfig, target wire.Target, again bool) error) error {
 	seen := map[string]bool{}
 	for _, t := range p.cfg.Targets {
 		if t.Relay == "" {
@@ -246,12 +254,13 @@ func (p *Publisher) otherPorts(seed channel.Seed) ([]channel.Relay, error) {
 		}
 		target, err := wire.ParseTarget(t.Relay)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		if at := strings.ToLower(target.Address()); !seen[at] {
-			seen[at] = true
-			out = append(out, target.Others(seed)...)
+		at := strings.ToLower(target.Address())
+		if err := f(t, target, seen[at]); err != nil {
+			return err
 		}
+		seen[at] = true
 	}
-	return out, nil
+	return nil
 }
