@@ -355,6 +355,11 @@ func (w *worked) last() rung {
 	key := w.key()
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	return w.lastOf(key)
+}
+
+// lastOf is last of the network with that key; w.mu is held.
+func (w *worked) lastOf(key string) rung {
 	r, ok := w.here[key]
 	if !ok && w.keep != nil {
 		r = parseRemembered(w.keep.Load(key))
@@ -371,12 +376,12 @@ func (w *worked) note(r, usual rung) {
 	if r == usual {
 		r = rung{}
 	}
-	if w.last() == r {
-		return
-	}
 	key, now := w.key(), remembered{r, time.Now()}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.lastOf(key) == r {
+		return
+	}
 	w.set(key, now)
 	switch {
 	case w.keep == nil:
