@@ -6,8 +6,9 @@
 //	go test -json ./... | go run ./internal/tools/testlog [FILE]
 //
 // It exits with 1 if a test or a package failed or a test was skipped, or if
-// the input is not whole. If nothing but packages failed, FILE then has them, a
-// line each.
+// the input is not whole. If that was only since the race detector itself crashed
+// (golang/go issue 78156: with testing/synctest it does, now and then), FILE then
+// has the packages in which it did, a line each: they may be run again.
 package main
 
 import (
@@ -31,13 +32,13 @@ type event struct {
 }
 
 func main() {
-	packages, err := run(os.Stdin, os.Stdout)
+	crashed, err := run(os.Stdin, os.Stdout)
 	if err == nil {
 		return
 	}
 	fmt.Fprintln(os.Stderr, "testlog:", err)
-	if len(os.Args) > 1 && len(packages) > 0 {
-		if err := os.WriteFile(os.Args[1], []byte(strings.Join(packages, "\n")+"\n"), 0o600); err != nil {
+	if len(os.Args) > 1 && len(crashed) > 0 {
+		if err := os.WriteFile(os.Args[1], []byte(strings.Join(crashed, "\n")+"\n"), 0o600); err != nil {
 			fmt.Fprintln(os.Stderr, "testlog:", err)
 		}
 	}
@@ -48,13 +49,19 @@ func main() {
 // tells.
 const maxOutput = 64 << 10
 
-// run returns the packages that failed, none if anything else is wrong besides.
-func run(in io.Reader, out io.Writer) (packages []string, err error) {
+// detectorCrash is what the race detector says of itself. Of races that it found it
+// speaks otherwise.
+const detectorCrash = "ThreadSanitizer: CHECK failed"
+
+// run returns the packages in which the race detector crashed, none if anything else
+// is wrong besides.
+func run(in io.Reader, out io.Writer) (crashed []string, err error) {
 	var (
 		kept            = make(map[string]string) // output by package and test
 		skipped, failed []string
 		passed, open    int
 		started         = make(map[string]bool)
+		broken          = make(map[string]bool) // packages with that crash
 	)
 	sc := bufio.NewScanner(in)
 	sc.Buffer(nil, 4<<20)
@@ -71,6 +78,9 @@ func run(in io.Reader, out io.Writer) (packages []string, err error) {
 		case "start":
 			started[e.Package] = true
 		case "output":
+			if strings.HasPrefix(e.Output, detectorCrash) {
+				broken[e.Package] = true
+			}
 			if !strings.HasPrefix(e.Output, "=== ") {
 				kept[key] += e.Output
 				if n := len(kept[key]); n > maxOutput {
@@ -83,7 +93,9 @@ func run(in io.Reader, out io.Writer) (packages []string, err error) {
 				failed = append(failed, key)
 				fmt.Fprint(out, kept[key])
 				if e.Test == "" {
-					packages = append(packages, e.Package)
+					if broken[e.Package] {
+						crashed = append(crashed, e.Package)
+					}
 					tellUnended(out, kept, e.Package)
 				}
 			case e.Action == "skip" && e.Test != "":
@@ -109,10 +121,10 @@ func run(in io.Reader, out io.Writer) (packages []string, err error) {
 		fmt.Fprintf(out, "skipped: %s", s)
 	}
 	if len(failed)+len(skipped)+open > 0 {
-		if len(skipped)+open > 0 {
-			packages = nil
+		if len(skipped)+open > 0 || len(failed) > len(crashed) {
+			crashed = nil
 		}
-		return packages, fmt.Errorf("%d failed, %d skipped, %d packages did not end", len(failed), len(skipped), open)
+		return crashed, fmt.Errorf("%d failed, %d skipped, %d packages did not end", len(failed), len(skipped), open)
 	}
 	if passed == 0 {
 		return nil, fmt.Errorf("no test ran")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"strings"
 	"testing"
 )
@@ -41,6 +42,35 @@ func TestRun(t *testing.T) {
 		}
 		if !strings.Contains(out.String(), c.has) || c.hasn != "" && strings.Contains(out.String(), c.hasn) {
 			t.Errorf("%s: wrote %q", name, out.String())
+		}
+	}
+}
+
+// Only what the race detector's own crash ended may be run again.
+func TestDetectorCrash(t *testing.T) {
+	const (
+		crash = `{"Action":"start","Package":"p"}
+{"Action":"run","Package":"p","Test":"A"}
+{"Action":"output","Package":"p","Test":"A","Output":"ThreadSanitizer: CHECK failed: tsan_rtl.cpp:346 (tid=1)\n"}
+{"Action":"fail","Package":"p","Elapsed":1}
+`
+		race = `{"Action":"start","Package":"q"}
+{"Action":"output","Package":"q","Test":"B","Output":"WARNING: DATA RACE\n"}
+{"Action":"fail","Package":"q","Test":"B"}
+{"Action":"fail","Package":"q"}
+`
+	)
+	for name, c := range map[string]struct{ in, want string }{
+		"crash":                  {crash, "p"},
+		"race":                   {race, ""},
+		"both":                   {crash + race, ""},
+		"another crash":          {strings.ReplaceAll(crash, "ThreadSanitizer", "fatal error"), ""},
+		"a test failed before":   {strings.Replace(crash, `{"Action":"fail"`, `{"Action":"fail","Package":"p","Test":"Z"}`+"\n"+`{"Action":"fail"`, 1), ""},
+		"a test skipped besides": {crash + `{"Action":"skip","Package":"r","Test":"C"}` + "\n", ""},
+	} {
+		crashed, err := run(strings.NewReader(c.in), io.Discard)
+		if got := strings.Join(crashed, " "); err == nil || got != c.want {
+			t.Errorf("%s: %q, %v, want %q", name, got, err, c.want)
 		}
 	}
 }
