@@ -195,7 +195,7 @@ func (c *Client) block(ctx context.Context, w transport.Want, got func(n int)) (
 	id := w.CID
 	ctx, cancel := context.WithTimeout(ctx, c.opts.BlockTimeout)
 	defer cancel()
-	resp, err := c.get(ctx, c.blockPath(id), "application/vnd.ipld.raw")
+	resp, err := c.get(ctx, c.blockPath(id), acceptRaw)
 	if err != nil {
 		return nil, err
 	}
@@ -214,7 +214,37 @@ func (c *Client) blockPath(id cid.Cid) string {
 	if c.opts.Static {
 		return "/ipfs/" + id.String()
 	}
-	return "/ipfs/" + id.String() + "?format=raw"
+	return trustlessPath(id)
+}
+
+func trustlessPath(id cid.Cid) string { return "/ipfs/" + id.String() + "?format=raw" }
+
+// BlockRequest asks for one raw block at the gateway under base, as the trustless
+// gateway specification says: for who asks in ways of his own, such as for a range.
+func BlockRequest(ctx context.Context, base string, id cid.Cid) (*http.Request, error) {
+	return request(ctx, base+trustlessPath(id), acceptRaw)
+}
+
+const acceptRaw = "application/vnd.ipld.raw"
+
+func request(ctx context.Context, url, accept string) (*http.Request, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, errors.New("gateway: malformed request")
+	}
+	req.Header.Set("Accept", accept)
+	req.Header.Set("User-Agent", "") // names nobody
+	return req, nil
+}
+
+// StatusError is what a status means that brings no block: transport.ErrNotFound if
+// the gateway has none, else ErrStatus.
+func StatusError(status int) error {
+	switch status {
+	case http.StatusNotFound, http.StatusGone:
+		return transport.ErrNotFound
+	}
+	return fmt.Errorf("%w: status %d", ErrStatus, status)
 }
 
 // get sends one GET and returns an answer with status 200.
@@ -225,12 +255,10 @@ func (c *Client) get(ctx context.Context, path, accept string) (*http.Response, 
 // ask is get with a condition, unless field is empty: if it does not hold, the
 // error is errSame.
 func (c *Client) ask(ctx context.Context, path, accept, field, value string) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+path, nil)
+	req, err := request(ctx, c.base+path, accept)
 	if err != nil {
-		return nil, errors.New("gateway: malformed request")
+		return nil, err
 	}
-	req.Header.Set("Accept", accept)
-	req.Header.Set("User-Agent", "") // names nobody
 	if field != "" {
 		req.Header.Set(field, value)
 	}
@@ -250,12 +278,9 @@ func (c *Client) ask(ctx context.Context, path, accept, field, value string) (*h
 			resp.Body.Close()
 			return nil, errSame
 		}
-	case http.StatusNotFound, http.StatusGone:
-		resp.Body.Close()
-		return nil, transport.ErrNotFound
 	}
 	resp.Body.Close()
-	return nil, fmt.Errorf("%w: status %d", ErrStatus, resp.StatusCode)
+	return nil, StatusError(resp.StatusCode)
 }
 
 var (
