@@ -7,8 +7,11 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"log/slog"
 	"strings"
+	"sync"
 
+	"tamizdat/mirror/library"
 	"tamizdat/transport"
 )
 
@@ -23,28 +26,53 @@ func (r *Reader) where() string {
 	return r.cfg.Where()
 }
 
-// network is where as the engine may store it: 8 bytes of HMAC-SHA-256 under a
-// key that only this library has, so that it says nothing to somebody who knows
-// what networks there are. It is "" if the network is not known, or if the key
-// can't be had: a sync must not fail for that.
-func (r *Reader) network(ctx context.Context) string {
-	where := r.where()
+// network is where as the engine may store it, "" if it is not known.
+func (r *Reader) network(ctx context.Context) string { return r.networks.hash(ctx, r.where()) }
+
+// networks tells networks apart by 8 bytes of HMAC-SHA-256 under a key that only
+// this library has, so that what is stored says nothing to somebody who knows what
+// networks there are.
+type networks struct {
+	lib *library.Library
+	log *slog.Logger
+
+	mu  sync.Mutex
+	key []byte
+}
+
+// hash is "" if where is, or if the key can't be had: a sync must not fail for that.
+func (n *networks) hash(ctx context.Context, where string) string {
 	if where == "" {
 		return ""
 	}
-	key, err := r.lib.Note(ctx, networkKey)
-	if errors.Is(err, transport.ErrNotFound) {
-		key = make([]byte, sha256.Size)
-		_, _ = rand.Read(key) // never fails
-		err = r.lib.SetNote(ctx, networkKey, key)
-	}
+	key, err := n.loadKey(ctx)
 	if err != nil {
-		r.log.Warn("networks can't be told apart", "error", err)
+		n.log.Warn("networks can't be told apart", "error", err)
 		return ""
 	}
 	m := hmac.New(sha256.New, key)
 	m.Write([]byte(where))
 	return hex.EncodeToString(m.Sum(nil)[:8])
+}
+
+// loadKey reads the key, or makes it, once: it is asked for with every connection.
+func (n *networks) loadKey(ctx context.Context) ([]byte, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.key != nil {
+		return n.key, nil
+	}
+	key, err := n.lib.Note(ctx, networkKey)
+	if errors.Is(err, transport.ErrNotFound) {
+		key = make([]byte, sha256.Size)
+		_, _ = rand.Read(key) // never fails
+		err = n.lib.SetNote(ctx, networkKey, key)
+	}
+	if err != nil {
+		return nil, err
+	}
+	n.key = key
+	return key, nil
 }
 
 // moved reports whether the device is on another network than before. One that

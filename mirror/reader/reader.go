@@ -75,6 +75,7 @@ type Reader struct {
 	paths *paths.Set
 	// sessions are relays' TLS sessions, for paths.
 	sessions *sessions
+	networks *networks
 
 	syncing sync.Mutex // held while a sync runs
 
@@ -107,7 +108,7 @@ func Open(ctx context.Context, cfg Config) (*Reader, error) {
 		}
 	}
 	kept := newSessions(lib, log)
-	r := &Reader{cfg: cfg, log: log, lib: lib, sessions: kept, rhythms: map[channel.ID]rhythm{}}
+	r := &Reader{cfg: cfg, log: log, lib: lib, sessions: kept, networks: &networks{lib: lib, log: log}, rhythms: map[channel.ID]rhythm{}}
 	r.paths = paths.New(paths.Config{
 		Network: cfg.Network, Resolvers: cfg.Resolvers, Hurry: cfg.Hurry, Extra: cfg.Extra,
 		Roots: cfg.Roots, Now: cfg.Now, Sessions: kept, Log: log,
