@@ -72,13 +72,18 @@ func Ways(but ...Way) []Way {
 	return slices.DeleteFunc(all, func(w Way) bool { return slices.Contains(but, w) })
 }
 
+// Freezes reports whether TCP connections carry only so much in a scenario.
+func (s Scenario) Freezes() bool {
+	return slices.ContainsFunc(s.Rules, func(r Rule) bool { _, ok := r.(FreezeAfter); return ok })
+}
+
 // kinds returns the kinds of path that a scenario leaves open, in their usual
 // order.
 func kinds(s Scenario) []string {
 	ways := s.Open
 	// Where connections freeze what goes over TCP goes in pieces, which a gateway
 	// behind a CDN does not know of.
-	frozen := slices.ContainsFunc(s.Rules, func(r Rule) bool { _, ok := r.(FreezeAfter); return ok })
+	frozen := s.Freezes()
 	var out []string
 	for _, k := range []string{transport.KindQUIC, transport.KindTCP, transport.KindGateway, transport.KindIPFS, transport.KindDNS} {
 		if frozen && k == transport.KindGateway {
