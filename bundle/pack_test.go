@@ -171,6 +171,40 @@ func TestMissingBlocks(t *testing.T) {
 	}
 }
 
+// A layer of more than 174 blocks has nodes below its root. They are missing all at
+// once, and Walk comes by each block.
+func TestNodesBelowNodes(t *testing.T) {
+	const mb = 1 << 20
+	in := input(article(1, 2*mb, 2*mb, 2*mb, 2*mb, 2*mb, 2*mb, 2*mb, 2*mb, 2*mb, 2*mb, 2*mb, 2*mb, 2*mb))
+	p, err := Pack(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, have := blocksOf(p), held{}
+	v := volume(in, p, have)
+	last := &p.Front.Articles[0]
+	for rounds := 1; ; rounds++ {
+		_, err := v.Image(last, 12)
+		var m *MissingError
+		if !errors.As(err, &m) {
+			if err != nil || rounds != 5 { // directory, root, nodes, chunks
+				t.Errorf("round %d: %v", rounds, err)
+			}
+			break
+		}
+		if rounds == 3 && len(m.Wants) != 3 {
+			t.Errorf("%d nodes are missing instead of 3", len(m.Wants))
+		}
+		for _, w := range m.Wants {
+			have[w.CID] = all[w.CID]
+		}
+	}
+	visited := 0
+	if err := volume(in, p, all).Walk(func(Want, []byte) error { visited++; return nil }); err != nil || visited != len(all) {
+		t.Errorf("%d blocks of %d, %v", visited, len(all), err)
+	}
+}
+
 func TestSecondEdition(t *testing.T) {
 	in := input(article(1), article(2))
 	first, err := Pack(in)

@@ -114,13 +114,36 @@ func (v *Volume) descend(w Want, to []Want, depth int) ([]Want, error) {
 	if n := len(links); depth > 0 && (n == 0 || links[n-1].Offset+links[n-1].Size != w.Offset+int64(w.Size)) {
 		return nil, fmt.Errorf("%w: sizes don't add up", ErrBlock)
 	}
-	for _, l := range links {
+	for i, l := range links {
 		next := Want{CID: l.CID, Layer: w.Layer, Offset: l.Offset, Size: int(l.Size)}
 		if to, err = v.descend(next, to, depth+1); err != nil {
-			return nil, err
+			return nil, v.andNodes(err, w, links[i+1:])
 		}
 	}
 	return to, nil
+}
+
+// andNodes adds to a *MissingError the nodes of w's links that are missing too: one
+// at a time they would be as many round trips.
+func (v *Volume) andNodes(err error, w Want, links []Link) error {
+	var m *MissingError
+	if !errors.As(err, &m) {
+		return err
+	}
+	for _, l := range links {
+		if l.CID.Prefix().Codec == cid.Raw {
+			continue
+		}
+		_, err := v.get(Want{CID: l.CID, Layer: w.Layer, Node: true, Offset: l.Offset})
+		var also *MissingError
+		switch {
+		case errors.As(err, &also):
+			m.Wants = append(m.Wants, also.Wants...)
+		case err != nil:
+			return err
+		}
+	}
+	return m
 }
 
 // Missing lists the blocks of the layer that are not held, or *MissingError for
@@ -383,7 +406,7 @@ func (v *Volume) Walk(visit func(Want, []byte) error) error {
 		if err := visit(w, b); err != nil || !w.Node {
 			return err
 		}
-		if depth == maxDepth {
+		if depth > maxDepth { // the directory is above the files
 			return fmt.Errorf("%w: edition too deep", ErrBlock)
 		}
 		links, err := v.links(w, b)
