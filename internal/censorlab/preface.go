@@ -80,8 +80,8 @@ outer name to hide behind.
 Each world runs in a process of its own on one processor, since it is the order
 of goroutines that makes a run differ from the next: what is not left to chance
 then comes out the same, whatever else the machine does. Where packets are lost
-the medians differ a little. CI plays every scenario; what plays every pair, too, and
-compares each row with this table, is ` + "`.ci/run lab`" + `:
+the medians differ a little. CI plays every scenario and every pair, and compares each
+row with this table:
 
     go test ./internal/censorlab -run Scorecard -args -pairs -compare
 
