@@ -13,6 +13,7 @@ import (
 // TestClock: to a reader whose clock is three years off, news is three years
 // away the other way. It is shown all the same, with a warning.
 func TestClock(t *testing.T) {
+	t.Parallel()
 	const years = 3 * 365 * 24 * time.Hour
 	for _, c := range []struct {
 		name   string

@@ -16,6 +16,7 @@ import (
 // after it acknowledged an edition, and whose disk is lost, is replaced by one
 // that has nothing but its secrets.
 func TestFleetOnABucket(t *testing.T) {
+	t.Parallel()
 	bucket, err := url.Parse(testservers.Bucket(t, t.TempDir(), "relay"))
 	if err != nil {
 		t.Fatal(err)

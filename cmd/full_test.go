@@ -150,6 +150,7 @@ func some(leaves ...int64) []int64 {
 // TestFullDisk: on a full disk each command says so, leaves what was there as it
 // was, and succeeds when there is room again.
 func TestFullDisk(t *testing.T) {
+	t.Parallel()
 	disk := newSmallDisk(t, 8<<20)
 	d := newDesk(t)
 	d.within = disk.enter // which leads out of the working folder: all names are whole
@@ -280,6 +281,7 @@ var readOnlyHint = regexp.MustCompile(`(?i)can't be written|permission denied`)
 // TestReadOnlyFolder: where nothing can be written each command says so, and
 // changes nothing.
 func TestReadOnlyFolder(t *testing.T) {
+	t.Parallel()
 	d := newDesk(t)
 	shelve(t, d.path("news"), otherStories)
 	prepare := func(*exec.Cmd) {}

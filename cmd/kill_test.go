@@ -39,6 +39,7 @@ const (
 // they do. The same command, run again, must succeed, and in the end everybody
 // has what was packed.
 func TestKill(t *testing.T) {
+	t.Parallel()
 	seed := *killSeed
 	if seed == 0 {
 		seed = uint64(time.Now().UnixNano())

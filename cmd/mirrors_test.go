@@ -17,6 +17,7 @@ import (
 // from it. The readers' side is on plain HTTP, which loopback alone allows:
 // HTTPS is mirror/sync's and transport/static's to test.
 func TestStaticMirrors(t *testing.T) {
+	t.Parallel()
 	type place struct {
 		flags []string // of mirror-publish target
 		dir   string   // what a web server shows
@@ -42,6 +43,7 @@ func TestStaticMirrors(t *testing.T) {
 		},
 	} {
 		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
 			d := newDesk(t)
 			p := set(t, d)
 			if p.url == "" {
@@ -94,9 +96,7 @@ func clone(t *testing.T, d *desk) string {
 		}
 		t.Skip(missing)
 	}
-	d.env = append(d.env, "GIT_CONFIG_GLOBAL="+os.DevNull, "GIT_CONFIG_NOSYSTEM=1")
-	t.Setenv("GIT_CONFIG_GLOBAL", os.DevNull)
-	t.Setenv("GIT_CONFIG_NOSYSTEM", "1")
+	d.env = append(d.env, gitEnv...)
 	remote, dir := d.path("remote.git"), d.path("pages")
 	git(t, d.dir, "init", "--quiet", "--bare", "--initial-branch", "main", remote)
 	git(t, d.dir, "clone", "--quiet", remote, dir)
@@ -111,9 +111,14 @@ func clone(t *testing.T, d *desk) string {
 	return dir
 }
 
+// gitEnv keeps the configuration of who runs the test out of it.
+var gitEnv = []string{"GIT_CONFIG_GLOBAL=" + os.DevNull, "GIT_CONFIG_NOSYSTEM=1"}
+
 func git(t *testing.T, dir string, args ...string) string {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "git", append([]string{"-C", dir}, args...)...).CombinedOutput()
+	cmd := exec.CommandContext(t.Context(), "git", append([]string{"-C", dir}, args...)...)
+	cmd.Env = append(os.Environ(), gitEnv...)
+	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("git %s: %v\n%s", args[0], err, out)
 	}

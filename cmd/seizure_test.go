@@ -62,6 +62,7 @@ var otherStories = []story{
 // TestSeizure copies the disks of a relay and of a reader, with the programs
 // running, after a kill and after their end, and looks for words of the articles.
 func TestSeizure(t *testing.T) {
+	t.Parallel()
 	other := newSeized(t, "Plain Name", otherStories)
 	other.stop()
 	usual := other.disk()
