@@ -1,6 +1,7 @@
 package prober
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
@@ -67,8 +68,13 @@ func quicProbes() []Probe {
 	return out
 }
 
+// settle is how much longer a server has for its answer to datagrams than for the
+// one to a packet behind them that costs it nothing.
+const settle = 300 * time.Millisecond
+
 // firstReply sends datagrams, and behind them one that every QUIC server answers
-// (RFC 9000, section 6): what comes before that answer is for the datagrams.
+// (RFC 9000, section 6): a server from which nothing else has come soon after that
+// answer is silent.
 func firstReply(ctx context.Context, s Server, datagrams [][]byte) string {
 	pc, err := s.Network.ListenPacket(ctx, "udp", "127.0.0.1:0")
 	if err != nil {
@@ -87,16 +93,24 @@ func firstReply(ctx context.Context, s Server, datagrams [][]byte) string {
 	marker := []byte{0xc0, 0x2a, 0x3a, 0x4a, 0x5a, 8, 'm', 'a', 'r', 'k', 'e', 'r', '!', '!', 0}
 	marker = append(marker, make([]byte, 1200-len(marker))...)
 	b := make([]byte, 2048)
-	for {
-		if _, err := pc.WriteTo(marker, to); err != nil {
-			return ending(err)
+	for silence := ""; ; {
+		wait := settle
+		if silence == "" {
+			if _, err := pc.WriteTo(marker, to); err != nil {
+				return ending(err)
+			}
+			wait = patience / 10 // it may be lost
 		}
-		_ = pc.SetReadDeadline(time.Now().Add(patience / 10)) // it may be lost
+		_ = pc.SetReadDeadline(time.Now().Add(wait))
 		n, _, err := pc.ReadFrom(b)
-		if err == nil {
+		switch {
+		case err == nil && !bytes.Contains(b[:n], marker[6:14]):
 			return kindOf(b[:n])
-		}
-		if ctx.Err() != nil {
+		case err == nil:
+			silence = kindOf(b[:n])
+		case silence != "":
+			return silence
+		case ctx.Err() != nil:
 			return ending(err)
 		}
 	}
@@ -107,7 +121,9 @@ func kindOf(b []byte) string {
 	if len(b) < 7 || b[0]&0x80 == 0 {
 		return fmt.Sprintf("short header, %d bytes", len(b))
 	}
-	if binary.BigEndian.Uint32(b[1:]) != 0 {
+	if version := binary.BigEndian.Uint32(b[1:]); version == 1 && b[0]&0x30 == 0x30 {
+		return "Retry" // with a token whose length depends on the address
+	} else if version != 0 {
 		return fmt.Sprintf("long header %x, version %x, %d bytes", b[0]>>4, b[1:5], len(b))
 	}
 	rest := b[6:]
