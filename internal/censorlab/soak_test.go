@@ -51,7 +51,9 @@ func owed(s censor.Scenario) (headlines, all time.Duration) {
 	case !wide:
 		return 4 * time.Second, 5 * time.Minute // pictures are waited for
 	case lossy(s):
-		return 12 * time.Second, 90 * time.Second
+		// QUIC and TCP wait twice as long after each loss in a row: where six of ten
+		// packets are lost, one sync in some hundreds meets five of them on every way.
+		return 30 * time.Second, 90 * time.Second
 	}
 	return 4 * time.Second, 30 * time.Second
 }
