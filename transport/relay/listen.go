@@ -26,7 +26,7 @@ type Server struct {
 	quic *quic.Transport
 	ln   *quic.EarlyListener
 	h1   *http.Server
-	h3   *http3.Server
+	h3   *h3Server
 	done sync.WaitGroup
 
 	mu  sync.Mutex
@@ -65,7 +65,7 @@ func ListenWithin(ctx context.Context, network transport.Network, addr string, c
 		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: maxHeaderBytes,
 		DisableGeneralOptionsHandler: true, // what "OPTIONS *" means is the website's to say
 		HTTP2: &http.HTTP2Config{
-			MaxConcurrentStreams: 128, WriteByteTimeout: 30 * time.Second,
+			MaxConcurrentStreams: maxStreams, WriteByteTimeout: 30 * time.Second,
 			SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second,
 			MaxReceiveBufferPerConnection: 1 << 20, MaxReceiveBufferPerStream: 256 << 10,
 		},
@@ -88,7 +88,7 @@ func ListenWithin(ctx context.Context, network transport.Network, addr string, c
 		cfg.SetSessionTicketKeys([][32]byte{keys.ticket})
 		ln, err := s.quic.ListenEarly(http3.ConfigureTLSConfig(cfg), &quic.Config{
 			InitialPacketSize: minPacket, HandshakeIdleTimeout: handshakeTimeout / 2, MaxIdleTimeout: idleTimeout,
-			MaxIncomingStreams: 128, MaxIncomingUniStreams: 8,
+			MaxIncomingStreams: maxStreams, MaxIncomingUniStreams: 8,
 			Allow0RTT: true,
 			// An upload is the only thing that comes in bulk, and it comes from one publisher.
 			InitialStreamReceiveWindow: 128 << 10, MaxStreamReceiveWindow: 2 << 20,
@@ -100,11 +100,11 @@ func ListenWithin(ctx context.Context, network transport.Network, addr string, c
 			return nil, err
 		}
 		s.ln = ln
-		s.h3 = &http3.Server{
+		s.h3 = newH3Server(&http3.Server{
 			Handler: afterHandshake(handler), ConnContext: withConn, Logger: slog.New(slog.DiscardHandler), // nil would mean slog.Default
 			MaxHeaderBytes: maxHeaderBytes, IdleTimeout: 2 * time.Minute,
-		}
-		s.done.Go(func() { s.ended(s.h3.ServeListener(ln)) })
+		})
+		s.done.Go(func() { s.ended(s.h3.serve(ln)) })
 	}
 	s.done.Go(func() { s.ended(s.h1.ServeTLS(&guarded{s.tcp, newGuard(limits)}, "", "")) })
 	log.Info("listening", "port", portOf(s.tcp.Addr()), "quic", s.udp != nil)
@@ -181,7 +181,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = s.h1.Shutdown(ctx) })
 	if s.h3 != nil {
-		wg.Go(func() { _ = s.h3.Shutdown(ctx) })
+		wg.Go(func() { s.h3.shutdown(ctx) })
 	}
 	wg.Wait()
 	return s.Close()
@@ -191,7 +191,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 func (s *Server) Close() error {
 	err := s.h1.Close()
 	if s.h3 != nil {
-		err = errors.Join(err, s.h3.Close(), s.ln.Close(), s.quic.Close(), s.udp.Close())
+		s.h3.close()
+		err = errors.Join(err, s.ln.Close(), s.quic.Close(), s.udp.Close())
 	}
 	s.done.Wait()
 	if errors.Is(err, net.ErrClosed) {

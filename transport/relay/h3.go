@@ -1,0 +1,150 @@
+package relay
+
+import (
+	"context"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
+)
+
+const (
+	// headerTimeout is how long a client may take over the header of a request.
+	headerTimeout = 10 * time.Second
+	// lastBytesTimeout is how long it may take over what is under way of an answer
+	// when the handler has returned.
+	lastBytesTimeout = 30 * time.Second
+	// maxStreams is how many requests a client may have open on one connection.
+	maxStreams = 128
+	// maxHandlers is how many of one connection's requests may be worked on: more
+	// than maxStreams, since who resets a stream may open another before the
+	// handler has noticed.
+	maxHandlers = 2 * maxStreams
+	// drainTime is what the last answers have for their way when a server shuts down.
+	drainTime = time.Second
+)
+
+// h3Server is http3.Server with what that leaves to chance: how long a client may
+// take over a request's header and over the end of an answer, both for ever there
+// as long as the connection is kept alive, and how many requests it can have
+// worked on that it has reset already (the twin of CVE-2023-44487). net/http
+// bounds these for HTTP/1.1 and HTTP/2.
+//
+// It sends no GOAWAY when it shuts down: http3 keeps the control stream to itself.
+// New requests are rejected instead (RFC 9114, section 5.2), each by itself.
+type h3Server struct {
+	server *http3.Server   // never listens; its settings count
+	grace  context.Context // until Shutdown
+	life   context.Context // until Close
+	stop   context.CancelFunc
+	end    context.CancelFunc
+	done   sync.WaitGroup // of serve, and of connections
+}
+
+func newH3Server(s *http3.Server) *h3Server {
+	h := &h3Server{server: s}
+	s.Handler = freed(s.Handler)
+	h.life, h.end = context.WithCancel(context.Background())
+	h.grace, h.stop = context.WithCancel(h.life)
+	h.done.Add(1)
+	return h
+}
+
+// freed ends the deadlines of the header: from here on they are the handler's.
+func freed(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c := http.NewResponseController(w)
+		_ = c.SetReadDeadline(time.Time{})
+		_ = c.SetWriteDeadline(time.Time{})
+		next.ServeHTTP(w, r)
+	})
+}
+
+// serve takes connections until Shutdown or Close, or until ln is closed. It is
+// called once.
+func (s *h3Server) serve(ln *quic.EarlyListener) error {
+	defer s.done.Done()
+	for {
+		c, err := ln.Accept(s.grace)
+		if s.grace.Err() != nil {
+			return http.ErrServerClosed
+		}
+		if err != nil {
+			return err
+		}
+		s.done.Go(func() { s.conn(c) })
+	}
+}
+
+// conn serves one connection until it ends, and waits for its handlers.
+func (s *h3Server) conn(c *quic.Conn) {
+	h, err := s.server.NewRawServerConn(c) // a client can hold that up until it is idle for too long
+	if err != nil {
+		_ = c.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeInternalError), "")
+		return
+	}
+	bye := func() { _ = h.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeNoError), "") }
+	defer context.AfterFunc(s.life, bye)()
+	var others, requests sync.WaitGroup
+	defer others.Wait()
+	defer requests.Wait()
+	others.Go(func() {
+		for {
+			str, err := c.AcceptUniStream(context.Background())
+			if err != nil {
+				return // the connection has ended
+			}
+			go h.HandleUnidirectionalStream(str)
+		}
+	})
+	var running atomic.Int64
+	for ctx := s.grace; ; {
+		str, err := c.AcceptStream(ctx)
+		switch refuse := ctx != s.grace; {
+		case err != nil && c.Context().Err() == nil && !refuse:
+			ctx = context.Background()
+			others.Go(func() {
+				requests.Wait()
+				time.AfterFunc(drainTime, bye)
+			})
+		case err != nil:
+			return
+		case refuse:
+			str.CancelRead(quic.StreamErrorCode(http3.ErrCodeRequestRejected))
+			str.CancelWrite(quic.StreamErrorCode(http3.ErrCodeRequestRejected))
+		case running.Add(1) > maxHandlers:
+			_ = h.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeExcessiveLoad), "")
+			return
+		default:
+			requests.Go(func() {
+				defer running.Add(-1)
+				_ = str.SetDeadline(time.Now().Add(headerTimeout))
+				h.HandleRequestStream(str)
+				// What was written may wait for a client that takes nothing.
+				time.AfterFunc(lastBytesTimeout, func() { str.CancelWrite(quic.StreamErrorCode(http3.ErrCodeRequestCanceled)) })
+			})
+		}
+	}
+}
+
+// shutdown takes no more requests, lets those that run end until ctx does, and
+// then closes all connections.
+func (s *h3Server) shutdown(ctx context.Context) {
+	s.stop()
+	ended := make(chan struct{})
+	go func() { s.done.Wait(); close(ended) }()
+	select {
+	case <-ended:
+	case <-ctx.Done():
+	}
+	s.close()
+}
+
+// close ends all connections at once.
+func (s *h3Server) close() {
+	s.end()
+	s.done.Wait()
+}
