@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"sync"
 	"testing"
 	"time"
 
@@ -41,7 +42,8 @@ func secure(t *testing.T, nw transport.Network, addr, protocol string) *tls.Conn
 type h2Raw struct {
 	*http2.Framer
 	net.Conn
-	next uint32 // the next stream
+	mu   sync.Mutex // held to write while watch is at work
+	next uint32     // the next stream
 	buf  bytes.Buffer
 	enc  *hpack.Encoder
 }
@@ -68,6 +70,41 @@ func (c *h2Raw) fields(method, path string, more ...string) []byte {
 		_ = c.enc.WriteField(hpack.HeaderField{Name: kv[i], Value: kv[i+1]}) // a buffer takes it
 	}
 	return c.buf.Bytes()
+}
+
+// watch reads what comes, answers pings, and sends on the channel that it returns
+// how each stream ends: true if it was reset. The channel is closed with the
+// connection.
+func (c *h2Raw) watch() <-chan bool {
+	ends := make(chan bool, 1000)
+	go func() {
+		defer close(ends)
+		for {
+			f, err := c.ReadFrame()
+			if err != nil {
+				return
+			}
+			switch f := f.(type) {
+			case *http2.PingFrame:
+				if !f.IsAck() {
+					c.mu.Lock()
+					_ = c.WritePing(true, f.Data) // who can't write can't read any more
+					c.mu.Unlock()
+				}
+			case *http2.RSTStreamFrame:
+				ends <- true
+			case *http2.DataFrame:
+				if f.StreamEnded() {
+					ends <- false
+				}
+			case *http2.HeadersFrame:
+				if f.StreamEnded() {
+					ends <- false
+				}
+			}
+		}
+	}()
+	return ends
 }
 
 // open begins a request, end says that there is no body.

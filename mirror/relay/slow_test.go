@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/quicvarint"
+	"golang.org/x/net/http2"
 
 	"tamizdat/bundle"
 	"tamizdat/internal/simnet"
@@ -62,6 +64,114 @@ func largePage(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return folder
+}
+
+// Over HTTP/2 nobody waits for ever either, whether it is the stream that stands
+// still or the whole connection.
+func TestSlowClientsAreLetGoOverHTTP2(t *testing.T) {
+	folder := largePage(t)
+	p := newPress(t, "slow h2")
+	s := p.edition(t, 1_000_000)
+	noCredit := http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0}
+	credit := http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 30}
+	synctest.Test(t, func(t *testing.T) {
+		w := newSlowWorld(t, p, s, folder)
+		car := w.gateway + "/ipfs/" + s.head.Root.String() + "?format=car"
+		dripped := func(c *h2Raw, stream uint32) error { return c.WriteData(stream, false, []byte("x")) }
+		for name, c := range map[string]struct {
+			settings []http2.Setting
+			begin    func(*h2Raw) (uint32, error)
+			then     func(*h2Raw, uint32) error // once a second
+			unread   bool                       // of all that comes nothing is read
+			most     time.Duration
+		}{
+			"a header cut off": {begin: func(c *h2Raw) (uint32, error) {
+				return 1, c.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: c.fields("GET", "/")[:3]})
+			}, most: 50 * time.Second},
+			"a header by bytes": {begin: func(c *h2Raw) (uint32, error) {
+				return 1, c.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: c.fields("GET", "/")[:3]})
+			}, then: func(c *h2Raw, stream uint32) error { return c.WriteContinuation(stream, false, nil) }, most: 50 * time.Second},
+			"a frame cut off": {begin: func(c *h2Raw) (uint32, error) {
+				_, err := c.Conn.Write([]byte{0, 0, 99, 1})
+				return 1, err
+			}, most: 50 * time.Second},
+			"a body by bytes": {
+				settings: []http2.Setting{noCredit},
+				begin:    func(c *h2Raw) (uint32, error) { return c.open(false, "POST", "/") },
+				then:     dripped, most: sendTimeout + 5*time.Second,
+			},
+			"an upload by bytes": {
+				begin: func(c *h2Raw) (uint32, error) {
+					return c.open(false, "PATCH", w.intake, "upload-offset", "0", "upload-length", "100000")
+				},
+				then: dripped, most: sendTimeout + 5*time.Second,
+			},
+			"a page unread": {
+				settings: []http2.Setting{noCredit},
+				begin:    func(c *h2Raw) (uint32, error) { return c.open(true, "GET", "/") }, most: sendTimeout + 5*time.Second,
+			},
+			"a missing page unread": {
+				settings: []http2.Setting{noCredit},
+				begin:    func(c *h2Raw) (uint32, error) { return c.open(true, "GET", "/nothing") }, most: sendTimeout + 5*time.Second,
+			},
+			"an edition unread": {
+				settings: []http2.Setting{noCredit},
+				begin:    func(c *h2Raw) (uint32, error) { return c.open(true, "GET", car) }, most: sendTimeout + 5*time.Second,
+			},
+			"an edition by bytes": {
+				settings: []http2.Setting{noCredit},
+				begin:    func(c *h2Raw) (uint32, error) { return c.open(true, "GET", car) },
+				then:     func(c *h2Raw, stream uint32) error { return c.WriteWindowUpdate(stream, 10) }, most: sendTimeout + 5*time.Second,
+			},
+			"a connection unread": {
+				settings: []http2.Setting{credit},
+				begin: func(c *h2Raw) (uint32, error) {
+					if err := c.WriteWindowUpdate(0, 1<<30); err != nil {
+						return 0, err
+					}
+					return c.open(true, "GET", "/")
+				}, unread: true, most: 50 * time.Second,
+			},
+		} {
+			conn := dialH2(t, w.host, w.at(), c.settings...)
+			began := time.Now()
+			stream, err := c.begin(conn)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), c.most)
+			var ends <-chan bool
+			if !c.unread {
+				ends = conn.watch()
+			}
+			ended := func() bool {
+				select {
+				case <-ends: // reset, or the connection closed
+					return true
+				default:
+				}
+				_, gone := w.doors.closed.Load(conn.Conn.LocalAddr().String())
+				return gone
+			}
+			for ctx.Err() == nil && !ended() {
+				if c.then != nil {
+					conn.mu.Lock()
+					_ = c.then(conn, stream) // when it is over this fails
+					conn.mu.Unlock()
+				}
+				time.Sleep(time.Second)
+			}
+			if ctx.Err() != nil {
+				t.Errorf("%s: after %v nobody ended it", name, time.Since(began))
+			}
+			cancel()
+			synctest.Wait()
+			if n := w.running.Load(); n > 0 {
+				t.Errorf("%s: %d requests are still being answered", name, n)
+			}
+			conn.Conn.Close()
+		}
+	})
 }
 
 // Over HTTP/3 nobody waits for ever for a header, a body, or somebody to take an

@@ -22,7 +22,7 @@ const (
 	// maxHandlers is how many of one connection's requests may be worked on: more
 	// than maxStreams, since who resets a stream may open another before the
 	// handler has noticed.
-	maxHandlers = 2 * maxStreams
+	maxHandlers = 4 * maxStreams
 	// drainTime is what the last answers have for their way when a server shuts down.
 	drainTime = time.Second
 )
