@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"weak"
 
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
@@ -87,6 +88,9 @@ func (s *h3Server) conn(c *quic.Conn) {
 		return
 	}
 	bye := func() { _ = h.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeNoError), "") }
+	// Of a connection that the client has closed http3 would keep everything for its
+	// idle timer's two minutes.
+	defer bye()
 	defer context.AfterFunc(s.life, bye)()
 	var others, requests sync.WaitGroup
 	defer others.Wait()
@@ -123,11 +127,20 @@ func (s *h3Server) conn(c *quic.Conn) {
 				defer running.Add(-1)
 				_ = str.SetDeadline(time.Now().Add(headerTimeout))
 				h.HandleRequestStream(str)
-				// What was written may wait for a client that takes nothing.
-				time.AfterFunc(lastBytesTimeout, func() { str.CancelWrite(quic.StreamErrorCode(http3.ErrCodeRequestCanceled)) })
+				endLater(weak.Make(str))
 			})
 		}
 	}
+}
+
+// endLater resets a stream whose answer waits for a client that takes nothing. A
+// stream that has ended well is gone long before, and nothing here keeps it.
+func endLater(s weak.Pointer[quic.Stream]) {
+	time.AfterFunc(lastBytesTimeout, func() {
+		if str := s.Value(); str != nil {
+			str.CancelWrite(quic.StreamErrorCode(http3.ErrCodeRequestCanceled))
+		}
+	})
 }
 
 // shutdown takes no more requests, lets those that run end until ctx does, and

@@ -62,7 +62,8 @@ func ListenWithin(ctx context.Context, network transport.Network, addr string, c
 	// The standard library writes the peer's address into its complaints: they go nowhere.
 	s.h1 = &http.Server{
 		Handler: handler, TLSConfig: cfg, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
-		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: maxHeaderBytes,
+		// The idle timer also holds what an HTTP/2 connection was that was cut off.
+		ReadHeaderTimeout: headerTimeout, IdleTimeout: time.Minute, MaxHeaderBytes: maxHeaderBytes,
 		DisableGeneralOptionsHandler: true, // what "OPTIONS *" means is the website's to say
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: maxStreams, WriteByteTimeout: 30 * time.Second,
