@@ -74,6 +74,15 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request, ch channel.ID, re
 		http.Error(w, "method not allowed", http.StatusMethodNotAllowed)
 		return
 	}
+	// A body means nothing here. Over HTTP/1.1 a reader who owes one could not be seen
+	// to go; over HTTP/2 it would be kept for as long as the answer takes.
+	if r.ProtoMajor == 1 && r.ContentLength != 0 {
+		_ = http.NewResponseController(w).EnableFullDuplex() // or it waits for the body first
+		w.Header().Set("Connection", "close")
+		http.Error(w, "a body with "+r.Method, http.StatusBadRequest)
+		return
+	}
+	unread(r)
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	kind, rest, _ := strings.Cut(rest, "/")
 	switch kind {
@@ -96,6 +105,15 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request, ch channel.ID, re
 		h.edition(w, r, ch, name)
 	default:
 		http.Error(w, "not found", http.StatusNotFound)
+	}
+}
+
+// unread gives a body up that nobody will read. Over HTTP/2 up to a megabyte a
+// connection would be held until the answer is taken. Nothing of it shows on the
+// wire.
+func unread(r *http.Request) {
+	if r.ProtoMajor == 2 && r.Body != nil {
+		_ = r.Body.Close() // there is nothing to be lost
 	}
 }
 

@@ -68,6 +68,9 @@ func (h *Handler) head(w http.ResponseWriter, r *http.Request, ch channel.ID, re
 		}
 		return !noneMatch(r.Header, headTag(e))
 	}
+	if wait > 0 && r.ProtoMajor == 3 && r.Body != nil {
+		_ = r.Body.Close() // tells the client to stop, which it need not know otherwise
+	}
 	e := h.await(r.Context(), ch, fresh, time.Duration(min(wait, uint64(wire.MaxWait/time.Second)))*time.Second, relay)
 	if e == nil {
 		http.Error(w, "not found", http.StatusNotFound)

@@ -99,15 +99,19 @@ func (d *turnstile) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	extend(w)
 	// Over HTTP/1.1 the last bytes leave after the handler, and the deadline is
 	// the connection's: it is left standing for them.
-	defer extend(w)
+	patience := sendTimeout
+	defer func() { _ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(patience)) }()
 	if from.IsValid() && !d.rates.allow(from) {
+		unread(r)
 		tooMany(w)
 		return
 	}
 	if r.Body != nil && r.Body != http.NoBody {
 		r.Body = newPatient(w, r.Body)
-		if r.ProtoMajor == 1 { // what the handler leaves of it the server reads
-			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(sendTimeout))
+		if r.ProtoMajor == 1 { // what the handler leaves of it the server reads, before it answers
+			c := http.NewResponseController(w)
+			_ = c.SetReadDeadline(time.Now().Add(sendTimeout))
+			patience = 2 * sendTimeout
 		}
 	}
 	d.next.ServeHTTP(&steady{w}, r)

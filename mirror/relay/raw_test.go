@@ -41,7 +41,7 @@ func secure(t *testing.T, nw transport.Network, addr, protocol string) *tls.Conn
 // h2Raw is a connection over HTTP/2 (RFC 9113).
 type h2Raw struct {
 	*http2.Framer
-	net.Conn
+	*tls.Conn
 	mu   sync.Mutex // held to write while watch is at work
 	next uint32     // the next stream
 	buf  bytes.Buffer

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"io"
@@ -170,6 +171,23 @@ func TestSlowClientsAreLetGoOverHTTP2(t *testing.T) {
 				t.Errorf("%s: %d requests are still being answered", name, n)
 			}
 			conn.Conn.Close()
+		}
+	})
+}
+
+// Who owes a body over HTTP/1.1 is waited for, and then has his answer all the same.
+func TestOwedBodyIsAnswered(t *testing.T) {
+	p := newPress(t, "owed")
+	s := p.edition(t, 0)
+	synctest.Test(t, func(t *testing.T) {
+		w := newSlowWorld(t, p, s, "")
+		c := secure(t, w.host, w.at(), "http/1.1")
+		if _, err := io.WriteString(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc"); err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil || resp.StatusCode != http.StatusMethodNotAllowed || !resp.Close {
+			t.Errorf("%v, %v", resp, err)
 		}
 	})
 }
