@@ -94,6 +94,11 @@ func (c *h2Raw) watch() <-chan bool {
 			case *http2.RSTStreamFrame:
 				ends <- true
 			case *http2.DataFrame:
+				if f.Length > 0 { // the connection's window is never what stops an answer
+					c.mu.Lock()
+					_ = c.WriteWindowUpdate(0, f.Length)
+					c.mu.Unlock()
+				}
 				if f.StreamEnded() {
 					ends <- false
 				}
