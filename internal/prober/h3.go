@@ -158,19 +158,27 @@ func h3Fields(kv ...string) []byte {
 
 func h3Get(path string) []byte { return frame(frameHeaders, h3Fields(request("GET", path)...)) }
 
+// said opens a connection, says on its control stream what is to come first there,
+// and tells what then does; or what was in the way.
+func said(ctx context.Context, s Server, control []byte, then func(*h3Conn) string) string {
+	c, err := dialH3(ctx, s, clientTLS("h3"), nil)
+	if err != nil {
+		return "no connection: " + quicEnding(err)
+	}
+	defer c.close()
+	if err := c.control(control); err != nil {
+		return "no control stream: " + quicEnding(err)
+	}
+	return then(c)
+}
+
 // h3 sends settings and one request, and then one that shows whether the
 // connection is still there.
 func h3(name, page string, control, request []byte) Probe {
 	return Probe{label("h3", "%s", name), func(ctx context.Context, s Server) string {
-		c, err := dialH3(ctx, s, clientTLS("h3"), nil)
-		if err != nil {
-			return "no connection: " + quicEnding(err)
-		}
-		defer c.close()
-		if err := c.control(control); err != nil {
-			return "no control stream: " + quicEnding(err)
-		}
-		return c.ask(ctx, request) + "\n" + c.ask(ctx, h3Get(page))
+		return said(ctx, s, control, func(c *h3Conn) string {
+			return c.ask(ctx, request) + "\n" + c.ask(ctx, h3Get(page))
+		})
 	}}
 }
 
@@ -220,15 +228,7 @@ func h3Probes(p Paths) []Probe {
 	} {
 		// The answer to the first request may come before the complaint: only the end counts.
 		out = append(out, Probe{label("h3", "%s", name), func(ctx context.Context, s Server) string {
-			c, err := dialH3(ctx, s, clientTLS("h3"), nil)
-			if err != nil {
-				return "no connection: " + quicEnding(err)
-			}
-			defer c.close()
-			if err := c.control(control); err != nil {
-				return "no control stream: " + quicEnding(err)
-			}
-			return c.ask(ctx, h3Get(p.Page))
+			return said(ctx, s, control, func(c *h3Conn) string { return c.ask(ctx, h3Get(p.Page)) })
 		}})
 	}
 	out = append(out, Probe{label("h3", "settings"), func(ctx context.Context, s Server) string {
