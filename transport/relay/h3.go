@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 	"sync"
-	"sync/atomic"
 	"time"
 	"weak"
 
@@ -18,21 +17,18 @@ const (
 	// lastBytesTimeout is how long it may take over what is under way of an answer
 	// when the handler has returned.
 	lastBytesTimeout = 30 * time.Second
-	// maxStreams is how many requests a client may have open on one connection.
+	// maxStreams is how many requests a client may have open on one connection, and
+	// how many of it are worked on: quic-go takes a stream for open until the handler
+	// has heard that it was reset.
 	maxStreams = 128
-	// maxHandlers is how many of one connection's requests may be worked on: more
-	// than maxStreams, since who resets a stream may open another before the
-	// handler has noticed.
-	maxHandlers = 4 * maxStreams
 	// drainTime is what the last answers have for their way when a server shuts down.
 	drainTime = time.Second
 )
 
-// h3Server is http3.Server with what that leaves to chance: how long a client may
+// h3Server is http3.Server with what that leaves to the client: how long it may
 // take over a request's header and over the end of an answer, both for ever there
-// as long as the connection is kept alive, and how many requests it can have
-// worked on that it has reset already (the twin of CVE-2023-44487). net/http
-// bounds these for HTTP/1.1 and HTTP/2.
+// as long as the connection is kept alive. net/http bounds these for HTTP/1.1 and
+// HTTP/2.
 //
 // It sends no GOAWAY when it shuts down: http3 keeps the control stream to itself.
 // New requests are rejected instead (RFC 9114, section 5.2), each by itself.
@@ -104,7 +100,6 @@ func (s *h3Server) conn(c *quic.Conn) {
 			go h.HandleUnidirectionalStream(str)
 		}
 	})
-	var running atomic.Int64
 	for ctx := s.grace; ; {
 		str, err := c.AcceptStream(ctx)
 		switch refuse := ctx != s.grace; {
@@ -119,12 +114,8 @@ func (s *h3Server) conn(c *quic.Conn) {
 		case refuse:
 			str.CancelRead(quic.StreamErrorCode(http3.ErrCodeRequestRejected))
 			str.CancelWrite(quic.StreamErrorCode(http3.ErrCodeRequestRejected))
-		case running.Add(1) > maxHandlers:
-			_ = h.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeExcessiveLoad), "")
-			return
 		default:
 			requests.Go(func() {
-				defer running.Add(-1)
 				_ = str.SetDeadline(time.Now().Add(headerTimeout))
 				h.HandleRequestStream(str)
 				endLater(weak.Make(str))
