@@ -6,7 +6,6 @@ import (
 	"errors"
 	"net"
 	"net/netip"
-	"sync"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -64,22 +63,17 @@ func Origin(remote string) netip.Prefix {
 
 // guard counts the open connections of one protocol.
 type guard struct {
-	limits Limits
+	places *Places[netip.Prefix]
 	fresh  *rate.Limiter // of unverified addresses
-
-	mu    sync.Mutex
-	total int
-	of    map[netip.Prefix]int
 }
 
 func newGuard(l Limits) *guard {
-	g := &guard{limits: l.withDefaults(), of: map[netip.Prefix]int{}}
-	r := rate.Limit(g.limits.Unverified)
+	l = l.withDefaults()
+	r := rate.Limit(l.Unverified)
 	if r < 0 {
 		r = rate.Inf
 	}
-	g.fresh = rate.NewLimiter(r, max(1, g.limits.Unverified))
-	return g
+	return &guard{places: NewPlaces[netip.Prefix](l.Conns, l.ConnsPerAddr), fresh: rate.NewLimiter(r, max(1, l.Unverified))}
 }
 
 var errTooMany = errors.New("too many connections")
@@ -87,32 +81,13 @@ var errTooMany = errors.New("too many connections")
 // enter counts a connection in, ok false if it is one too many. leave may be
 // called more than once.
 func (g *guard) enter(remote net.Addr) (leave func(), ok bool) {
-	from := Origin(remote.String())
-	over := func(n, limit int) bool { return limit >= 0 && n >= limit }
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if over(g.total, g.limits.Conns) || over(g.of[from], g.limits.ConnsPerAddr) {
-		return nil, false
-	}
-	g.total++
-	g.of[from]++
-	return sync.OnceFunc(func() {
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		g.total--
-		if g.of[from]--; g.of[from] == 0 {
-			delete(g.of, from)
-		}
-	}), true
+	return g.places.Enter(Origin(remote.String()))
 }
 
 // mustVerify is for quic.Transport: it decides on every connection that begins
 // without a token.
 func (g *guard) mustVerify(remote net.Addr) bool {
-	g.mu.Lock()
-	n := g.of[Origin(remote.String())]
-	g.mu.Unlock()
-	return n >= unverifiedPerAddr || !g.fresh.AllowN(time.Now(), 1)
+	return g.places.Of(Origin(remote.String())) >= unverifiedPerAddr || !g.fresh.AllowN(time.Now(), 1)
 }
 
 // accept is for quic.Transport: its context ends with the connection, also with

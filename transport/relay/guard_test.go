@@ -63,8 +63,8 @@ func TestGuardCounts(t *testing.T) {
 	for _, l := range leave {
 		l()
 	}
-	if g.total != 0 || len(g.of) != 0 {
-		t.Errorf("%d connections, %d addresses remembered when all have left", g.total, len(g.of))
+	if g.places.taken != 0 || len(g.places.of) != 0 {
+		t.Errorf("%d connections, %d addresses remembered when all have left", g.places.taken, len(g.places.of))
 	}
 	free := newGuard(Limits{Conns: -1, ConnsPerAddr: -1, Unverified: -1})
 	for range 30_000 {
