@@ -50,13 +50,16 @@ type FileConfig struct {
 	TotalMB   int64 `toml:"total_mb"`
 	// IncomingMB bounds uploads that are not whole yet.
 	IncomingMB int64 `toml:"incoming_mb"`
-	// Connections to PublisherRequests are Throttle's and wire.Limits' fields.
+	// Connections to BatchPolls are Throttle's and wire.Limits' fields.
 	Connections           int `toml:"connections"`
 	ConnectionsPerAddress int `toml:"connections_per_address"`
 	UnverifiedPerSecond   int `toml:"unverified_per_second"`
 	Requests              int `toml:"requests_per_second"`
 	BatchRequests         int `toml:"batch_requests_per_second"`
 	PublisherRequests     int `toml:"publisher_requests_per_second"`
+	AtOnce                int `toml:"requests_at_once"`
+	AtOncePerAddress      int `toml:"requests_at_once_per_address"`
+	BatchPolls            int `toml:"batch_polls_at_once"`
 	// Pull are lines of other relays that this one follows (see wire.Pull).
 	Pull []string `toml:"pull"`
 	// DNSZone is served by the relay's own name server if set.
@@ -174,6 +177,7 @@ func (c FileConfig) Limits() Limits {
 func (c FileConfig) Throttle() Throttle {
 	return Throttle{
 		PerAddress: c.Requests, PerBatch: c.BatchRequests, PerIntake: c.PublisherRequests,
+		AtOnce: c.AtOnce, AtOncePerAddress: c.AtOncePerAddress, PollsPerBatch: c.BatchPolls,
 		Conns: wire.Limits{Conns: c.Connections, ConnsPerAddr: c.ConnectionsPerAddress, Unverified: c.UnverifiedPerSecond},
 	}
 }

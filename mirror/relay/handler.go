@@ -9,6 +9,7 @@ import (
 	"github.com/ipfs/go-cid"
 
 	"tamizdat/bundle/channel"
+	wire "tamizdat/transport/relay"
 )
 
 // Handler is the relay's http.Handler: a website for everyone, and a gateway
@@ -24,7 +25,8 @@ type Handler struct {
 	log     *slog.Logger
 	hooks   Hooks
 	polls   polls
-	batches *rates[[8]byte]
+	waiting *wire.Places[[8]byte] // of polls
+	batches *rates[[8]byte]       // also of relays that follow
 	pushes  *rates[channel.ID]
 }
 
@@ -48,16 +50,16 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		kind = accessNone
 	}
 	switch kind {
-	case accessRead:
+	case accessRead, accessPull:
 		if !h.batches.allow(tag) {
+			unread(r)
 			tooMany(w)
 			return
 		}
-		h.read(w, r, ch, rest, false)
-	case accessPull:
-		h.read(w, r, ch, rest, true)
+		h.read(w, r, ch, tag, rest, kind == accessPull)
 	case accessIntake:
 		if !h.pushes.allow(ch) {
+			unread(r)
 			tooMany(w)
 			return
 		}
@@ -68,7 +70,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // read serves one channel to its readers, and to relays that follow this one.
-func (h *Handler) read(w http.ResponseWriter, r *http.Request, ch channel.ID, rest string, relay bool) {
+func (h *Handler) read(w http.ResponseWriter, r *http.Request, ch channel.ID, tag [8]byte, rest string, relay bool) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
 		http.Error(w, "method not allowed", http.StatusMethodNotAllowed)
@@ -95,7 +97,7 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request, ch channel.ID, re
 			http.Error(w, "not found", http.StatusNotFound)
 			return
 		}
-		h.head(w, r, ch, relay)
+		h.head(w, r, ch, tag, relay)
 	case "edition":
 		id, name, _ := strings.Cut(rest, "/")
 		if !relay || id != ch.String() {

@@ -33,7 +33,7 @@ const (
 // head answers with the opening of the newest edition (see package
 // transport/relay for the parameters). A relay that follows is told of a new
 // head at once: readers elsewhere wait for it.
-func (h *Handler) head(w http.ResponseWriter, r *http.Request, ch channel.ID, relay bool) {
+func (h *Handler) head(w http.ResponseWriter, r *http.Request, ch channel.ID, tag [8]byte, relay bool) {
 	q := r.URL.Query()
 	number := func(name string) (uint64, bool) {
 		s := q.Get(name)
@@ -68,8 +68,16 @@ func (h *Handler) head(w http.ResponseWriter, r *http.Request, ch channel.ID, re
 		}
 		return !noneMatch(r.Header, headTag(e))
 	}
-	if wait > 0 && r.ProtoMajor == 3 && r.Body != nil {
-		_ = r.Body.Close() // tells the client to stop, which it need not know otherwise
+	if wait > 0 {
+		leave, ok := h.waiting.Enter(tag)
+		if !ok {
+			tooMany(w)
+			return
+		}
+		defer leave()
+		if r.ProtoMajor == 3 && r.Body != nil {
+			_ = r.Body.Close() // tells the client to stop, which it need not know otherwise
+		}
 	}
 	e := h.await(r.Context(), ch, fresh, time.Duration(min(wait, uint64(wire.MaxWait/time.Second)))*time.Second, relay)
 	if e == nil {

@@ -26,6 +26,13 @@ type Throttle struct {
 	// PerIntake is the same of the requests of one channel's publisher
 	// (default 50).
 	PerIntake int
+	// AtOnce is how many requests may be under way, polls that wait among them
+	// (default 50,000; one takes about 15 kB), AtOncePerAddress how many of them of
+	// one address (default 4,000): a connection may have 128.
+	AtOnce, AtOncePerAddress int
+	// PollsPerBatch is how many readers of one batch may wait for a new head at once
+	// (default 10,000), so that who has stolen an invite leaves room for others.
+	PollsPerBatch int
 	// Conns bound connections.
 	Conns wire.Limits
 }
@@ -34,6 +41,9 @@ func (t Throttle) withDefaults() Throttle {
 	t.PerAddress = cmp.Or(t.PerAddress, 1_000)
 	t.PerBatch = cmp.Or(t.PerBatch, 5_000)
 	t.PerIntake = cmp.Or(t.PerIntake, 50)
+	t.AtOnce = cmp.Or(t.AtOnce, 50_000)
+	t.AtOncePerAddress = cmp.Or(t.AtOncePerAddress, 4_000)
+	t.PollsPerBatch = cmp.Or(t.PollsPerBatch, 10_000)
 	return t
 }
 
@@ -90,8 +100,9 @@ func tooMany(w http.ResponseWriter) {
 // website and gateway are limited alike, and gives each request some time for
 // each piece of its answer and of its body.
 type turnstile struct {
-	next  http.Handler
-	rates *rates[netip.Prefix]
+	next   http.Handler
+	rates  *rates[netip.Prefix]
+	places *wire.Places[netip.Prefix]
 }
 
 func (d *turnstile) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -101,10 +112,16 @@ func (d *turnstile) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// the connection's: it is left standing for them.
 	patience := sendTimeout
 	defer func() { _ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(patience)) }()
-	if from.IsValid() && !d.rates.allow(from) {
-		unread(r)
-		tooMany(w)
-		return
+	if from.IsValid() {
+		leave, ok := d.places.Enter(from)
+		if ok {
+			defer leave()
+		}
+		if !d.rates.allow(from) || !ok {
+			unread(r)
+			tooMany(w)
+			return
+		}
 	}
 	if r.Body != nil && r.Body != http.NoBody {
 		r.Body = newPatient(w, r.Body)

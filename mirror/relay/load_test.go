@@ -52,7 +52,7 @@ func TestMain(m *testing.M) {
 func loadRelay(dir string) error {
 	r, err := New(Config{
 		Dir: dir, Network: &netreal.Network{}, Listen: []string{"127.0.0.1:0"},
-		Throttle: Throttle{PerAddress: -1, PerBatch: -1, Conns: wire.Limits{ConnsPerAddr: -1}},
+		Throttle: Throttle{PerAddress: -1, PerBatch: -1, AtOnce: -1, AtOncePerAddress: -1, PollsPerBatch: -1, Conns: wire.Limits{ConnsPerAddr: -1}},
 	})
 	if err != nil {
 		return err

@@ -184,13 +184,17 @@ func (r *Relay) Start(ctx context.Context) (err error) {
 	throttle := r.cfg.Throttle.withDefaults()
 	r.handler = &Handler{
 		store: r.store, carried: r.carried, site: site, log: r.cfg.Log, hooks: r.cfg.Hooks,
+		waiting: wire.NewPlaces[[8]byte](-1, throttle.PollsPerBatch),
 		batches: newRates[[8]byte](throttle.PerBatch), pushes: newRates[channel.ID](throttle.PerIntake),
 	}
 	var serve http.Handler = r.handler
 	if r.cfg.Hooks.Wrap != nil {
 		serve = r.cfg.Hooks.Wrap(serve)
 	}
-	serve = &turnstile{next: serve, rates: newRates[netip.Prefix](throttle.PerAddress)}
+	serve = &turnstile{
+		next: serve, rates: newRates[netip.Prefix](throttle.PerAddress),
+		places: wire.NewPlaces[netip.Prefix](throttle.AtOnce, throttle.AtOncePerAddress),
+	}
 	cfg := &tls.Config{Certificates: []tls.Certificate{r.keys.cert}, EncryptedClientHelloKeys: r.echKeys}
 	if len(r.cfg.ACME.Names) > 0 {
 		if r.certs, err = newCertificates(r.cfg.Dir, r.keys.cert, r.cfg.ACME, r.cfg.Network, r.cfg.Redirect != "", r.cfg.Log); err != nil {

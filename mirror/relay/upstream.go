@@ -23,6 +23,7 @@ import (
 
 	"tamizdat/transport"
 	"tamizdat/transport/gateway"
+	wire "tamizdat/transport/relay"
 )
 
 const (
@@ -33,8 +34,9 @@ const (
 	// upgradeIdle is how long a WebSocket may be silent.
 	upgradeIdle = 10 * time.Minute
 	// maxForwarded bounds the requests that are at the site behind at once,
-	// WebSockets included.
-	maxForwarded = 512
+	// WebSockets included, and maxForwardedPerAddress those of one visitor.
+	maxForwarded           = 512
+	maxForwardedPerAddress = maxForwarded / 4
 	// maxUpstreamHeader bounds the header of its answers, in bytes.
 	maxUpstreamHeader = 64 << 10
 )
@@ -56,7 +58,7 @@ type Upstream struct {
 	keepHost  bool
 	proxy     *httputil.ReverseProxy
 	transport *http.Transport
-	slots     chan struct{}
+	slots     *wire.Places[netip.Prefix]
 	complain  rate.Sometimes
 	log       *slog.Logger
 	life      context.Context
@@ -84,7 +86,7 @@ func NewUpstream(network transport.Network, rawURL string, roots *x509.CertPool,
 	_, err = netip.ParseAddr(at.Hostname())
 	u := &Upstream{
 		at: at, keepHost: err == nil || at.Hostname() == "localhost",
-		slots: make(chan struct{}, maxForwarded), complain: rate.Sometimes{Interval: time.Minute}, log: log,
+		slots: wire.NewPlaces[netip.Prefix](maxForwarded, maxForwardedPerAddress), complain: rate.Sometimes{Interval: time.Minute}, log: log,
 	}
 	u.life, u.end = context.WithCancel(context.Background())
 	u.transport = &http.Transport{
@@ -157,13 +159,12 @@ func (u *Upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, http.StatusText(http.StatusBadRequest), http.StatusBadRequest)
 		return
 	}
-	select {
-	case u.slots <- struct{}{}:
-		defer func() { <-u.slots }()
-	default:
+	leave, ok := u.slots.Enter(wire.Origin(r.RemoteAddr))
+	if !ok {
 		http.Error(w, http.StatusText(http.StatusServiceUnavailable), http.StatusServiceUnavailable)
 		return
 	}
+	defer leave()
 	v := &visit{altSvc: w.Header()["Alt-Svc"]}
 	ctx, cancel := context.WithCancel(context.WithValue(r.Context(), visitKey{}, v))
 	defer cancel()
@@ -228,6 +229,12 @@ func (u *Upstream) rewrite(pr *httputil.ProxyRequest) {
 	pr.Out.URL.RawQuery = pr.In.URL.RawQuery // httputil drops what it can't parse
 	if !u.keepHost {
 		pr.Out.Host = ""
+	}
+	// h2c would make a tunnel of the connection, past all that is bounded here.
+	if !strings.EqualFold(pr.Out.Header.Get("Upgrade"), "websocket") {
+		pr.Out.Header.Del("Upgrade")
+		pr.Out.Header.Del("Connection")
+		pr.Out.Header.Del("Http2-Settings")
 	}
 	for _, f := range addressFields {
 		pr.Out.Header.Del(f)

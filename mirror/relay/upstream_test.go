@@ -199,13 +199,28 @@ func TestUpstreamSlowOrBusy(t *testing.T) {
 	if w.Code != http.StatusGatewayTimeout {
 		t.Errorf("a slow site: %d", w.Code)
 	}
-	for range maxForwarded {
-		u.slots <- struct{}{}
+	// One visitor takes a share, and all together what there is.
+	ask := func(from string) int {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.RemoteAddr = from
+		w := httptest.NewRecorder()
+		u.ServeHTTP(w, r)
+		return w.Code
 	}
-	w = httptest.NewRecorder()
-	u.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
-	if w.Code != http.StatusServiceUnavailable {
-		t.Errorf("a busy site: %d", w.Code)
+	for range maxForwardedPerAddress {
+		u.slots.Enter(wire.Origin("[2001:db8::1]:1"))
+	}
+	if code := ask("[2001:db8::2]:2"); code != http.StatusServiceUnavailable {
+		t.Errorf("one visitor too busy: %d", code)
+	}
+	if code := ask("[2001:db8:0:1::1]:1"); code != http.StatusBadGateway {
+		t.Errorf("another one: %d", code)
+	}
+	for i := range maxForwarded - maxForwardedPerAddress {
+		u.slots.Enter(wire.Origin(fmt.Sprintf("192.0.2.%d:1", i%200)))
+	}
+	if code := ask("198.51.100.1:1"); code != http.StatusServiceUnavailable {
+		t.Errorf("a busy site: %d", code)
 	}
 	w = httptest.NewRecorder()
 	u.ServeHTTP(w, httptest.NewRequest("CONNECT", "http://192.0.2.1:25/", nil))
