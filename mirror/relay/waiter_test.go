@@ -28,7 +28,6 @@ func TestWaitersGoWithTheirReaders(t *testing.T) {
 	s := p.edition(t, 0)
 	const n = 20
 	type goes struct {
-		over string
 		// come begins n polls and returns how they end.
 		come func(t *testing.T, w *slowWorld) (leave func())
 	}
