@@ -190,6 +190,52 @@ func TestGoodLines(t *testing.T) {
 	}
 }
 
+// Nor is a machine that is busy now and then, and brings plenty all the same.
+func TestBusyLine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := simnet.New(1)
+		defer net.Close()
+		cert := certificate(t)
+		blocks, wants := map[string][]byte{}, []transport.Want(nil)
+		for i := range 128 {
+			data := bytes.Repeat([]byte{byte(i)}, 64<<10)
+			id := bundle.RawCID(data)
+			blocks[id.String()], wants = data, append(wants, transport.Want{CID: id, Size: len(data)})
+		}
+		busy := make(chan int, 1) // holds the pieces sent so far; not a mutex, for synctest
+		busy <- 0
+		s, err := Listen(t.Context(), net.Host("relay", simnet.Link{}, netip.MustParseAddr(relayAt)), relayAt+":443", &tls.Config{Certificates: []tls.Certificate{cert}}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, name, _ := strings.Cut(r.URL.Path, "/ipfs/")
+			for piece := range slices.Chunk(blocks[name], 4<<10) {
+				sent := <-busy + 1
+				if sent%128 == 0 {
+					time.Sleep(60 * time.Millisecond)
+				}
+				busy <- sent
+				_, _ = w.Write(piece)
+				_ = http.NewResponseController(w).Flush()
+			}
+		}), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		c, err := New(Config{Network: net.Host("reader", simnet.Link{Delay: time.Millisecond}, netip.MustParseAddr("198.51.100.1")), Relay: channel.Relay{Host: relayAt, Port: 443, Pin: channel.PinOf(cert.Leaf)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		for _, err := range c.Paths()[0].Blocks.Fetch(t.Context(), transport.Request{Wants: wants}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if c.bulk.isBad() {
+			t.Error("the line counts as bad")
+		}
+	})
+}
+
 // play is what n readers took, the fastest first.
 func play(t *testing.T, n uint64, line simnet.Link, one bool) []fetched {
 	t.Helper()

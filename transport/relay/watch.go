@@ -12,6 +12,9 @@ const (
 	leastTime = 200 * time.Millisecond
 	// leastGap is no silence: a relay's disk may need that.
 	leastGap = 30 * time.Millisecond
+	// plenty is what a line brings, in bytes a second, that is good enough: more
+	// connections are for those who wait. A machine that is busy is silent too.
+	plenty = 1 << 20
 	// firstFlight is what a relay sends before it hears from us again: quic-go's
 	// initial window of 32 packets.
 	firstFlight = 32 * minPacket
@@ -84,7 +87,7 @@ func (w *watch) run(ctx context.Context) bool {
 			return false
 		}
 		got, gap, usual := w.look()
-		if good := int64(firstFlight)<<min(trips, 16) - firstFlight; 2*got < min(good, w.total) && gap > max(least/2, 4*usual, leastGap) {
+		if good := int64(firstFlight)<<min(trips, 16) - firstFlight; 2*got < min(good, w.total) && gap > max(least/2, 4*usual, leastGap) && float64(got) < plenty*time.Since(first).Seconds() {
 			return true
 		}
 		trips++
