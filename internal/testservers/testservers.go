@@ -1,5 +1,6 @@
 // Package testservers runs servers of other people for tests: nginx, versitygw,
-// which speaks S3, and x/net's WebDAV. The first two are processes of their own
+// which speaks S3, and x/net's WebDAV; for comparisons, which CI does not make,
+// caddy and Kubo. All but WebDAV are processes of their own
 // on loopback; all end with the test. What is not installed skips the test, which is a failure
 // in CI (TAMIZDAT_CI=1).
 package testservers
@@ -95,6 +96,12 @@ const patience = 30 * time.Second
 // makes it for an address.
 func start(t testing.TB, command func(addr string) *exec.Cmd) (addr string) {
 	t.Helper()
+	addr, _ = startProcess(t, command)
+	return addr
+}
+
+func startProcess(t testing.TB, command func(addr string) *exec.Cmd) (addr string, pid int) {
+	t.Helper()
 	for range 5 { // somebody else may take the port
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -118,14 +125,14 @@ func start(t testing.TB, command func(addr string) *exec.Cmd) (addr string) {
 				_ = cmd.Process.Kill() // it may have ended
 				<-ended
 			})
-			return addr
+			return addr, cmd.Process.Pid
 		}
 		_ = cmd.Process.Kill()
 		<-ended
 		t.Logf("%s: %s", filepath.Base(cmd.Path), log.String())
 	}
 	t.Fatal("the server does not start")
-	return ""
+	return "", 0
 }
 
 func listens(addr string, ended <-chan struct{}) bool {
@@ -143,13 +150,26 @@ func listens(addr string, ended <-chan struct{}) bool {
 	return false
 }
 
+// Server is one that runs.
+type Server struct {
+	URL string
+	PID int // of its only process
+}
+
 // Nginx serves a folder over HTTPS, as docs/publisher.md has it, and returns its
 // URL.
 func Nginx(t testing.TB, dir string, c Cert) string {
 	t.Helper()
+	return NginxServer(t, dir, c).URL
+}
+
+// NginxServer is the same for who wants to know its process as well. What is not
+// about the folder is as in Debian's nginx.conf.
+func NginxServer(t testing.TB, dir string, c Cert) Server {
+	t.Helper()
 	bin := need(t, "nginx", "install the package nginx-light")
 	tmp := t.TempDir()
-	addr := start(t, func(addr string) *exec.Cmd {
+	addr, pid := startProcess(t, func(addr string) *exec.Cmd {
 		conf := filepath.Join(tmp, "nginx.conf")
 		user := ""
 		if os.Geteuid() == 0 {
@@ -158,7 +178,7 @@ func Nginx(t testing.TB, dir string, c Cert) string {
 		text := fmt.Sprintf(`%s daemon off; master_process off; pid %s/pid; error_log stderr;
 events { worker_connections 256; }
 http {
-	access_log off;
+	access_log off; sendfile on; tcp_nopush on; types_hash_max_size 2048; ssl_protocols TLSv1.2 TLSv1.3;
 	client_body_temp_path %[2]s/b; proxy_temp_path %[2]s/p; fastcgi_temp_path %[2]s/f; uwsgi_temp_path %[2]s/u; scgi_temp_path %[2]s/s;
 	server {
 		listen %s ssl http2;
@@ -174,7 +194,35 @@ http {
 		}
 		return exec.Command(bin, "-p", tmp, "-c", conf)
 	})
-	return "https://" + addr
+	return Server{URL: "https://" + addr, PID: pid}
+}
+
+// Caddy serves a folder over HTTPS, HTTP/3 too, with nothing else asked of it.
+func Caddy(t testing.TB, dir string, c Cert) Server {
+	t.Helper()
+	bin := need(t, "caddy", "install the package caddy")
+	tmp := t.TempDir()
+	addr, pid := startProcess(t, func(addr string) *exec.Cmd {
+		conf := filepath.Join(tmp, "Caddyfile")
+		text := fmt.Sprintf(`{
+	admin off
+	auto_https disable_redirects
+	persist_config off
+}
+https://%s {
+	tls %s %s
+	root * %s
+	file_server
+}
+`, addr, c.CertFile, c.KeyFile, dir)
+		if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command(bin, "run", "--config", conf, "--adapter", "caddyfile")
+		cmd.Env = []string{"HOME=" + tmp, "XDG_DATA_HOME=" + tmp, "XDG_CONFIG_HOME=" + tmp}
+		return cmd
+	})
+	return Server{URL: "https://" + addr, PID: pid}
 }
 
 // The keys of VersityGW.

@@ -155,7 +155,7 @@ func target(t *testing.T, r *Relay, ch channel.ID) wire.Target {
 	return tg
 }
 
-func pusher(t *testing.T, nw transport.Network, tg wire.Target) *wire.Publisher {
+func pusher(t testing.TB, nw transport.Network, tg wire.Target) *wire.Publisher {
 	t.Helper()
 	p, err := wire.NewPublisher(nw, tg)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"runtime/pprof"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,25 +34,57 @@ var (
 	loadArrivals = flag.Int("arrivals", 500, "how many of them come in a second")
 )
 
-// loadEnv has this test binary be the relay of the load generator: its value is
-// the data folder.
-const loadEnv = "TAMIZDAT_LOAD_RELAY"
+// relayProfile is for where a goal is missed: what the relay's process was busy
+// with, from its first request to its end.
+var relayProfile = flag.String("relayprofile", "", "write a CPU profile of the relay's own process to this file")
+
+// loadEnv has this test binary be a relay: its value is the data folder. siteEnv
+// is the folder of its website then, profileEnv the file for its CPU profile;
+// bareEnv has it be bareServer.
+const (
+	loadEnv    = "TAMIZDAT_LOAD_RELAY"
+	siteEnv    = "TAMIZDAT_LOAD_SITE"
+	profileEnv = "TAMIZDAT_LOAD_PROFILE"
+	bareEnv    = "TAMIZDAT_LOAD_BARE"
+)
 
 func TestMain(m *testing.M) {
-	if dir := os.Getenv(loadEnv); dir != "" {
-		if err := loadRelay(dir); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		os.Exit(0)
+	var err error
+	switch dir, file := os.Getenv(loadEnv), os.Getenv(bareEnv); {
+	case dir != "":
+		err = profiled(func() error { return loadRelay(dir) })
+	case file != "":
+		err = bareServer(file)
+	default:
+		os.Exit(m.Run())
 	}
-	os.Exit(m.Run())
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func profiled(serve func() error) error {
+	name := os.Getenv(profileEnv)
+	if name == "" {
+		return serve()
+	}
+	f, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return err
+	}
+	err = serve()
+	pprof.StopCPUProfile()
+	return errors.Join(err, f.Close())
 }
 
 // loadRelay serves until its standard input ends, which it does with the parent.
 func loadRelay(dir string) error {
 	r, err := New(Config{
-		Dir: dir, Network: &netreal.Network{}, Listen: []string{"127.0.0.1:0"},
+		Dir: dir, Network: &netreal.Network{}, Listen: []string{"127.0.0.1:0"}, Decoy: os.Getenv(siteEnv),
 		Throttle: Throttle{PerAddress: -1, PerBatch: -1, AtOnce: -1, AtOncePerAddress: -1, PollsPerBatch: -1, Conns: wire.Limits{ConnsPerAddr: -1}},
 	})
 	if err != nil {
@@ -168,14 +201,29 @@ func quantile(d []time.Duration, q float64) time.Duration {
 }
 
 // startLoadRelay starts the other process and returns its line and its ID.
-func startLoadRelay(t *testing.T, dir string) (wire.Target, int) {
+func startLoadRelay(t testing.TB, dir string, env ...string) (wire.Target, int) {
+	t.Helper()
+	if *relayProfile != "" {
+		env = append(env, profileEnv+"="+*relayProfile)
+	}
+	line, pid := startSelf(t, append(env, loadEnv+"="+dir)...)
+	tg, err := wire.ParseTarget(line)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tg, pid
+}
+
+// startSelf starts this test binary as another process, which ends with the test,
+// and returns the first line that it says.
+func startSelf(t testing.TB, env ...string) (line string, pid int) {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(self)
-	cmd.Env = append(os.Environ(), loadEnv+"="+dir)
+	cmd.Env = append(os.Environ(), env...)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -191,18 +239,14 @@ func startLoadRelay(t *testing.T, dir string) (wire.Target, int) {
 	t.Cleanup(func() {
 		in.Close()
 		if err := cmd.Wait(); err != nil {
-			t.Errorf("the relay ended with %v", err)
+			t.Errorf("the server ended with %v", err)
 		}
 	})
-	line, err := bufio.NewReader(out).ReadString('\n')
+	line, err = bufio.NewReader(out).ReadString('\n')
 	if err != nil {
-		t.Fatalf("the relay said %q: %v", line, err)
+		t.Fatalf("the server said %q: %v", line, err)
 	}
-	tg, err := wire.ParseTarget(line)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tg, cmd.Process.Pid
+	return strings.TrimSpace(line), cmd.Process.Pid
 }
 
 // rss is a process's resident memory in kB, 0 where the system does not say.
