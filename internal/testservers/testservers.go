@@ -207,7 +207,7 @@ func Caddy(t testing.TB, dir string, c Cert) Server {
 		text := fmt.Sprintf(`{
 	admin off
 	auto_https disable_redirects
-	persist_config off
+	default_sni 127.0.0.1
 }
 https://%s {
 	tls %s %s

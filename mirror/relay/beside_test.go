@@ -53,7 +53,7 @@ type way struct {
 
 func BenchmarkBulkBeside(b *testing.B) {
 	b.Setenv("QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING", "true")
-	a := newAlbum(b)
+	a, _ := newAlbum(b)
 	bare, _ := startSelf(b, bareEnv+"="+a.car)
 	ways := []*way{
 		{name: "a bare quic-go handler, to a file, fsynced", fetch: func(b *testing.B, dir string) time.Duration { return a.bare(b, dir, bare) }},
@@ -93,6 +93,7 @@ func middle(d []time.Duration) time.Duration {
 
 // album is an edition that a relay holds, and its CAR as a file.
 type album struct {
+	pid    int // of the relay
 	ch     channel.ID
 	invite string
 	relay  channel.Relay
@@ -102,7 +103,7 @@ type album struct {
 	size   int64
 }
 
-func newAlbum(b *testing.B) *album {
+func newAlbum(b *testing.B, env ...string) (*album, *transporttest.Edition) {
 	b.Helper()
 	c := transporttest.NewChannel(b, "album")
 	var articles []bundle.Article
@@ -125,9 +126,9 @@ func newAlbum(b *testing.B) *album {
 	if err := r.carried.add(c.ID()); err != nil {
 		b.Fatal(err)
 	}
-	tg, _ := startLoadRelay(b, dir)
+	tg, pid := startLoadRelay(b, dir, env...)
 	e := c.Publish(articles...)
-	a := &album{ch: c.ID(), relay: tg.Relay(c.Seed), wants: e.Wants(), root: e.Head.Root.String(), car: filepath.Join(b.TempDir(), "edition.car")}
+	a := &album{pid: pid, ch: c.ID(), relay: tg.Relay(c.Seed), wants: e.Wants(), root: e.Head.Root.String(), car: filepath.Join(b.TempDir(), "edition.car")}
 	a.invite = c.Invite(channel.Places{Relays: []channel.Relay{a.relay}}).String()
 	if err := pusher(b, &netreal.Network{}, tg).Publish(b.Context(), e.Source(), nil); err != nil {
 		b.Fatal(err)
@@ -137,7 +138,7 @@ func newAlbum(b *testing.B) *album {
 	if err := os.WriteFile(a.car, data, 0o600); err != nil {
 		b.Fatal(err)
 	}
-	return a
+	return a, e
 }
 
 // bareServer serves one file over HTTP/3 as quic-go's documentation has it, until
