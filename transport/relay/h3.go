@@ -78,6 +78,10 @@ func (s *h3Server) serve(ln *quic.EarlyListener) error {
 
 // conn serves one connection until it ends, and waits for its handlers.
 func (s *h3Server) conn(c *quic.Conn) {
+	if !s.settled(c) {
+		_ = c.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeNoError), "")
+		return
+	}
 	h, err := s.server.NewRawServerConn(c) // a client can hold that up until it is idle for too long
 	if err != nil {
 		_ = c.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeInternalError), "")
@@ -122,6 +126,28 @@ func (s *h3Server) conn(c *quic.Conn) {
 			})
 		}
 	}
+}
+
+// settled waits until HTTP/3 may begin on a connection: if it brings requests in
+// 0-RTT at once, else when the handshake is complete. It is false if that will not
+// be, or nobody is left to serve it.
+//
+// What HTTP/3 says on its own, its SETTINGS, would else be a packet more to an
+// address that may be forged: with it the second repetition of the handshake goes
+// beyond three times what came from there (RFC 9000, section 8.1). A client without
+// 0-RTT can ask nothing before, so nobody waits; and whoever never ends a handshake
+// costs HTTP/3 nothing.
+func (s *h3Server) settled(c *quic.Conn) bool {
+	if c.ConnectionState().Used0RTT {
+		return true
+	}
+	select {
+	case <-c.HandshakeComplete():
+		return true
+	case <-c.Context().Done():
+	case <-s.grace.Done():
+	}
+	return false
 }
 
 // endLater resets a stream whose answer waits for a client that takes nothing. A
