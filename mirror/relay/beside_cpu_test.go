@@ -47,8 +47,7 @@ func BenchmarkCPUBeside(b *testing.B) {
 		b.Skip("no /proc here, so nobody says how long another process has computed")
 	}
 	site, files := writeSite(b)
-	*bulkMB = 32
-	a, e := newAlbum(b, siteEnv+"="+site)
+	a, e := newAlbum(b, 32, siteEnv+"="+site)
 	blocks := writeBlocks(b, site, e)
 	cert := testservers.NewCert(b)
 	caddy, nginx := testservers.Caddy(b, site, cert), testservers.NginxServer(b, site, cert)

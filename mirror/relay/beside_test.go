@@ -37,7 +37,7 @@ import (
 // Kubo is compared where there is an ipfs in PATH (see testservers.HowKubo).
 var (
 	bulkMB  = flag.Int("megabytes", 128, "how large the edition is that BulkBeside fetches")
-	bulkWay = flag.String("way", "", "compare only those whose names hold this, for a profile of one")
+	bulkWay = flag.String("way", "", "compare only those whose names hold this, for a profile of one; CPUBeside too")
 )
 
 // anyCert is for clients that are not ours: each server has a key of its own making.
@@ -53,7 +53,7 @@ type way struct {
 
 func BenchmarkBulkBeside(b *testing.B) {
 	b.Setenv("QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING", "true")
-	a, _ := newAlbum(b)
+	a, _ := newAlbum(b, *bulkMB)
 	bare, _ := startSelf(b, bareEnv+"="+a.car)
 	ways := []*way{
 		{name: "a bare quic-go handler, to a file, fsynced", fetch: func(b *testing.B, dir string) time.Duration { return a.bare(b, dir, bare) }},
@@ -66,6 +66,9 @@ func BenchmarkBulkBeside(b *testing.B) {
 		ways = append(ways, a.kubo(b)...)
 	}
 	ways = slices.DeleteFunc(ways, func(w *way) bool { return !strings.Contains(w.name, *bulkWay) })
+	if len(ways) == 0 {
+		b.Fatalf("nothing that is compared has %q in its name", *bulkWay)
+	}
 	for b.Loop() {
 		for _, w := range ways {
 			dir, err := os.MkdirTemp(b.TempDir(), "")
@@ -103,12 +106,12 @@ type album struct {
 	size   int64
 }
 
-func newAlbum(b *testing.B, env ...string) (*album, *transporttest.Edition) {
+func newAlbum(b *testing.B, megabytes int, env ...string) (*album, *transporttest.Edition) {
 	b.Helper()
 	c := transporttest.NewChannel(b, "album")
 	var articles []bundle.Article
 	const size, each = 2_000_000, 16
-	for i := range max(1, *bulkMB*1_000_000/(size*each)) {
+	for i := range max(1, megabytes*1_000_000/(size*each)) {
 		x := bundle.Article{
 			ID: fmt.Sprintf("%016x", i), Title: fmt.Sprintf("The river, part %d", i), Lead: "Nothing but water.", Body: "<p>See for yourself.</p>",
 			Lang: "en", Dir: "ltr", Date: transporttest.Start,
