@@ -89,6 +89,19 @@ func need(t testing.TB, command, how string) string {
 	return ""
 }
 
+// NeedNginx skips t where there is no nginx, and returns its path. Whoever starts it
+// from a subtest on t's behalf calls this first: a subtest can't skip another test.
+func NeedNginx(t testing.TB) string {
+	t.Helper()
+	return need(t, "nginx", "install the package nginx-light")
+}
+
+// NeedVersityGW is the same for versitygw.
+func NeedVersityGW(t testing.TB) string {
+	t.Helper()
+	return need(t, "versitygw", "go build -C internal/testservers/versitygw -o SOMEWHERE-IN-PATH github.com/versity/versitygw/cmd/versitygw")
+}
+
 // patience is how long a server may take to listen.
 const patience = 30 * time.Second
 
@@ -167,7 +180,7 @@ func Nginx(t testing.TB, dir string, c Cert) string {
 // about the folder is as in Debian's nginx.conf.
 func NginxServer(t testing.TB, dir string, c Cert) Server {
 	t.Helper()
-	bin := need(t, "nginx", "install the package nginx-light")
+	bin := NeedNginx(t)
 	tmp := t.TempDir()
 	addr, pid := startProcess(t, func(addr string) *exec.Cmd {
 		conf := filepath.Join(tmp, "nginx.conf")
@@ -235,7 +248,7 @@ const (
 // and returns its URL. Several may serve one dir at once.
 func VersityGW(t testing.TB, dir string, c *Cert) string {
 	t.Helper()
-	bin := need(t, "versitygw", "go build -C internal/testservers/versitygw -o SOMEWHERE-IN-PATH github.com/versity/versitygw/cmd/versitygw")
+	bin := NeedVersityGW(t)
 	meta := filepath.Join(dir, "..", "meta-"+filepath.Base(dir)) // not every filesystem has extended attributes
 	if err := os.MkdirAll(meta, 0o700); err != nil {
 		t.Fatal(err)

@@ -95,6 +95,12 @@ func TestReader(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			switch name {
+			case "nginx":
+				testservers.NeedNginx(t)
+			case "s3":
+				testservers.NeedVersityGW(t)
+			}
 			// One server for all of the suite: its channel is always the same one.
 			var once sync.Once
 			var base string
