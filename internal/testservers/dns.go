@@ -1,0 +1,161 @@
+package testservers
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// The name servers of Debian's packages bind9, knot and unbound, each with a
+// folder of its own, on loopback, and not as a service.
+
+// CheckZone has BIND, Knot and NSD read a zone file as it is.
+func CheckZone(t testing.TB, zone, file string) {
+	t.Helper()
+	for _, cmd := range [][]string{
+		{need(t, "named-checkzone", "install the package bind9-utils"), zone, file},
+		{need(t, "kzonecheck", "install the package knot-dnssecutils"), "-o", zone, file},
+		{need(t, "nsd-checkzone", "install the package nsd"), zone, file},
+	} {
+		if out, err := exec.Command(cmd[0], cmd[1:]...).CombinedOutput(); err != nil {
+			t.Errorf("%s does not accept it: %v\n%s", filepath.Base(cmd[0]), err, out)
+		}
+	}
+}
+
+// TSIGKey makes a key as its programs print it, BIND's or Knot's, in a file that
+// its owner alone may read.
+func TSIGKey(t testing.TB, knot bool, name string) (file string) {
+	t.Helper()
+	cmd := []string{"tsig-keygen", "-a", "hmac-sha256", name}
+	if knot {
+		cmd = []string{"keymgr", "-t", name, "hmac-sha256"}
+	}
+	out, err := exec.Command(need(t, cmd[0], "install the packages bind9 and knot"), cmd[1:]...).Output()
+	if err != nil {
+		t.Fatalf("%s: %v", cmd[0], err)
+	}
+	file = filepath.Join(t.TempDir(), name+".key")
+	if err := os.WriteFile(file, out, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// BIND runs named in dir with some configuration besides where it listens.
+func BIND(t testing.TB, dir, conf string) (addr string) {
+	t.Helper()
+	bin := unconfined(t, need(t, "named", "install the package bind9"))
+	return start(t, func(addr string) *exec.Cmd {
+		file := written(t, dir, "named.conf", fmt.Sprintf(`options {
+	directory "%s"; pid-file none; session-keyfile "session.key";
+	listen-on port %s { 127.0.0.1; }; listen-on-v6 { none; };
+	recursion no; notify no; dnssec-validation no;
+	minimal-responses yes;
+};
+controls { };
+%s`, dir, portOf(addr), conf))
+		return exec.Command(bin, "-g", "-c", file)
+	})
+}
+
+// Knot runs knotd in dir with some configuration besides where it listens.
+func Knot(t testing.TB, dir, conf string) (addr string) {
+	t.Helper()
+	bin := unconfined(t, need(t, "knotd", "install the package knot"))
+	run, err := os.MkdirTemp("", "knot") // a socket's path has to be short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(run) })
+	return start(t, func(addr string) *exec.Cmd {
+		file := written(t, dir, "knot.conf", fmt.Sprintf(`server:
+    rundir: "%s"
+    listen: 127.0.0.1@%s
+    udp-workers: 1
+    tcp-workers: 1
+    background-workers: 1
+
+database:
+    storage: "%[3]s"
+    journal-db-max-size: 50M
+    timer-db-max-size: 5M
+    kasp-db-max-size: 5M
+
+log:
+  - target: stderr
+    any: info
+
+template:
+  - id: default
+    storage: "%[3]s"
+
+%[4]s`, run, portOf(addr), dir, conf))
+		return exec.Command(bin, "-c", file)
+	})
+}
+
+// Unbound runs a recursive resolver. There is no root here, so it is told who
+// answers for the zone; all else it does as ever.
+func Unbound(t testing.TB, zone, authority string) (addr string) {
+	t.Helper()
+	bin := unconfined(t, need(t, "unbound", "install the package unbound"))
+	dir := t.TempDir()
+	return start(t, func(addr string) *exec.Cmd {
+		file := written(t, dir, "unbound.conf", fmt.Sprintf(`server:
+	interface: 127.0.0.1@%s
+	directory: "%s"
+	chroot: ""
+	username: ""
+	pidfile: ""
+	use-syslog: no
+	do-daemonize: no
+	do-ip6: no
+	do-not-query-localhost: no
+	module-config: "iterator"
+remote-control:
+	control-enable: no
+stub-zone:
+	name: "%s"
+	stub-addr: 127.0.0.1@%s
+`, portOf(addr), dir, zone, portOf(authority)))
+		return exec.Command(bin, "-d", "-p", "-c", file)
+	})
+}
+
+func portOf(addr string) string { return addr[len("127.0.0.1:"):] }
+
+func written(t testing.TB, dir, name, text string) string {
+	t.Helper()
+	file := filepath.Join(dir, name)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// unconfined copies a program, since AppArmor's profiles go by path: the real one
+// may be kept from a test's folders.
+func unconfined(t testing.TB, bin string) string {
+	t.Helper()
+	in, err := os.Open(bin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	name := filepath.Join(t.TempDir(), filepath.Base(bin))
+	out, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o700)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(out, in); err != nil {
+		t.Fatal(err)
+	}
+	if err := out.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
