@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"sync"
 
 	"tamizdat/internal/cli"
@@ -18,15 +17,19 @@ func nameServer(ctx context.Context, r *relay.Relay, f relay.FileConfig, e *env)
 	if f.DNSZone == "" {
 		return nil, nil
 	}
-	records, err := r.Records()
+	zone, err := f.Zone()
 	if err != nil {
 		return nil, err
 	}
-	zone := dns.Zone{Name: f.DNSZone}
-	if addr, err := netip.ParseAddr(f.Host); err == nil {
-		zone.NS = []dns.NS{{Host: "ns." + f.DNSZone, Addrs: []netip.Addr{addr}}}
+	secondaries, err := f.Secondaries(e.dir)
+	if err != nil {
+		return nil, err
 	}
-	server, err := dns.NewServer(dns.ServerConfig{Zones: []dns.Zone{zone}, Store: records, Logger: e.log})
+	records, err := r.Records(zone)
+	if err != nil {
+		return nil, err
+	}
+	server, err := dns.NewServer(dns.ServerConfig{Zones: []dns.Zone{zone}, Store: records, Keys: secondaries.Keys, Logger: e.log})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("%w: %w", cli.ErrUsage, err), records.Close())
 	}
@@ -41,6 +44,10 @@ func nameServer(ctx context.Context, r *relay.Relay, f relay.FileConfig, e *env)
 			e.log.Error("name server stopped", "err", err)
 		}
 	})
+	if len(secondaries.Keys) > 0 {
+		s.done.Go(func() { records.Watch(ctx) })
+		s.done.Go(func() { server.Notify(ctx, e.network, secondaries.Tell) })
+	}
 	fmt.Fprintf(e.err, "name server for %s is up on %s (UDP and TCP)\n", f.DNSZone, pc.LocalAddr())
 	return s, nil
 }

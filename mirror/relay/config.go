@@ -66,6 +66,11 @@ type FileConfig struct {
 	DNSZone string `toml:"dns_zone"`
 	// DNSListen is where that name server listens.
 	DNSListen string `toml:"dns_listen"`
+	// DNSNS are the zone's name servers, "NAME" or "NAME=ADDRESS"; empty for the
+	// relay itself.
+	DNSNS []string `toml:"dns_ns"`
+	// DNSSecondaries are name servers that fetch the zone from here.
+	DNSSecondaries []SecondaryConfig `toml:"dns_secondary"`
 	// IPFS makes the relay an IPFS node as well; IPFSListen and IPFSDHT are
 	// IPFSConfig's Listen and DHT.
 	IPFS       bool     `toml:"ipfs"`

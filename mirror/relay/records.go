@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -33,6 +34,7 @@ type Records struct {
 
 	mu       sync.RWMutex
 	channels map[channel.ID][]*recordFile // newest first
+	version  *version
 }
 
 // recordFile is one edition in DNS; without an index it has no records.
@@ -41,30 +43,38 @@ type recordFile struct {
 	file  blob
 	index *dns.Index
 	bytes int64 // of the layers in DNS
+	users int   // the list that it is in, and snapshots; Records.mu is held for it
 }
 
-var _ dns.Store = (*Records)(nil)
+var _ dns.Versioned = (*Records)(nil)
 
-// Records prepares the relay's editions for a name server. Only after Start;
-// Close the result before the relay.
-func (r *Relay) Records() (*Records, error) {
+// Records prepares the relay's editions for a name server of those zones. Only
+// after Start; Close the result before the relay.
+func (r *Relay) Records(zones ...dns.Zone) (*Records, error) {
 	if r.store == nil {
 		return nil, errors.New("relay: not started")
 	}
-	rs := &Records{store: r.store, carried: r.carried, log: r.cfg.Log, channels: map[channel.ID][]*recordFile{}}
-	for _, c := range r.carried.channels() {
-		rs.update(c.id)
+	v, err := loadVersion(filepath.Join(r.cfg.Dir, serialFile), zones)
+	if err != nil {
+		return nil, err
 	}
+	rs := &Records{store: r.store, carried: r.carried, log: r.cfg.Log, channels: map[channel.ID][]*recordFile{}, version: v}
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	for _, c := range r.carried.channels() {
+		rs.refresh(c.id)
+	}
+	rs.renew()
 	return rs, nil
 }
 
-// Close lets go of the editions' files.
+// Close lets go of the editions' files; of those in a snapshot, with that.
 func (rs *Records) Close() error {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	for _, files := range rs.channels {
 		for _, f := range files {
-			f.close()
+			f.release()
 		}
 	}
 	clear(rs.channels)
@@ -115,11 +125,17 @@ func (rs *Records) stale(ch channel.ID, newest *edition) bool {
 	return len(files) == 0 || files[0].e != newest
 }
 
-// update brings one channel's list in line with the store. An edition that
-// can't be indexed has no records, and is not tried again.
+// update brings one channel's list and the version in line with the store.
 func (rs *Records) update(ch channel.ID) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
+	rs.refresh(ch)
+	rs.renew()
+}
+
+// refresh brings one channel's list in line with the store; rs.mu is held. An
+// edition that can't be indexed has no records, and is not tried again.
+func (rs *Records) refresh(ch channel.ID) {
 	old := rs.channels[ch]
 	var now []*recordFile
 	var oldest time.Time
@@ -141,20 +157,22 @@ func (rs *Records) update(ch channel.ID) {
 				rs.log.Error("edition has no dns records", "edition", e.head.Edition, "err", err)
 				f = &recordFile{e: e}
 			}
+			f.users = 1
 			room -= f.bytes
 		}
 		now = append(now, f)
 	}
 	for _, f := range old {
 		if !slices.Contains(now, f) {
-			f.close()
+			f.release()
 		}
 	}
 	rs.channels[ch] = now
 }
 
-func (f *recordFile) close() {
-	if f.file != nil {
+// release lets one user go; the last one closes the file. Records.mu is held.
+func (f *recordFile) release() {
+	if f.users--; f.users == 0 && f.file != nil {
 		f.file.Close()
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	mdns "github.com/miekg/dns"
 	"golang.org/x/net/dns/dnsmessage"
 
 	"tamizdat/bundle/record"
@@ -22,6 +23,12 @@ const (
 	// ttlNegative is the SOA minimum (RFC 2308): a name that is missing now may
 	// be published in the next minute.
 	ttlNegative = 60
+
+	// When other name servers ask whether there is something new, in seconds; and
+	// when they give up on it.
+	soaRefresh = 3600
+	soaRetry   = 600
+	soaExpire  = 7 * 86400
 )
 
 // Zone is a zone that a Server answers for, or that WriteZone writes.
@@ -32,8 +39,8 @@ type Zone struct {
 	// NS are its name servers; empty: ns.<zone> without an address, which does
 	// where resolvers are told the address.
 	NS []NS
-	// Serial is the SOA serial; 0: the time in Unix seconds when the zone was
-	// set up.
+	// Serial is the SOA serial; 0: the store's if it is Versioned, else the time
+	// in Unix seconds when the zone was set up.
 	Serial uint32
 }
 
@@ -48,11 +55,12 @@ type NS struct {
 
 // zone is a Zone, checked and prepared.
 type zone struct {
-	name  string // lower case, no dot at the end
-	store Store
-	ns    []NS
-	soa   []byte   // RDATA
-	nsRR  [][]byte // RDATA of each NS record
+	name     string // lower case, no dot at the end
+	store    Store
+	versions Versioned // the store, if it knows its serial; else nil
+	ns       []NS
+	soa      []byte   // RDATA
+	nsRR     [][]byte // RDATA of each NS record
 }
 
 func newZone(z Zone, store Store) (*zone, error) {
@@ -74,14 +82,27 @@ func newZone(z Zone, store Store) (*zone, error) {
 	}
 	serial := z.Serial
 	if serial == 0 {
+		out.versions, _ = store.(Versioned)
 		serial = uint32(time.Now().Unix())
 	}
 	out.soa = appendName(nil, out.ns[0].Host)
 	out.soa = appendName(out.soa, "hostmaster."+name)
-	for _, v := range []uint32{serial, 3600, 600, 7 * 86400, ttlNegative} {
+	for _, v := range []uint32{serial, soaRefresh, soaRetry, soaExpire, ttlNegative} {
 		out.soa = binary.BigEndian.AppendUint32(out.soa, v)
 	}
 	return out, nil
+}
+
+// serialAt is how far from its end the serial stands in the RDATA of a SOA.
+const serialAt = 20
+
+// serialNow is the zone's serial.
+func (z *zone) serialNow() uint32 {
+	if z.versions != nil {
+		serial, _ := z.versions.Version()
+		return serial
+	}
+	return binary.BigEndian.Uint32(z.soa[len(z.soa)-serialAt:])
 }
 
 // question is a parsed query.
@@ -91,6 +112,7 @@ type question struct {
 	starts []int // offset of each label in raw
 	qtype  dnsmessage.Type
 	edns   bool
+	tsig   bool
 	size   int // UDP payload size that the client takes
 }
 
@@ -164,6 +186,7 @@ func (q *question) parseOPT(req []byte) error {
 		if err != nil {
 			return errFormat
 		}
+		q.tsig = h.Type == typeTSIG
 		if h.Type == dnsmessage.TypeOPT {
 			if q.edns {
 				return errFormat // RFC 6891 section 6.1.1
@@ -180,6 +203,9 @@ func (q *question) parseOPT(req []byte) error {
 	}
 }
 
+// typeTSIG is RFC 8945's, which dnsmessage doesn't name.
+const typeTSIG = dnsmessage.Type(mdns.TypeTSIG)
+
 var errVersion = errors.New("unknown edns version")
 
 // respond appends the response to req to out; nil if there is to be none. limit
@@ -188,6 +214,9 @@ func (s *Server) respond(ctx context.Context, req, out []byte, limit int) []byte
 	q, rcode, err := parseQuery(req)
 	if errors.Is(err, errDrop) {
 		return nil
+	}
+	if q.tsig && len(s.keys) > 0 {
+		return s.respondSigned(ctx, req, out, limit)
 	}
 	w := reply{buf: append(out[:0], make([]byte, headerLen)...), q: &q}
 	w.buf = append(w.buf, q.raw...)
@@ -204,7 +233,7 @@ func (s *Server) respond(ctx context.Context, req, out []byte, limit int) []byte
 		return w.finish(int(rcode), limit)
 	}
 	z, depth := s.find(q.labels)
-	if z == nil {
+	if z == nil || q.qtype == dnsmessage.TypeAXFR || q.qtype == typeIXFR {
 		return w.finish(int(dnsmessage.RCodeRefused), limit)
 	}
 	w.buf[2] |= 0x04 // AA
@@ -218,7 +247,7 @@ func (s *Server) respond(ctx context.Context, req, out []byte, limit int) []byte
 		rcode, w.answers = dnsmessage.RCodeServerFailure, 0
 		w.buf = w.buf[:headerLen+len(q.raw)]
 	} else if w.answers == 0 {
-		w.rr(w.zoneAt, dnsmessage.TypeSOA, ttlNegative, z.soa)
+		w.soa(w.zoneAt, ttlNegative, z)
 		w.authority = 1
 	}
 	return w.finish(int(rcode), limit)
@@ -251,6 +280,12 @@ func (w *reply) rr(ptr int, t dnsmessage.Type, ttl uint32, rdata []byte) {
 	w.buf = append(w.buf, rdata...)
 }
 
+// soa appends the zone's SOA of this moment.
+func (w *reply) soa(ptr int, ttl uint32, z *zone) {
+	w.rr(ptr, dnsmessage.TypeSOA, ttl, z.soa)
+	binary.BigEndian.PutUint32(w.buf[len(w.buf)-serialAt:], z.serialNow())
+}
+
 func (w *reply) rrHead(ptr int, t dnsmessage.Type, ttl uint32) {
 	w.buf = binary.BigEndian.AppendUint16(w.buf, 0xc000|uint16(ptr))
 	w.buf = binary.BigEndian.AppendUint16(w.buf, uint16(t))
@@ -268,7 +303,7 @@ func (w *reply) wants(t dnsmessage.Type) bool {
 func (w *reply) fill(ctx context.Context, z *zone, depth int) (dnsmessage.RCode, error) {
 	if depth == 0 {
 		if w.wants(dnsmessage.TypeSOA) {
-			w.rr(headerLen, dnsmessage.TypeSOA, ttlZone, z.soa)
+			w.soa(headerLen, ttlZone, z)
 			w.answers = 1
 		}
 		if w.wants(dnsmessage.TypeNS) {

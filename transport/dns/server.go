@@ -33,9 +33,11 @@ const (
 // again over TCP. It doesn't limit answers by source: a resolver asks thousands
 // of questions a second when many read. The zero value is not usable.
 type Server struct {
-	zones  map[string]*zone
-	log    *slog.Logger
-	maxTCP int
+	zones     map[string]*zone
+	keys      keyring
+	transfers chan struct{} // slots
+	log       *slog.Logger
+	maxTCP    int
 }
 
 // ServerConfig configures a Server.
@@ -46,13 +48,16 @@ type ServerConfig struct {
 	// MaxTCP is how many TCP connections may be open at once; 0 means 256. More
 	// are closed at once.
 	MaxTCP int
+	// Keys are those of other name servers, which may fetch the zones as a whole
+	// if Store is Versioned. Nobody else may.
+	Keys []*Key
 	// Logger; nil discards. No address or name of a query is ever logged.
 	Logger *slog.Logger
 }
 
 // NewServer checks the configuration; it opens nothing.
 func NewServer(cfg ServerConfig) (*Server, error) {
-	s := &Server{zones: map[string]*zone{}, log: cfg.Logger, maxTCP: cfg.MaxTCP}
+	s := &Server{zones: map[string]*zone{}, transfers: make(chan struct{}, maxTransfers), log: cfg.Logger, maxTCP: cfg.MaxTCP}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -61,6 +66,10 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 	}
 	if cfg.Store == nil || len(cfg.Zones) == 0 {
 		return nil, errors.New("dns server needs a store and a zone")
+	}
+	var err error
+	if s.keys, err = newKeyring(cfg.Keys); err != nil {
+		return nil, err
 	}
 	for _, z := range cfg.Zones {
 		prepared, err := newZone(z, cfg.Store)
@@ -201,6 +210,12 @@ func (s *Server) serveConn(ctx context.Context, conn net.Conn) {
 		req, err := readFrame(conn, in)
 		if err != nil {
 			return
+		}
+		if asksForZone(req) {
+			if s.transfer(ctx, conn, req) != nil {
+				return
+			}
+			continue
 		}
 		lookup, cancel := context.WithTimeout(ctx, storeTimeout)
 		resp := s.respond(lookup, req, out, 0xffff)

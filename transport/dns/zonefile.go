@@ -20,10 +20,9 @@ func WriteZone(w io.Writer, z Zone, entries iter.Seq2[Entry, error]) error {
 		return err
 	}
 	b := bufio.NewWriterSize(w, 64<<10)
-	serial := zn.soa[len(zn.soa)-20:]
 	fmt.Fprintf(b, "$ORIGIN %s.\n$TTL %d\n", zn.name, ttlContent)
-	fmt.Fprintf(b, "@ %d IN SOA %s. hostmaster.%s. %d 3600 600 %d %d\n", ttlZone, zn.ns[0].Host, zn.name,
-		uint32(serial[0])<<24|uint32(serial[1])<<16|uint32(serial[2])<<8|uint32(serial[3]), 7*86400, ttlNegative)
+	fmt.Fprintf(b, "@ %d IN SOA %s. hostmaster.%s. %d %d %d %d %d\n", ttlZone, zn.ns[0].Host, zn.name,
+		zn.serialNow(), soaRefresh, soaRetry, soaExpire, ttlNegative)
 	for _, ns := range zn.ns {
 		fmt.Fprintf(b, "@ %d IN NS %s.\n", ttlZone, ns.Host)
 		if !inZone(ns.Host, zn.name) {
@@ -45,14 +44,7 @@ func WriteZone(w io.Writer, z Zone, entries iter.Seq2[Entry, error]) error {
 		if err := checkHost(e.Label); err != nil {
 			return fmt.Errorf("write zone: %w", err)
 		}
-		class := record.ClassOf(e.Data)
-		if e.Named {
-			class = record.Large
-			if isSmall(e.Label) {
-				class = record.Small
-			}
-		}
-		line = appendQuoted(line[:0], txtData(class, e.Data))
+		line = appendQuoted(line[:0], e.txt())
 		if e.Named {
 			fmt.Fprintf(b, "%s %d IN TXT%s\n*.%s %d IN TXT%s\n", e.Label, ttlNamed, line, e.Label, ttlNamed, line)
 		} else {
@@ -65,6 +57,18 @@ func WriteZone(w io.Writer, z Zone, entries iter.Seq2[Entry, error]) error {
 	return nil
 }
 
+// txt is what the entry is inside its TXT strings.
+func (e Entry) txt() []byte {
+	class := record.ClassOf(e.Data)
+	if e.Named {
+		class = record.Large
+		if isSmall(e.Label) {
+			class = record.Small
+		}
+	}
+	return txtData(class, e.Data)
+}
+
 // appendQuoted appends TXT strings as quoted character-strings of up to 255
 // bytes, each with a space in front.
 func appendQuoted(b, data []byte) []byte {
@@ -72,15 +76,21 @@ func appendQuoted(b, data []byte) []byte {
 		s := data[:min(255, len(data))]
 		data = data[len(s):]
 		b = append(b, ' ', '"')
-		for _, c := range s {
-			switch {
-			case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '+', c == '/', c == '=', c == '-', c == '.', c == ' ':
-				b = append(b, c)
-			default:
-				b = append(b, '\\', '0'+c/100, '0'+c/10%10, '0'+c%10)
-			}
-		}
+		b = appendEscaped(b, s)
 		b = append(b, '"')
+	}
+	return b
+}
+
+// appendEscaped appends bytes in presentation form (RFC 1035 section 5.1).
+func appendEscaped(b, s []byte) []byte {
+	for _, c := range s {
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '+', c == '/', c == '=', c == '-', c == '.', c == ' ':
+			b = append(b, c)
+		default:
+			b = append(b, '\\', '0'+c/100, '0'+c/10%10, '0'+c%10)
+		}
 	}
 	return b
 }

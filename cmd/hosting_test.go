@@ -1,0 +1,183 @@
+package cmd_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"tamizdat/internal/netreal"
+	"tamizdat/internal/testservers"
+	"tamizdat/transport/dns"
+)
+
+// snippet is the block of a document that holds a text, for a test to run what
+// people are told to write.
+func snippet(t *testing.T, doc, holds string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("..", "docs", doc))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found []string
+	for i, block := range strings.Split(string(text), "```\n") {
+		if i%2 == 1 && strings.Contains(block, holds) {
+			found = append(found, block)
+		}
+	}
+	if len(found) != 1 {
+		t.Fatalf("%d blocks in docs/%s hold %q", len(found), doc, holds)
+	}
+	return found[0]
+}
+
+// filled replaces places of a snippet, each of which must be there.
+func filled(t *testing.T, text string, pairs ...string) string {
+	t.Helper()
+	for i := 0; i < len(pairs); i += 2 {
+		if !strings.Contains(text, pairs[i]) {
+			t.Fatalf("no %q in: %s", pairs[i], text)
+		}
+		text = strings.ReplaceAll(text, pairs[i], pairs[i+1])
+	}
+	return text
+}
+
+const hostedZone = "n.example"
+
+// nameServer is another one than ours, and a resolver before it.
+type nameServer struct {
+	addr     string
+	resolver string
+}
+
+// copyKey puts a key where the server's own programs would have it.
+func copyKey(t *testing.T, key, dir string) string {
+	t.Helper()
+	text, err := os.ReadFile(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(dir, hostedZone+".key")
+	if err := os.WriteFile(name, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// holdsHead waits until a name server answers with the head of that edition.
+func (s *studio) holdsHead(addr string, edition uint64) {
+	t := s.d.t
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	c, err := dns.NewClient(dns.ClientConfig{Network: &netreal.Network{}, Zone: hostedZone, Resolvers: []string{addr}, Hurry: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		raw, err := c.Head(ctx, s.channel, edition) // what is newer than that many editions
+		if err == nil && len(raw) > 0 {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatalf("edition %d is not there: %v", edition, err)
+		case <-time.After(20 * time.Millisecond): // it asks anew
+		}
+	}
+}
+
+// reads has a reader who has DNS alone, by one resolver, get an article.
+func (s *studio) reads(reader, resolver, title, text string) {
+	t := s.d.t
+	t.Helper()
+	s.d.must("mirror", "--dir", reader, "sync", "--resolver", resolver)
+	id := s.d.must("mirror", "--dir", reader, "list").find(t, `^(\S{4})\S*  .*`+title)
+	if out := s.d.must("mirror", "--dir", reader, "read", id).stdout(); !strings.Contains(out, text) {
+		t.Errorf("read: %s", out)
+	}
+}
+
+// TestSecondaries: publisher → relay → BIND and Knot (AXFR, NOTIFY) → unbound →
+// reader, with the configuration of docs/volunteer.md. The relay is gone while
+// readers read.
+func TestSecondaries(t *testing.T) {
+	d := newDesk(t)
+	relay := &relayHost{d: d, dir: d.path("relay"), listen: localPort(t)}
+	dnsAddr := localPort(t)
+	relay.flags = []string{"--dns-listen", dnsAddr}
+	port := dnsAddr[strings.LastIndexByte(dnsAddr, ':')+1:]
+	if err := os.Mkdir(relay.dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	servers := map[string]nameServer{}
+	toml := ""
+	for kind, run := range map[string]func(t testing.TB, dir, conf string) string{"bind": testservers.BIND, "knot": testservers.Knot} {
+		dir := d.path(kind)
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		key := copyKey(t, testservers.TSIGKey(t, kind == "knot", kind+".key.example"), dir)
+		conf := ""
+		if kind == "bind" {
+			conf = filled(t, snippet(t, "volunteer.md", "type secondary;"), "/etc/bind/n.example.key", key,
+				`192.0.2.7 key "n.example"`, "127.0.0.1 port "+port+` key "bind.key.example"`)
+		} else {
+			conf = filled(t, snippet(t, "volunteer.md", "master: relay"), "/etc/knot/n.example.key", key,
+				"key: n.example", "key: knot.key.example", "    address: 192.0.2.7\n    key", "    address: 127.0.0.1@"+port+"\n    key")
+			conf = strings.Replace(conf, "acl:\n  - id: relay\n    address: 127.0.0.1@"+port, "acl:\n  - id: relay\n    address: 127.0.0.1", 1)
+		}
+		addr := run(t, dir, conf)
+		servers[kind] = nameServer{addr, testservers.Unbound(t, hostedZone, addr)}
+		name := kind + ".key"
+		if err := os.Rename(key, filepath.Join(relay.dir, name)); err != nil {
+			t.Fatal(err)
+		}
+		toml += fmt.Sprintf("\n[[dns_secondary]]\nkey = %q\nnotify = %q\n", name, addr)
+	}
+	text := snippet(t, "volunteer.md", "[[dns_secondary]]")
+	toml = text[:strings.Index(text, "[[dns_secondary]]")] + toml
+	if err := os.WriteFile(filepath.Join(relay.dir, "relay.toml"), []byte(toml), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	relay.run()
+	s := d.studio(d.path("pub"), "Radio", "en")
+	s.carriedBy(relay, "relay", "127.0.0.1")
+	withZone(t, s)
+	s.invite(d.path("invite.txt"))
+	for i, title := range []string{"Ferry timetable", "Winter timetable"} {
+		shelve(t, d.path("news"), []story{{name: title, lang: "en", title: title, paragraphs: []string{"It leaves at seven."}}})
+		d.must("mirror-publish", "--dir", s.dir, "pack", d.path("news"))
+		d.must("mirror-publish", "--dir", s.dir, "push")
+		for _, srv := range servers {
+			s.holdsHead(srv.addr, uint64(i)) // by NOTIFY: they would ask in an hour
+		}
+		relay.proc.stop()
+		for kind, srv := range servers {
+			reader := d.path("reader-" + kind)
+			if i == 0 {
+				d.must("mirror", "--dir", reader, "add", d.path("invite.txt"))
+			}
+			s.reads(reader, srv.resolver, title, "It leaves at seven.")
+		}
+		relay.run()
+	}
+	relay.proc.stop()
+}
+
+// withZone names the zone in publisher.toml.
+func withZone(t *testing.T, s *studio) {
+	t.Helper()
+	name := filepath.Join(s.dir, "publisher.toml")
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(name, []byte(filled(t, string(text), `# zones = ["n.example"]`, `zones = ["n.example"]`)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,204 @@
+package relay
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"tamizdat/bundle/record"
+	"tamizdat/transport/dns"
+)
+
+func openedRecords(t *testing.T, r *Relay, zones ...dns.Zone) *Records {
+	t.Helper()
+	rs, err := r.Records(zones...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { rs.Close() })
+	return rs
+}
+
+// TestSerial: the serial stays while the content does, and only grows, over
+// restarts and whatever the clock says.
+func TestSerial(t *testing.T) {
+	dir := t.TempDir()
+	p := newPress(t, "serial")
+	zone := dns.Zone{Name: "n.example"}
+	serial := func(zones ...dns.Zone) uint32 {
+		t.Helper()
+		r := start(t, Config{Dir: dir})
+		rs := openedRecords(t, r, zones...)
+		n, _ := rs.Version()
+		if err := rs.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	r := start(t, Config{Dir: dir})
+	push(t, r, p.edition(t, 0))
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	before := uint32(time.Now().Unix()) - 60
+	first := serial(zone)
+	if first < before {
+		t.Errorf("serial %d is not the time", first)
+	}
+	if again := serial(zone); again != first {
+		t.Errorf("the same content has serials %d and %d", first, again)
+	}
+	other := serial(dns.Zone{Name: "n.example", NS: []dns.NS{{Host: "ns1.host.example"}}})
+	if other <= first {
+		t.Errorf("other name servers under serial %d after %d", other, first)
+	}
+	// The clock went back by a year since.
+	name := filepath.Join(dir, serialFile)
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var saved savedVersion
+	if err := json.Unmarshal(text, &saved); err != nil {
+		t.Fatal(err)
+	}
+	saved.Serial += 365 * 86400
+	if text, err = json.Marshal(saved); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(name, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if late := serial(zone); late != saved.Serial+1 {
+		t.Errorf("serial %d after %d", late, saved.Serial)
+	}
+	// A damaged file is told, not counted from nothing.
+	if err := os.WriteFile(name, text[:5], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := start(t, Config{Dir: dir}).Records(zone); err == nil || !strings.Contains(err.Error(), "damaged") {
+		t.Errorf("damaged: %v", err)
+	}
+}
+
+// TestWatchedVersions: a new edition makes a new version without anybody asking,
+// and a snapshot stays what it was, files and all.
+func TestWatchedVersions(t *testing.T) {
+	r := start(t, Config{Limits: Limits{Channel: 20_000}}) // the newest edition only
+	p := newPress(t, "watched")
+	push(t, r, p.edition(t, 0))
+	rs := openedRecords(t, r)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); rs.Watch(ctx) }()
+	defer func() { cancel(); <-done }()
+	first, newer := rs.Version()
+	snap, err := rs.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if snap.Serial != first {
+		t.Errorf("snapshot of %d instead of %d", snap.Serial, first)
+	}
+	old := rs.channels[p.ch][0]
+	second := p.edition(t, 0)
+	push(t, r, second)
+	<-newer
+	if now, _ := rs.Version(); now <= first {
+		t.Errorf("serial %d after %d", now, first)
+	}
+	head, err := rs.Named(t.Context(), p.ch.Label())
+	if err != nil || !bytes.Equal(head, second.head.Compact()) {
+		t.Errorf("head: %v", err)
+	}
+	n, seen := 0, map[string]bool{}
+	for e, err := range snap.Entries {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n++; seen[e.Label] {
+			t.Errorf("%s twice", e.Label)
+		}
+		seen[e.Label] = true
+		if !e.Named && record.NameOf(e.Data).Label() != e.Label {
+			t.Errorf("%s: another record", e.Label)
+		}
+		if e.Label == p.ch.Label() && bytes.Equal(e.Data, head) {
+			t.Error("the snapshot has the new head")
+		}
+	}
+	if n < 20 || !seen[p.ch.Label()] {
+		t.Errorf("%d entries", n)
+	}
+	snap.Release()
+	rs.mu.RLock()
+	defer rs.mu.RUnlock()
+	if old.users != 0 {
+		t.Errorf("the old edition's file has %d users left", old.users)
+	}
+	if got := rs.channels[p.ch][0].users; got != 1 {
+		t.Errorf("the new one's has %d", got)
+	}
+}
+
+func TestSecondariesConfig(t *testing.T) {
+	dir := t.TempDir()
+	good := "hmac-sha256:n.example:" + strings.Repeat("QUJD", 8)
+	for name, f := range map[string]struct {
+		text string
+		mode os.FileMode
+	}{"good": {good, 0o600}, "open": {good, 0o644}, "bad": {"secret " + good, 0o600}} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(f.text), f.mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, c := range map[string]struct {
+		list []SecondaryConfig
+		keys int
+		tell []string
+		bad  string
+	}{
+		"none":    {},
+		"two":     {list: []SecondaryConfig{{Key: "good", Notify: "192.0.2.1"}, {Key: filepath.Join(dir, "good"), Notify: "[2001:db8::1]:5353"}}, keys: 1, tell: []string{"192.0.2.1:53", "[2001:db8::1]:5353"}},
+		"six":     {list: []SecondaryConfig{{Key: "good", Notify: "2001:db8::1"}}, keys: 1, tell: []string{"[2001:db8::1]:53"}},
+		"silent":  {list: []SecondaryConfig{{Key: "good"}}, keys: 1},
+		"no key":  {list: []SecondaryConfig{{Notify: "192.0.2.1"}}, bad: "number 1"},
+		"missing": {list: []SecondaryConfig{{Key: "good"}, {Key: "gone"}}, bad: "number 2"},
+		"open":    {list: []SecondaryConfig{{Key: "open"}}, bad: "chmod 600"},
+		"no tsig": {list: []SecondaryConfig{{Key: "bad"}}, bad: "no tsig key"},
+		"address": {list: []SecondaryConfig{{Key: "good", Notify: "ns1.host.example"}}, bad: "ADDRESS:PORT"},
+		"many":    {list: make([]SecondaryConfig, maxSecondaries+1), bad: "more than"},
+	} {
+		got, err := FileConfig{DNSSecondaries: c.list}.Secondaries(dir)
+		if c.bad != "" {
+			if err == nil || !strings.Contains(err.Error(), c.bad) || strings.Contains(err.Error(), "QUJD") {
+				t.Errorf("%s: %v", name, err)
+			}
+			continue
+		}
+		if err != nil || len(got.Keys) != c.keys || len(got.Tell) != len(c.tell) {
+			t.Errorf("%s: %d keys, %d to tell, %v", name, len(got.Keys), len(got.Tell), err)
+			continue
+		}
+		for i, to := range got.Tell {
+			if to.Addr != c.tell[i] || to.Key != got.Keys[0] {
+				t.Errorf("%s: %s", name, to.Addr)
+			}
+		}
+	}
+	z, err := FileConfig{DNSZone: "n.example", Host: "192.0.2.9", DNSNS: []string{"ns1.host.example", "a.n.example=192.0.2.1"}}.Zone()
+	if err != nil || len(z.NS) != 2 || z.NS[1].Host != "a.n.example" || len(z.NS[1].Addrs) != 1 {
+		t.Errorf("zone: %+v, %v", z, err)
+	}
+	if _, err := (FileConfig{DNSNS: []string{"a=b"}}).Zone(); err == nil {
+		t.Error("no address")
+	}
+}
