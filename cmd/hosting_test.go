@@ -181,3 +181,71 @@ func withZone(t *testing.T, s *studio) {
 		t.Fatal(err)
 	}
 }
+
+// zoneFile is the zone before anything is published.
+const zoneFile = `$ORIGIN n.example.
+@ 3600 IN SOA ns.n.example. hostmaster.n.example. 1 3600 600 604800 60
+@ 3600 IN NS ns.n.example.
+ns 3600 IN A 127.0.0.1
+`
+
+// TestUpdates: publisher → Knot and BIND (RFC 2136) → unbound → reader, with the
+// configuration of docs/publisher.md.
+func TestUpdates(t *testing.T) {
+	for kind, run := range map[string]func(t testing.TB, dir, conf string) string{"bind": testservers.BIND, "knot": testservers.Knot} {
+		t.Run(kind, func(t *testing.T) {
+			d := newDesk(t)
+			dir := d.path(kind)
+			if err := os.Mkdir(dir, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(dir, "n.example.zone"), []byte(zoneFile), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			key := testservers.TSIGKey(t, kind == "knot", hostedZone)
+			holds := map[string]string{"bind": "update-policy", "knot": "action: update"}[kind]
+			conf := filled(t, snippet(t, "publisher.md", holds), "/etc/"+kind+"/n.example.key", copyKey(t, key, dir))
+			addr := run(t, dir, conf)
+			resolver := testservers.Unbound(t, hostedZone, addr)
+
+			s := d.studio(d.path("pub"), "Radio", "en")
+			pub := func(args ...string) *process {
+				t.Helper()
+				return d.must("mirror-publish", append([]string{"--dir", s.dir}, args...)...)
+			}
+			withZone(t, s)
+			pub("target", "zone", "--dns", hostedZone+"@"+addr, "--credentials", key)
+			s.invite(d.path("invite.txt"))
+			reader := d.path("reader")
+			d.must("mirror", "--dir", reader, "add", d.path("invite.txt"))
+			for i, title := range []string{"Ferry timetable", "Winter timetable"} {
+				shelve(t, d.path("news"), []story{{name: title, lang: "en", title: title, paragraphs: []string{"It leaves at seven."}}})
+				pub("pack", d.path("news"))
+				if out := pub("push").stdout(); !strings.Contains(out, fmt.Sprintf("zone: edition %d arrived", i)) {
+					t.Errorf("push: %s", out)
+				}
+				if out := pub("push").stdout(); !strings.Contains(out, "already") {
+					t.Errorf("push again: %s", out)
+				}
+				s.reads(reader, resolver, title, "It leaves at seven.")
+			}
+			if out := pub("status").stdout(); !strings.Contains(out, "zone: holds edition 1, the newest") {
+				t.Errorf("status: %s", out)
+			}
+
+			// Somebody else's key, then none at all: one line that says what to do.
+			other := testservers.TSIGKey(t, false, hostedZone)
+			stranger := testservers.TSIGKey(t, true, "stranger.example")
+			for name, c := range map[string]struct{ key, says string }{
+				"other":    {other, "another secret"},
+				"stranger": {stranger, "does not know the key"},
+			} {
+				pub("target", name, "--dns", hostedZone+"@"+addr, "--credentials", c.key)
+				p := d.run("mirror-publish", "--dir", s.dir, "push", name)
+				if out := p.stdout(); p.code() != 1 || !strings.Contains(out, c.says) || strings.Count(out, "\n") != 1 {
+					t.Errorf("%s: %s", name, p)
+				}
+			}
+		})
+	}
+}

@@ -47,7 +47,7 @@ func (c *pushCmd) Run(e *env) (err error) {
 			fmt.Fprintf(e.out, "%s: edition %d arrived (%s sent)\n", r.Target, r.Newest, cli.Bytes(r.Bytes))
 		}
 		if r.Removed > 0 {
-			fmt.Fprintf(e.out, "%s: %s of old editions removed\n", r.Target, cli.Count(r.Removed, "file"))
+			fmt.Fprintf(e.out, "%s: %s of old editions removed\n", r.Target, cli.Count(r.Removed, "piece"))
 		}
 	}
 	switch {

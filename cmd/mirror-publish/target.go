@@ -19,8 +19,10 @@ type relayCmd struct {
 	Git    string `help:"A static mirror in a git working copy, which is committed and pushed to its upstream." placeholder:"DIR" type:"path" xor:"kind"`
 	S3     string `help:"A static mirror in a bucket." name:"s3" placeholder:"https://ENDPOINT/BUCKET" xor:"kind"`
 	WebDAV string `help:"A static mirror in a WebDAV folder." name:"webdav" placeholder:"URL" xor:"kind"`
+	DNS    string `help:"A DNS zone on a name server that takes updates (RFC 2136)." name:"dns" placeholder:"ZONE@ADDRESS[:PORT]" xor:"kind"`
 
-	Credentials string `help:"File of the bucket's keys (as Amazon's tools have it), or of USER:PASSWORD for WebDAV." placeholder:"FILE" type:"path"`
+	Credentials string `help:"File of the bucket's keys (as Amazon's tools have it), of USER:PASSWORD for WebDAV, or of the TSIG key for DNS." placeholder:"FILE" type:"path"`
+	Pointer     bool   `help:"Put only what leads to the headlines into DNS: for providers with small quotas."`
 	Region      string `help:"The bucket's region, if the store doesn't tell."`
 	URL         string `help:"Where readers find the static mirror: invites and grants then name it." placeholder:"URL"`
 }
@@ -33,11 +35,11 @@ func (c *relayCmd) Run(e *env) (err error) {
 		return err
 	}
 	defer cli.Close(p, &err)
-	if c.Mirror+c.Git+c.S3+c.WebDAV != "" {
+	if c.Mirror+c.Git+c.S3+c.WebDAV+c.DNS != "" {
 		return c.addMirror(e, p)
 	}
-	if c.Credentials+c.Region+c.URL != "" {
-		return cli.Usage("name the static mirror, too: --mirror, --s3, --webdav or --git")
+	if c.Credentials+c.Region+c.URL != "" || c.Pointer {
+		return cli.Usage("name the static mirror or zone, too: --mirror, --s3, --webdav, --git or --dns")
 	}
 	line, err := readRelayLine(e.in)
 	if err != nil {
@@ -66,14 +68,21 @@ func (c *relayCmd) addMirror(e *env, p *publisher.Publisher) error {
 	if c.Replace {
 		return cli.Usage("--replace is for relays; edit publisher.toml")
 	}
-	err := p.AddMirror(publisher.TargetConfig{
-		Name: c.Name, Mirror: c.Mirror, Git: c.Git, S3: c.S3, WebDAV: c.WebDAV, Credentials: c.Credentials, Region: c.Region, URL: c.URL,
+	add := p.AddMirror
+	if c.DNS != "" {
+		add = p.AddHosted
+	}
+	err := add(publisher.TargetConfig{
+		Name: c.Name, DNS: c.DNS, Pointer: c.Pointer, Mirror: c.Mirror, Git: c.Git, S3: c.S3, WebDAV: c.WebDAV, Credentials: c.Credentials, Region: c.Region, URL: c.URL,
 	})
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(e.out, "target %q added\n", c.Name)
-	if c.URL == "" {
+	switch {
+	case c.DNS != "":
+		fmt.Fprintln(e.err, "name the zone in zones of publisher.toml, too: invites then lead readers there")
+	case c.URL == "":
 		fmt.Fprintln(e.err, "no --url: invites won't lead readers there")
 	}
 	return nil

@@ -13,6 +13,8 @@ import (
 type zoneCmd struct {
 	Zone string   `arg:"" help:"The zone's name, at most 30 characters."`
 	NS   []string `help:"Name servers of the zone; with its address if the name lies in the zone." name:"ns" placeholder:"HOST[=ADDRESS]"`
+
+	Pointer bool `help:"Only what leads to the headlines: for providers with small quotas."`
 }
 
 // Run prints the zone file.
@@ -38,7 +40,12 @@ func (c *zoneCmd) Run(e *env) (err error) {
 	if len(c.NS) == 0 {
 		fmt.Fprintf(e.err, "no name server given: the file names ns.%s, without an address; most servers want --ns HOST[=ADDRESS]\n", c.Zone)
 	}
-	return p.Zone(e.out, zone, time.Now())
+	names, err := p.Zone(e.out, zone, c.Pointer, time.Now())
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(e.err, "%s; a provider that counts them may want fewer: --pointer\n", cli.Count(names, "record"))
+	return nil
 }
 
 type exportCmd struct {

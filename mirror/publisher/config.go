@@ -39,9 +39,9 @@ type Config struct {
 	Gateways []string `toml:"gateways"`
 }
 
-// TargetConfig is one [[target]]: a relay, a folder of CAR files, or a static
-// mirror (see mirror.go). Exactly one of Relay, Folder, Mirror, S3, WebDAV and
-// Git is set.
+// TargetConfig is one [[target]]: a relay, a folder of CAR files, a static
+// mirror (see mirror.go), or a DNS zone on somebody's name server (see hosted.go).
+// Exactly one of Relay, Folder, Mirror, S3, WebDAV, Git and DNS is set.
 type TargetConfig struct {
 	Name string `toml:"name"`
 	// Relay is the line that `mirror-relay address` printed.
@@ -64,6 +64,12 @@ type TargetConfig struct {
 	WebDAV      string `toml:"webdav,omitempty"`
 	Credentials string `toml:"credentials,omitempty"`
 	Region      string `toml:"region,omitempty"`
+	// DNS is a zone and the name server that takes updates of it (RFC 2136),
+	// "ZONE@ADDRESS" or "ZONE@ADDRESS:PORT". Credentials is then the file of a TSIG
+	// key, see dns.ParseKey. Pointer keeps texts out of the zone, for providers with
+	// small quotas.
+	DNS     string `toml:"dns,omitempty"`
+	Pointer bool   `toml:"pointer,omitempty"`
 	// URL is where readers find a static mirror. Invites and grants name it;
 	// without one the mirror is filled and nobody is led there.
 	URL string `toml:"url,omitempty"`
@@ -101,6 +107,16 @@ const configTail = `
 # s3 = "https://s3.example/news"
 # credentials = "keys/bucket"
 # url = "https://news.example"
+
+# A DNS zone on a name server that takes updates (RFC 2136), with a TSIG key in a
+# file, as BIND's tsig-keygen or Knot's keymgr print it: "chmod 600" it. Name the
+# zone below, too. With pointer the texts stay out, for providers that count records;
+# see docs/publisher.md.
+# [[target]]
+# name = "zone"
+# dns = "n.example@192.0.2.53"
+# credentials = "keys/n.example.key"
+# pointer = true
 
 # Further ways in, which go into invites: DNS zones ("ZONE" or, if a server
 # answers for it directly, "ZONE@ADDRESS:PORT"), IPFS peers (multiaddresses that
@@ -159,11 +175,11 @@ func loadConfig(dir string) (Config, error) {
 		case t.Name == "" || seen[t.Name]:
 			return c, fmt.Errorf("%s: each target needs a name of its own", configFile)
 		case len(t.kinds()) != 1:
-			return c, fmt.Errorf("%s: target %q needs one of relay, folder, mirror, s3, webdav and git", configFile, t.Name)
+			return c, fmt.Errorf("%s: target %q needs one of relay, folder, mirror, s3, webdav, git and dns", configFile, t.Name)
 		case t.Relay == "" && len(t.Via) > 0:
 			return c, fmt.Errorf("%s: target %q: via is for relays", configFile, t.Name)
 		}
-		if err := t.checkMirror(); err != nil {
+		if err := errors.Join(t.checkMirror(), t.checkHosted()); err != nil {
 			return c, fmt.Errorf("%s: target %q: %w", configFile, t.Name, err)
 		}
 		seen[t.Name] = true

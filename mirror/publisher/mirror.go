@@ -14,11 +14,11 @@ import (
 
 // kinds are the settings that say what a target is: there has to be one.
 func (t *TargetConfig) kinds() []string {
-	return slices.DeleteFunc([]string{t.Relay, t.Folder, t.Mirror, t.S3, t.WebDAV, t.Git}, func(s string) bool { return s == "" })
+	return slices.DeleteFunc([]string{t.Relay, t.Folder, t.Mirror, t.S3, t.WebDAV, t.Git, t.DNS}, func(s string) bool { return s == "" })
 }
 
 // isMirror reports whether the target is a static mirror.
-func (t *TargetConfig) isMirror() bool { return t.Relay == "" && t.Folder == "" }
+func (t *TargetConfig) isMirror() bool { return t.Relay == "" && t.Folder == "" && t.DNS == "" }
 
 // checkMirror checks what only static mirrors have. Its errors quote nothing.
 func (t *TargetConfig) checkMirror() error {
@@ -27,8 +27,8 @@ func (t *TargetConfig) checkMirror() error {
 		return errors.New("url is for static mirrors; readers find a relay by its line")
 	case t.URL != "" && !fits(channel.Places{Mirrors: []string{t.URL}}):
 		return errors.New("url is no https address that an invite can name, as https://news.example")
-	case t.Credentials != "" && t.S3 == "" && t.WebDAV == "":
-		return errors.New("credentials are for s3 and webdav")
+	case t.Credentials != "" && t.S3 == "" && t.WebDAV == "" && t.DNS == "":
+		return errors.New("credentials are for s3, webdav and dns")
 	case t.Region != "" && t.S3 == "":
 		return errors.New("region is for s3")
 	}
@@ -37,12 +37,7 @@ func (t *TargetConfig) checkMirror() error {
 
 // openMirror opens a static mirror's target.
 func (p *Publisher) openMirror(network transport.Network, t TargetConfig) (*static.Publisher, error) {
-	below := func(name string) string {
-		if name == "" || filepath.IsAbs(name) {
-			return name
-		}
-		return filepath.Join(p.dir, name)
-	}
+	below := p.below
 	switch {
 	case t.Mirror != "":
 		return static.New(static.NewFolder(below(t.Mirror))), nil
@@ -61,6 +56,14 @@ func (p *Publisher) openMirror(network transport.Network, t TargetConfig) (*stat
 		}
 		return static.New(d), nil
 	}
+}
+
+// below is a file of the configuration, which may be relative to the folder.
+func (p *Publisher) below(name string) string {
+	if name == "" || filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(p.dir, name)
 }
 
 // AddMirror appends a static mirror to publisher.toml.

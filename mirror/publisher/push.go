@@ -46,6 +46,14 @@ func (p *Publisher) Targets(network transport.Network, names ...string) ([]Targe
 			out = append(out, Target{t.Name, pub})
 			continue
 		}
+		if t.DNS != "" {
+			pub, err := p.openHosted(network, t)
+			if err != nil {
+				return nil, fmt.Errorf("target %q: %w", t.Name, err)
+			}
+			out = append(out, Target{t.Name, pub})
+			continue
+		}
 		line, err := wire.ParseTarget(t.Relay)
 		if err != nil {
 			return nil, fmt.Errorf("target %q: %w", t.Name, err)
@@ -69,8 +77,8 @@ type Pushed struct {
 	Editions int
 	Newest   uint64
 	Bytes    int64
-	// Removed is how many files of older editions went, at targets that keep them
-	// until they are told.
+	// Removed is how many files (or DNS records) of older editions went, at targets
+	// that keep them until they are told.
 	Removed int
 	Err     error
 }
@@ -159,7 +167,11 @@ func (p *Publisher) pushTo(ctx context.Context, t Target, record []byte, progres
 		out.Err = err
 		return out
 	}
-	for _, n := range p.window() {
+	window := p.window()
+	if h, ok := t.Publisher.(*hosted); ok && h.pointer {
+		window = window[len(window)-1:]
+	}
+	for _, n := range window {
 		if n < size {
 			continue
 		}
@@ -179,7 +191,7 @@ func (p *Publisher) pushTo(ctx context.Context, t Target, record []byte, progres
 	}
 	if t, ok := t.Publisher.(transport.Pruner); ok {
 		err := retry(ctx, func() error {
-			n, err := t.Prune(ctx, p.Channel(), p.window())
+			n, err := t.Prune(ctx, p.Channel(), window)
 			out.Removed += n
 			return err
 		})

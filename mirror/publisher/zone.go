@@ -13,22 +13,36 @@ import (
 const zoneBytes = 64 << 20
 
 // Zone writes the DNS zone file of what is published: head, root notes and
-// grants, and front page, texts and log of every edition in the window.
-func (p *Publisher) Zone(w io.Writer, zone dns.Zone, now time.Time) error {
+// grants, and front page, texts and log of every edition in the window; with
+// pointer only what leads to the newest front page. It returns how many owner
+// names there are, wildcards included.
+func (p *Publisher) Zone(w io.Writer, zone dns.Zone, pointer bool, now time.Time) (names int, err error) {
 	if p.Size() == 0 {
-		return errNothingPacked
+		return 0, errNothingPacked
 	}
 	zone.Serial = uint32(now.Unix())
-	return dns.WriteZone(w, zone, p.records())
+	return names, dns.WriteZone(w, zone, func(yield func(dns.Entry, error) bool) {
+		for e, err := range p.records(pointer) {
+			if names++; e.Named {
+				names++
+			}
+			if !yield(e, err) {
+				return
+			}
+		}
+	})
 }
 
 // records yields the entries of the window, each owner name once.
-func (p *Publisher) records() iter.Seq2[dns.Entry, error] {
+func (p *Publisher) records(pointer bool) iter.Seq2[dns.Entry, error] {
 	return func(yield func(dns.Entry, error) bool) {
 		seen := map[string]bool{}
 		window := p.window()
+		if pointer {
+			window = window[len(window)-1:]
+		}
 		for i := len(window) - 1; i >= 0; i-- {
-			for e, err := range p.editionRecords(window[i], i == len(window)-1) {
+			for e, err := range p.editionRecords(window[i], i == len(window)-1, pointer) {
 				if err == nil && seen[e.Label] {
 					continue
 				}
@@ -41,7 +55,7 @@ func (p *Publisher) records() iter.Seq2[dns.Entry, error] {
 	}
 }
 
-func (p *Publisher) editionRecords(n uint64, newest bool) iter.Seq2[dns.Entry, error] {
+func (p *Publisher) editionRecords(n uint64, newest, pointer bool) iter.Seq2[dns.Entry, error] {
 	return func(yield func(dns.Entry, error) bool) {
 		fail := func(err error) { yield(dns.Entry{}, fmt.Errorf("edition %d: %w", n, err)) }
 		f, size, err := p.Source(n)
@@ -50,7 +64,7 @@ func (p *Publisher) editionRecords(n uint64, newest bool) iter.Seq2[dns.Entry, e
 			return
 		}
 		defer f.Close()
-		ed, err := dns.ReadEdition(io.NewSectionReader(f, 0, size), p.Channel(), zoneBytes)
+		ed, err := p.inDNS(f, size, pointer)
 		if err != nil {
 			fail(err)
 			return
@@ -69,4 +83,23 @@ func (p *Publisher) editionRecords(n uint64, newest bool) iter.Seq2[dns.Entry, e
 			}
 		}
 	}
+}
+
+// inDNS is what an edition puts into DNS. With pointer that is what leads to its
+// headlines: head, root notes, grants, directory and front page, some 450 records
+// of together 200 kB. What big providers say they allow in a zone:
+//
+//	Amazon Route 53      10,000 records; a change of at most 32,000 characters
+//	Azure DNS            10,000 record sets
+//	Cloudflare           200 records (free, zones since September 2024), 3,500 (Pro);
+//	                     zone files of 256 KiB, records of 4,096 bytes
+//
+// A megabyte of text takes 5,500 records in both classes together. None of the
+// three takes RFC 2136: that is for zone files, or for AXFR where they offer it.
+func (p *Publisher) inDNS(car io.ReaderAt, size int64, pointer bool) (*dns.Edition, error) {
+	ed, err := dns.ReadEdition(io.NewSectionReader(car, 0, size), p.Channel(), zoneBytes)
+	if err == nil && pointer {
+		ed.Text, ed.Log = nil, nil
+	}
+	return ed, err
 }
