@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"iter"
 	"net"
 	"time"
@@ -267,16 +266,21 @@ func isRecord(label string, data []byte) bool {
 // have one.
 func (u *Updater) ask(ctx context.Context, labels []string, got func(label string, data []byte)) error {
 	for len(labels) > 0 {
-		some := labels[:min(askedAtOnce, len(labels))]
-		labels = labels[len(some):]
-		if err := u.askSome(ctx, some, got); err != nil {
+		some, rest := labels[:min(askedAtOnce, len(labels))], labels[min(askedAtOnce, len(labels)):]
+		used := u.conn != nil
+		left, err := u.askSome(ctx, some, got)
+		// Some servers take only so many queries over one connection, which may
+		// cost the last answers.
+		if err != nil && (!errors.Is(err, errClosed) || !used && len(left) == len(some)) {
 			return fmt.Errorf("dns query: %w", err)
 		}
+		labels = append(left, rest...)
 	}
 	return nil
 }
 
-func (u *Updater) askSome(ctx context.Context, labels []string, got func(string, []byte)) error {
+// askSome returns the labels that were not answered.
+func (u *Updater) askSome(ctx context.Context, labels []string, got func(string, []byte)) (left []string, err error) {
 	type sent struct{ label, mac string }
 	waiting := map[uint16]sent{}
 	var raws [][]byte
@@ -287,12 +291,12 @@ func (u *Updater) askSome(ctx context.Context, labels []string, got func(string,
 		}
 		raw, mac, err := u.key.sign(q, "", false)
 		if err != nil {
-			return err
+			return labels, err
 		}
 		waiting[q.Id] = sent{l, mac}
 		raws = append(raws, raw)
 	}
-	return u.talk(ctx, raws, func(raw []byte, resp *mdns.Msg) (bool, error) {
+	err = u.talk(ctx, raws, func(raw []byte, resp *mdns.Msg) (bool, error) {
 		w, ok := waiting[resp.Id]
 		if !ok {
 			return false, nil
@@ -317,6 +321,10 @@ func (u *Updater) askSome(ctx context.Context, labels []string, got func(string,
 		}
 		return len(waiting) == 0, nil
 	})
+	for _, w := range waiting {
+		left = append(left, w.label)
+	}
+	return left, err
 }
 
 // txtOf joins the strings of a TXT record as they came over the wire.
@@ -346,15 +354,24 @@ func (u *Updater) exchange(ctx context.Context, m *mdns.Msg) (resp *mdns.Msg, er
 	if err != nil {
 		return nil, err
 	}
-	err = u.talk(ctx, [][]byte{raw}, func(raw []byte, got *mdns.Msg) (bool, error) {
-		if got.Id != m.Id {
-			return false, nil
+	for {
+		used := u.conn != nil
+		err = u.talk(ctx, [][]byte{raw}, func(raw []byte, got *mdns.Msg) (bool, error) {
+			if got.Id != m.Id {
+				return false, nil
+			}
+			resp = got
+			return true, u.genuine(raw, got, mac)
+		})
+		// It may have been closed since it was used; an update may come twice.
+		if !used || !errors.Is(err, errClosed) {
+			return resp, err
 		}
-		resp = got
-		return true, u.genuine(raw, got, mac)
-	})
-	return resp, err
+	}
 }
+
+// errClosed: the connection ended before the answer.
+var errClosed = errors.New("the name server closed the connection")
 
 // talk writes messages and reads answers until take is done with them. After an
 // error the connection is closed: what comes on it would be for somebody else.
@@ -390,7 +407,7 @@ func (u *Updater) talk(ctx context.Context, raws [][]byte, take func(raw []byte,
 			_ = conn.Close() // or writing might go on
 		}
 		if werr := <-written; err == nil && werr != nil {
-			err = errors.New("the connection broke")
+			err = errClosed
 		}
 	}()
 	for {
@@ -399,10 +416,10 @@ func (u *Updater) talk(ctx context.Context, raws [][]byte, take func(raw []byte,
 			switch {
 			case context.Cause(ctx) != nil:
 				return fmt.Errorf("no answer: %w", context.Cause(ctx))
-			case errors.Is(err, io.EOF):
-				return errors.New("the name server closed the connection")
+			case errors.Is(err, errBadMessage):
+				return err
 			}
-			return errors.New("the connection broke")
+			return errClosed
 		}
 		resp := new(mdns.Msg)
 		if err := resp.Unpack(raw); err != nil || !resp.Response {
