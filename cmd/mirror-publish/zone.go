@@ -44,7 +44,11 @@ func (c *zoneCmd) Run(e *env) (err error) {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(e.err, "%s; a provider that counts them may want fewer: --pointer\n", cli.Count(names, "record"))
+	hint := ""
+	if !c.Pointer {
+		hint = "; for a provider that counts them, --pointer makes fewer"
+	}
+	fmt.Fprintf(e.err, "%s%s\n", cli.Count(names, "record"), hint)
 	return nil
 }
 
