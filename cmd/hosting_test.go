@@ -249,3 +249,35 @@ func TestUpdates(t *testing.T) {
 		})
 	}
 }
+
+// TestPointerZone: of a zone without texts a reader gets the headlines, and an
+// article by whatever else brings it.
+func TestPointerZone(t *testing.T) {
+	d := newDesk(t)
+	dir := d.path("knot")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s := d.studio(d.path("pub"), "Radio", "en")
+	withZone(t, s)
+	s.invite(d.path("invite.txt"))
+	shelve(t, d.path("news"), []story{{name: "ferry", lang: "en", title: "Ferry timetable", paragraphs: []string{"It leaves at seven."}}})
+	d.must("mirror-publish", "--dir", s.dir, "pack", d.path("news"))
+	text := d.must("mirror-publish", "--dir", s.dir, "zone", hostedZone, "--pointer", "--ns", "ns.n.example=127.0.0.1").stdout()
+	file := filepath.Join(dir, hostedZone+".zone")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	testservers.CheckZone(t, hostedZone, file)
+	addr := testservers.Knot(t, dir, "zone:\n  - domain: "+hostedZone+"\n    file: "+hostedZone+".zone\n")
+	reader := d.path("reader")
+	d.must("mirror", "--dir", reader, "add", d.path("invite.txt"))
+	d.run("mirror", "--dir", reader, "sync", "--resolver", testservers.Unbound(t, hostedZone, addr))
+	d.must("mirror", "--dir", reader, "list").find(t, `^(\S{4})\S*  .*Ferry timetable`)
+	d.must("mirror-publish", "--dir", s.dir, "export", d.path("edition.car"))
+	d.must("mirror", "--dir", reader, "import", d.path("edition.car"))
+	id := d.must("mirror", "--dir", reader, "list").find(t, `^(\S{4})\S*  .*Ferry timetable`)
+	if out := d.must("mirror", "--dir", reader, "read", id).stdout(); !strings.Contains(out, "It leaves at seven.") {
+		t.Errorf("read: %s", out)
+	}
+}

@@ -45,13 +45,10 @@ var (
 // parseHosted reads TargetConfig.DNS. Its errors quote nothing.
 func parseHosted(s string) (zone, server string, err error) {
 	z := parseZone(s)
-	switch addr, err := netip.ParseAddr(strings.Trim(z.Authority, "[]")); {
-	case err == nil:
+	if addr, err := netip.ParseAddr(strings.Trim(z.Authority, "[]")); err == nil {
 		z.Authority = net.JoinHostPort(addr.String(), "53")
-	default:
-		if host, port, err := net.SplitHostPort(z.Authority); err != nil || host == "" || port == "" {
-			return "", "", errors.New("dns must be ZONE@ADDRESS or ZONE@ADDRESS:PORT")
-		}
+	} else if host, port, err := net.SplitHostPort(z.Authority); err != nil || host == "" || port == "" {
+		return "", "", errors.New("dns must be ZONE@ADDRESS or ZONE@ADDRESS:PORT")
 	}
 	if !fits(channel.Places{Zones: []channel.Zone{{Name: z.Name}}}) {
 		return "", "", errors.New("dns: the zone's name is none that an invite can hold")

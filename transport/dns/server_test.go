@@ -314,6 +314,55 @@ func FuzzRespond(f *testing.F) {
 	})
 }
 
+// FuzzSigned: with a signature or without, nothing that is sent brings the server
+// down, or gets more than fits out of it.
+func FuzzSigned(f *testing.F) {
+	m := NewMemory(1 << 20)
+	_ = m.PutNamed("head", random("head", 1000))
+	key, err := ParseKey("hmac-sha512:a.key.with.a.long.name.example:" + strings.Repeat("QUJD", 16))
+	if err != nil {
+		f.Fatal(err)
+	}
+	srv, err := NewServer(ServerConfig{Zones: []Zone{{Name: testZone}}, Store: &versioned{Memory: m, serial: 7}, Keys: []*Key{key}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, q := range []*mdns.Msg{axfr(), ask("head."+testZone+".", mdns.TypeTXT, true), ask(testZone+".", mdns.TypeSOA, false), new(mdns.Msg).SetIxfr(testZone+".", 6, "a.", "b.")} {
+		raw, err := q.Pack()
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(raw)
+		if raw, _, err = key.sign(q, "", false); err != nil {
+			f.Fatal(err)
+		}
+		f.Add(raw)
+	}
+	f.Fuzz(func(t *testing.T, req []byte) {
+		for range 2 {
+			resp := srv.respond(t.Context(), req, nil, 0)
+			if resp != nil && (len(resp) > ednsSize || resp[2]&0x80 == 0) {
+				t.Fatalf("response of %d bytes: %x", len(resp), resp)
+			}
+			if asksForZone(req) {
+				client, server := net.Pipe()
+				go func() { _, _ = io.Copy(io.Discard, client) }()
+				_ = srv.transfer(t.Context(), server, req) // of nonsense
+				server.Close()
+				client.Close()
+			}
+			// The same again, by somebody who has the key.
+			q := new(mdns.Msg)
+			if q.Unpack(req) != nil {
+				return
+			}
+			if req, _, err = key.sign(q, "", false); err != nil {
+				return
+			}
+		}
+	})
+}
+
 func FuzzReadAnswer(f *testing.F) {
 	q := appendQuery(nil, 1, "head."+testZone, record.Large)
 	f.Add(withTXT(q, []byte("a record")))

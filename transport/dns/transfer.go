@@ -29,8 +29,9 @@ const (
 	// the whole zone.
 	transferWrite = 30 * time.Second
 	transferTime  = 30 * time.Minute
-	// tsigRoom is what is kept free for the signature of an answer, in bytes.
-	tsigRoom = 160
+	// tsigRoom is what is kept free for the signature of an answer besides the names
+	// of key and algorithm, in bytes.
+	tsigRoom = 100
 )
 
 // Versioned is an optional interface of Store: one that knows when its content
@@ -141,7 +142,7 @@ func (s *Server) respondSigned(ctx context.Context, req, out []byte, limit int) 
 		// (RFC 1995 section 2).
 		resp.SetReply(m)
 		resp.Authoritative, resp.Answer = true, []mdns.RR{z.soaRR(z.serialNow())}
-	} else if err := resp.Unpack(s.respond(ctx, bare, out, limit-tsigRoom)); err != nil {
+	} else if err := resp.Unpack(s.respond(ctx, bare, out, limit-tsigRoom-len(k.name)-len(k.algorithm))); err != nil {
 		return nil
 	}
 	raw, _, err := k.sign(resp, mac, false)
