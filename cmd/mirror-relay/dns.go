@@ -15,6 +15,9 @@ import (
 // nameServer answers for the zone of --dns.
 func nameServer(ctx context.Context, r *relay.Relay, f relay.FileConfig, e *env) (io.Closer, error) {
 	if f.DNSZone == "" {
+		if len(f.DNSSecondaries) > 0 {
+			return nil, fmt.Errorf("%s: dns_secondary is for a zone; set dns_zone", relay.ConfigFile)
+		}
 		return nil, nil
 	}
 	zone, err := f.Zone()

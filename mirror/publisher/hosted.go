@@ -34,7 +34,12 @@ type hosted struct {
 	up      *dns.Updater
 	pointer bool
 	file    string
+	held    bool // there was a head already
 }
+
+// mayBeThere is how many editions are looked for in a zone that holds some though
+// nothing says which.
+const mayBeThere = 100
 
 var (
 	_ transport.Publisher = (*hosted)(nil)
@@ -100,8 +105,8 @@ func (p *Publisher) openHosted(network transport.Network, t TargetConfig) (*host
 	if err != nil {
 		return nil, err
 	}
-	sum := sha256.Sum256([]byte(zone + "@" + server))
-	return &hosted{p, up, t.Pointer, filepath.Join(p.dir, hostedDir, fmt.Sprintf("%x.json", sum[:8]))}, nil
+	sum := sha256.Sum256([]byte(t.Name + "\n" + zone)) // the server may move
+	return &hosted{p: p, up: up, pointer: t.Pointer, file: filepath.Join(p.dir, hostedDir, fmt.Sprintf("%x.json", sum[:8]))}, nil
 }
 
 // Close ends the connection.
@@ -109,7 +114,9 @@ func (h *hosted) Close() error { return h.up.Close() }
 
 // Current implements transport.Publisher.
 func (h *hosted) Current(ctx context.Context, ch channel.ID) ([]byte, error) {
-	return h.up.Head(ctx, ch)
+	head, err := h.up.Head(ctx, ch)
+	h.held = h.held || err == nil
+	return head, err
 }
 
 // Publish implements transport.Publisher.
@@ -121,6 +128,12 @@ func (h *hosted) Publish(ctx context.Context, s transport.Source, progress func(
 	began, err := h.load()
 	if err != nil {
 		return err
+	}
+	if began == nil {
+		began = map[uint64]bool{}
+		for n := s.Edition; h.held && n > 0 && s.Edition-n < mayBeThere; n-- { // the note was lost
+			began[n-1] = true
+		}
 	}
 	_, again := began[s.Edition]
 	// It is on disk before anything of it is there, so that nothing stays for ever.
@@ -197,16 +210,16 @@ func (h *hosted) entries(n uint64, full bool) iter.Seq2[dns.Entry, error] {
 }
 
 // load reads which editions may have something in the zone, and whether texts are
-// among it.
+// among it; nil if that was never written.
 func (h *hosted) load() (map[uint64]bool, error) {
-	began := map[uint64]bool{}
 	text, err := os.ReadFile(h.file)
 	if errors.Is(err, os.ErrNotExist) {
-		return began, nil
+		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
+	began := map[uint64]bool{}
 	if err := json.Unmarshal(text, &began); err != nil {
 		return nil, fmt.Errorf("%s/%s is damaged; remove it, and old records in the zone by hand", hostedDir, filepath.Base(h.file))
 	}

@@ -96,6 +96,17 @@ func TestHostedWindow(t *testing.T) {
 				t.Errorf("pointer %v, edition %d: %d names instead of %d", pointer, i, len(got), len(want))
 			}
 		}
+		// The note of what is there is lost.
+		if err := os.RemoveAll(filepath.Join(p.dir, hostedDir)); err != nil {
+			t.Fatal(err)
+		}
+		packDay(t, p, 5, 30)
+		if r := pushHosted(t, p); r.Err != nil || r.Removed == 0 {
+			t.Errorf("pointer %v, %+v", pointer, r)
+		}
+		if got, want := srv.Names(), owners(t, p, pointer); !slices.Equal(got, want) {
+			t.Errorf("pointer %v, note lost: %d names instead of %d", pointer, len(got), len(want))
+		}
 		before := len(srv.Updates())
 		if r := pushHosted(t, p); r.Err != nil || r.Editions != 0 || len(srv.Updates()) != before {
 			t.Errorf("again: %+v", r)

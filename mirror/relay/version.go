@@ -13,6 +13,7 @@ import (
 	"reflect"
 	"time"
 
+	"tamizdat/bundle/record"
 	"tamizdat/internal/durable"
 	"tamizdat/transport/dns"
 )
@@ -148,7 +149,8 @@ func entries(channels [][]*recordFile) iter.Seq2[dns.Entry, error] {
 					continue
 				}
 				for e, err := range f.index.All(f.file) {
-					if err == nil && seen[e.Label] {
+					// What rotted in a file is not handed on.
+					if err == nil && (seen[e.Label] || !e.Named && record.NameOf(e.Data).Label() != e.Label) {
 						continue
 					}
 					seen[e.Label] = true
@@ -178,6 +180,9 @@ func (rs *Records) Watch(ctx context.Context) {
 			}
 			cases = append(cases, reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(wake)})
 		}
+		rs.mu.Lock()
+		rs.renew() // if writing failed, or a channel is carried no more
+		rs.mu.Unlock()
 		reflect.Select(cases)
 		tick.Stop()
 	}

@@ -399,7 +399,7 @@ func TestParseKey(t *testing.T) {
 		}
 		var log bytes.Buffer
 		slog.New(slog.NewTextHandler(&log, nil)).Info("key", "key", k)
-		for _, said := range []string{log.String(), fmt.Sprint(k), fmt.Sprintf("%v %+v %#v %s", k, k, k, k)} {
+		for _, said := range []string{log.String(), fmt.Sprint(k), fmt.Sprintf("%v %+v %#v %s", k, k, k, k), fmt.Sprintf("%v %+v %#v %s", *k, *k, *k, []any{*k, k})} {
 			if strings.Contains(said, secret) || strings.Contains(said, "example") {
 				t.Errorf("%s: the key is told: %s", name, said)
 			}

@@ -31,18 +31,18 @@ type Key struct {
 }
 
 var (
-	_ fmt.Stringer   = (*Key)(nil)
-	_ slog.LogValuer = (*Key)(nil)
+	_ fmt.Stringer   = Key{}
+	_ slog.LogValuer = Key{}
 )
 
 // String implements fmt.Stringer.
-func (k *Key) String() string { return "tsig key" }
+func (k Key) String() string { return "tsig key" }
 
 // GoString keeps the secret out of %#v as well.
-func (k *Key) GoString() string { return k.String() }
+func (k Key) GoString() string { return k.String() }
 
 // LogValue implements slog.LogValuer.
-func (k *Key) LogValue() slog.Value { return slog.StringValue(k.String()) }
+func (k Key) LogValue() slog.Value { return slog.StringValue(k.String()) }
 
 // Name is the key's name, without the dot at the end.
 func (k *Key) Name() string { return strings.TrimSuffix(k.name, ".") }
