@@ -163,3 +163,25 @@ func TestHelp(t *testing.T) {
 		}
 	}
 }
+
+// TestSecondaryNeedsZone: a setting that would do nothing is told.
+func TestSecondaryNeedsZone(t *testing.T) {
+	for text, want := range map[string]string{
+		"[[dns_secondary]]\nkey = \"k\"\n":                                                                    "set dns_zone",
+		"dns_zone = \"n.example\"\n[[dns_secondary]]\nkey = \"k\"\n":                                          "dns_secondary, number 1",
+		"dns_zone = \"n.example\"\ndns_ns = [\"ns.n.example=here\"]\n":                                        "NAME=ADDRESS",
+		"dns_zone = \"n.example\"\ndns_ns = [\"not a name\"]\n":                                               "name server",
+		"dns_zone = \"n.example\"\n[[dns_secondary]]\nnotify = \"192.0.2.1\"\n[[dns_secondary]]\n":            "tsig-keygen",
+		"dns_zone = \"n.example\"\n[[dns_secondary]]\nkey = \"k\"\nsecret = \"hidden, in the wrong place\"\n": "unknown setting",
+	} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "relay.toml"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var out bytes.Buffer
+		code := run(t.Context(), []string{"--dir", dir, "run", "--listen", "127.0.0.1:0", "--dns-listen", "127.0.0.1:0"}, &netreal.Network{}, io.Discard, &out)
+		if code == 0 || !strings.Contains(out.String(), want) || strings.Contains(out.String(), "hidden") {
+			t.Errorf("%q: %d, %s", text, code, out.String())
+		}
+	}
+}

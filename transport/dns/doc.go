@@ -5,8 +5,9 @@
 // It has three users. A relay runs a [Server], authoritative for its zones,
 // over a [Store] of records (an [Index] of each edition's CAR, or [Memory]). A
 // publisher without a relay writes a zone file for any name server
-// ([WriteZone]). A reader asks any resolver through a [Client], which makes a
-// [transport.Path].
+// ([WriteZone]), or keeps a zone on one that takes updates ([Updater]). A reader
+// asks any resolver through a [Client], which makes a [transport.Path]. Other name
+// servers may fetch a Server's zones as a whole, with a [Key].
 //
 // # What stands where in a zone
 //
