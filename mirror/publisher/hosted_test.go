@@ -216,3 +216,22 @@ func TestHostedConfig(t *testing.T) {
 		}
 	}
 }
+
+// TestZoneSerial: each zone file has a larger serial than the one before, whatever
+// the clock says.
+func TestZoneSerial(t *testing.T) {
+	p, _ := withHosted(t, false)
+	now := time.Unix(1_800_000_000, 0)
+	for i, at := range []time.Time{now, now, now.Add(-24 * time.Hour), now.Add(time.Hour)} {
+		want := []uint32{1_800_000_000, 1_800_000_001, 1_800_000_002, 1_800_003_600}[i]
+		if got, err := p.zoneSerial(at); err != nil || got != want {
+			t.Errorf("%d: %d instead of %d, %v", i, got, want, err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(p.dir, serialFile), []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.zoneSerial(now); err == nil {
+		t.Error("damaged, and not told")
+	}
+}

@@ -1,11 +1,17 @@
 package publisher
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"iter"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
+	"tamizdat/internal/durable"
 	"tamizdat/transport/dns"
 )
 
@@ -20,8 +26,10 @@ func (p *Publisher) Zone(w io.Writer, zone dns.Zone, pointer bool, now time.Time
 	if p.Size() == 0 {
 		return 0, errNothingPacked
 	}
-	zone.Serial = uint32(now.Unix())
-	return names, dns.WriteZone(w, zone, func(yield func(dns.Entry, error) bool) {
+	if zone.Serial, err = p.zoneSerial(now); err != nil {
+		return 0, err
+	}
+	err = dns.WriteZone(w, zone, func(yield func(dns.Entry, error) bool) {
 		for e, err := range p.records(pointer) {
 			if names++; e.Named {
 				names++
@@ -31,6 +39,29 @@ func (p *Publisher) Zone(w io.Writer, zone dns.Zone, pointer bool, now time.Time
 			}
 		}
 	})
+	return names, err
+}
+
+// serialFile is the last serial that a zone file had: name servers take no smaller
+// one for news.
+const serialFile = "zone.serial"
+
+// zoneSerial is the time in seconds, or one more than the last if the clock went
+// back. It is durable on return.
+func (p *Publisher) zoneSerial(now time.Time) (uint32, error) {
+	name := filepath.Join(p.dir, serialFile)
+	text, err := os.ReadFile(name)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return 0, err
+	}
+	var last uint64
+	if err == nil {
+		if last, err = strconv.ParseUint(strings.TrimSpace(string(text)), 10, 32); err != nil {
+			return 0, fmt.Errorf("%s is damaged; remove it", serialFile)
+		}
+	}
+	serial := max(uint32(now.Unix()), uint32(last)+1)
+	return serial, durable.Write(name, 0o600, fmt.Appendf(nil, "%d\n", serial))
 }
 
 // records yields the entries of the window, each owner name once.
