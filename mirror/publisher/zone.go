@@ -118,8 +118,8 @@ func (p *Publisher) editionRecords(n uint64, newest, pointer bool) iter.Seq2[dns
 
 // inDNS is what an edition puts into DNS. With pointer that is what leads to its
 // headlines: head, root notes, grants, directory and front page, some 400 records,
-// most of them of grants (300 kB as a zone file). What big providers say they
-// allow in a zone:
+// most of them of grants (300 kB as a zone file). Usual limits of big providers, not
+// all of which are in their own documentation, and which change:
 //
 //	Amazon Route 53      10,000 records; a change of at most 32,000 characters
 //	Azure DNS            10,000 record sets
