@@ -372,3 +372,46 @@ func TestUploadsShareTheirRoom(t *testing.T) {
 		t.Errorf("still reserved: %v", s.reserved)
 	}
 }
+
+// Of an edition that the channel did not sign no more is taken than its front,
+// however much comes in one request.
+func TestFrontIsCheckedFirst(t *testing.T) {
+	p, other := newPress(t, "fronts"), newPress(t, "other fronts")
+	ok := p.edition(t, 1_000_000)
+	foreign := other.edition(t, 1_000_000)
+	forged, head := *ok, *ok.head
+	head.Time = head.Time.Add(time.Hour) // not what was signed
+	forged.head = &head
+	for name, file := range map[string][]byte{
+		"unsigned head":   forged.marshal(t, ok.packed.Blocks),
+		"another channel": foreign.car,
+		"no CAR at all":   bytes.Repeat([]byte("<html>"), 200_000),
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, err := OpenStore(t.TempDir(), Limits{}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			u, err := s.open(t.Context(), p.ch, bundle.RawCID(head.Text()), func() {})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer u.unlock()
+			body := bytes.NewReader(file)
+			if held, _, err := u.append(0, int64(len(file)), body); !errors.Is(err, errBad) || held != 0 {
+				t.Errorf("%d bytes held, %v", held, err)
+			}
+			if took := len(file) - body.Len(); took > frontPart {
+				t.Errorf("%d of %d bytes were taken", took, len(file))
+			}
+			// And the publisher hears why, whichever way he comes.
+			r := start(t, Config{})
+			for _, nw := range []transport.Network{&netreal.Network{}, &only{tcp: true}} {
+				src := transport.Source{Channel: p.ch, CAR: bytes.NewReader(file), Size: int64(len(file))}
+				if err := pusher(t, nw, target(t, r, p.ch)).Publish(t.Context(), src, nil); !errors.Is(err, transport.ErrRefused) {
+					t.Errorf("%T: %v", nw, err)
+				}
+			}
+		})
+	}
+}

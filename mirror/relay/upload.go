@@ -28,6 +28,11 @@ const maxParts = 2
 // can be told yet.
 const minFront = 256
 
+// frontPart is how much is taken before an upload's front is looked at for the
+// first time, however much comes in one request: root notes, head and directory
+// are in it.
+const frontPart = 256 << 10
+
 var (
 	errBusy   = errors.New("another upload of the channel is still being checked")
 	errOffset = errors.New("upload stands elsewhere")
@@ -158,20 +163,28 @@ func (u *upload) append(off, total int64, body io.Reader) (held int64, complete 
 	if _, err := f.Seek(held, io.SeekStart); err != nil {
 		return held, false, err
 	}
-	n, cut := io.Copy(f, io.LimitReader(body, total-held)) // cut off: what came is kept
-	if err := f.Sync(); err != nil {
-		return held, false, err
-	}
-	held += n
-	if err := u.check(f, held, total); err != nil {
-		if errors.Is(err, errBad) {
-			f.Close()
-			u.discard()
-			return 0, false, err
+	for {
+		part := total - held
+		if held < frontPart {
+			part = min(part, frontPart-held)
 		}
-		return held, false, err
+		n, cut := io.Copy(f, io.LimitReader(body, part)) // cut off: what came is kept
+		if err := f.Sync(); err != nil {
+			return held, false, err
+		}
+		held += n
+		if err := u.check(f, held, total); err != nil {
+			if errors.Is(err, errBad) {
+				f.Close()
+				u.discard()
+				return 0, false, err
+			}
+			return held, false, err
+		}
+		if cut != nil || n < part || held == total {
+			return held, held == total, cut
+		}
 	}
-	return held, held == total, cut
 }
 
 // check looks at the front as soon as it is there, so that a wrong edition is
