@@ -199,3 +199,25 @@ func TestOneChannelDoesNotReadAnother(t *testing.T) {
 		t.Error("another channel's block")
 	}
 }
+
+// Behind a forwarded port the website speaks of the one that visitors know, also
+// where another server has it.
+func TestForwardedPort(t *testing.T) {
+	for _, site := range []string{"", behind(t, siteOf(t, ""))} {
+		r := start(t, Config{Host: "relay.example.org:443", Site: site})
+		visitor := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}}
+		resp, err := visitor.Get("https://" + r.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if got := resp.Header["Alt-Svc"]; !slices.Equal(got, []string{`h3=":443"; ma=86400`}) {
+			t.Errorf("site %q: %q", site, got)
+		}
+	}
+	for _, host := range []string{"http://relay.example.org", "relay.example.org:", "relay.example.org:0", "relay.example.org:65536"} {
+		if _, err := New(Config{Dir: t.TempDir(), Network: &netreal.Network{}, Host: host}); err == nil || !strings.Contains(err.Error(), "port") {
+			t.Errorf("%s: %v", host, err)
+		}
+	}
+}

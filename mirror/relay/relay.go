@@ -105,6 +105,7 @@ type Relay struct {
 	certs   *certificates // nil without ACME
 	node    *ipfs.Node    // nil unless ServeIPFS was called
 	lock    *filelock.Lock
+	outer   uint16 // the port in Config.Host, 0 if there is none
 	// fleet ends what a store on S3 needs; nil without one.
 	fleet     func()
 	following *following // nil until it listens
@@ -140,6 +141,13 @@ func New(cfg Config) (*Relay, error) {
 	}
 	r := &Relay{cfg: cfg}
 	var err error
+	if _, port, bad := net.SplitHostPort(cfg.Host); bad == nil { // behind a forwarded port
+		n, err := strconv.ParseUint(port, 10, 16)
+		if err != nil || n == 0 {
+			return nil, errors.New("host: no port behind the colon; like relay.example.org or relay.example.org:443")
+		}
+		r.outer = uint16(n)
+	}
 	if r.keys, err = loadKeys(cfg.Dir); err != nil {
 		return nil, err
 	}
@@ -213,8 +221,12 @@ func (r *Relay) Start(ctx context.Context) (err error) {
 
 // listen opens the first address that can be opened, and all others.
 func (r *Relay) listen(ctx context.Context, cfg *tls.Config, serve http.Handler, conns wire.Limits) (err error) {
+	main := serve
+	if r.outer != 0 {
+		main = seenAt(r.outer, serve)
+	}
 	for _, addr := range r.cfg.Listen {
-		if r.server, err = wire.ListenWithin(ctx, r.cfg.Network, addr, cfg, serve, r.cfg.Log, conns); err == nil {
+		if r.server, err = wire.ListenWithin(ctx, r.cfg.Network, addr, cfg, main, r.cfg.Log, conns); err == nil {
 			break
 		}
 		r.cfg.Log.Info("address not available, trying the next", "listen", addr, "err", err)
@@ -232,6 +244,18 @@ func (r *Relay) listen(ctx context.Context, cfg *tls.Config, serve http.Handler,
 		at += s.Addr().String() + "\n"
 	}
 	return durable.Write(filepath.Join(r.cfg.Dir, addressFile), 0o600, []byte(at))
+}
+
+// seenAt has visitors over TCP told of HTTP/3 at the port under which they reach
+// the relay, which is forwarded to the one that it listens on.
+func seenAt(port uint16, next http.Handler) http.Handler {
+	value := []string{fmt.Sprintf(`h3=":%d"; ma=86400`, port)}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if w.Header()["Alt-Svc"] != nil {
+			w.Header()["Alt-Svc"] = value
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // website is what everyone sees.
@@ -265,15 +289,16 @@ func (r *Relay) openDoor(ctx context.Context) (err error) {
 		proofs = &r.certs.tokens
 	}
 	if r.cfg.Redirect != "" {
-		_, port, err := net.SplitHostPort(r.cfg.Host) // behind a forwarded port
-		if err != nil {
-			_, port, _ = net.SplitHostPort(r.Addr().String())
+		port := r.outer
+		if port == 0 {
+			_, text, _ := net.SplitHostPort(r.Addr().String())
+			n, err := strconv.ParseUint(text, 10, 16)
+			if err != nil {
+				return err
+			}
+			port = uint16(n)
 		}
-		n, err := strconv.ParseUint(port, 10, 16)
-		if err != nil {
-			return fmt.Errorf("host: %w", err)
-		}
-		if r.door, err = openDoor(ctx, r.cfg.Network, r.cfg.Redirect, uint16(n), proofs); err != nil {
+		if r.door, err = openDoor(ctx, r.cfg.Network, r.cfg.Redirect, port, proofs); err != nil {
 			return err
 		}
 	}
@@ -467,9 +492,9 @@ func (r *Relay) address() (string, uint16, error) {
 	if err != nil {
 		return "", 0, err
 	}
-	if h, p, err := net.SplitHostPort(r.cfg.Host); err == nil { // behind a forwarded port
-		n, err := strconv.ParseUint(p, 10, 16)
-		return h, uint16(n), err
+	if r.outer != 0 {
+		h, _, err := net.SplitHostPort(r.cfg.Host)
+		return h, r.outer, err
 	}
 	if ip := net.ParseIP(host); r.cfg.Host == "" && (host == "" || ip != nil && ip.IsUnspecified()) {
 		return "", 0, ErrNoHost
