@@ -50,6 +50,9 @@ func (c *runCmd) Run(e *env) error {
 		if errors.Is(err, relay.ErrRedirect) {
 			return fmt.Errorf("%w (another web server may have that port; see redirect in %s)", err, relay.ConfigFile)
 		}
+		if errors.Is(err, relay.ErrAlso) {
+			return fmt.Errorf("%w (is the port in use? see also in %s)", err, relay.ConfigFile)
+		}
 		if errors.As(err, new(*net.OpError)) {
 			return fmt.Errorf("%w (is the port in use? try --listen :8444)", err)
 		}

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -82,6 +83,9 @@ type certificates struct {
 	done    sync.WaitGroup
 }
 
+// dnsName is what an authority can come to look at: no address, no wildcard.
+var dnsName = regexp.MustCompile(`(?i)^([a-z0-9_-]{1,63}\.)+[a-z0-9-]*[a-z][a-z0-9-]*$`)
+
 // newCertificates begins with what was obtained by an earlier run. Without a
 // port for plain HTTP only tls-alpn-01 (RFC 8737) is offered to the authority.
 func newCertificates(dir string, own tls.Certificate, cfg ACME, network transport.Network, plain bool, log *slog.Logger) (*certificates, error) {
@@ -95,6 +99,11 @@ func newCertificates(dir string, own tls.Certificate, cfg ACME, network transpor
 	var ok bool
 	if c.key, ok = own.PrivateKey.(crypto.Signer); !ok {
 		return nil, fmt.Errorf("acme: %s can't sign", keyFile)
+	}
+	for _, name := range cfg.Names {
+		if !dnsName.MatchString(name) {
+			return nil, fmt.Errorf("acme: %q is no name that leads to a machine; like www.example.org", name)
+		}
 	}
 	var roots *x509.CertPool
 	if cfg.Roots != "" {

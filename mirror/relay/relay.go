@@ -121,6 +121,9 @@ const lockName = "lock"
 // ErrRunning: another process serves this data folder.
 var ErrRunning = errors.New("a relay is running on this data folder already")
 
+// ErrAlso: one of the addresses of Config.Also can't be listened on.
+var ErrAlso = errors.New("no listener for also")
+
 // DefaultListen are the addresses a relay tries.
 var DefaultListen = []string{":443", ":8443"}
 
@@ -147,6 +150,13 @@ func New(cfg Config) (*Relay, error) {
 			return nil, errors.New("host: no port behind the colon; like relay.example.org or relay.example.org:443")
 		}
 		r.outer = uint16(n)
+	}
+	for name, addrs := range map[string][]string{"also": cfg.Also, "redirect": {cmp.Or(cfg.Redirect, ":80")}} {
+		for _, a := range addrs {
+			if _, _, err := net.SplitHostPort(a); err != nil {
+				return nil, fmt.Errorf("%s: %q is no address to listen on; like :80 or 192.0.2.1:80", name, a)
+			}
+		}
 	}
 	if r.keys, err = loadKeys(cfg.Dir); err != nil {
 		return nil, err
@@ -238,7 +248,7 @@ func (r *Relay) listen(ctx context.Context, cfg *tls.Config, serve http.Handler,
 	for _, addr := range r.cfg.Also {
 		s, err := wire.ListenWithin(ctx, r.cfg.Network, addr, cfg, serve, r.cfg.Log, conns)
 		if err != nil {
-			return err
+			return fmt.Errorf("%w: %w", ErrAlso, err)
 		}
 		r.others = append(r.others, s)
 		at += s.Addr().String() + "\n"

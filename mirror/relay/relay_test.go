@@ -312,3 +312,27 @@ func TestTargetLine(t *testing.T) {
 		t.Errorf("no hint in %q", s)
 	}
 }
+
+// What can't work is refused at start, by the name of its setting.
+func TestSettingsAreChecked(t *testing.T) {
+	busy, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer busy.Close()
+	for name, cfg := range map[string]Config{
+		`also: "61001"`: {Also: []string{"61001"}}, `redirect: "80"`: {Redirect: "80"}, "no listener for also: ": {Also: []string{busy.Addr().String()}},
+		`acme: "https://www.example.org"`: {ACME: ACME{Names: []string{"https://www.example.org"}}}, `acme: "192.0.2.1"`: {ACME: ACME{Names: []string{"192.0.2.1"}}},
+		`acme: "*.example.org"`: {ACME: ACME{Names: []string{"www.example.org", "*.example.org"}}},
+	} {
+		cfg.Dir, cfg.Network, cfg.Listen = t.TempDir(), &netreal.Network{}, []string{"127.0.0.1:0"}
+		r, err := New(cfg)
+		if err == nil {
+			err = r.Start(t.Context())
+			_ = r.Close()
+		}
+		if err == nil || !strings.HasPrefix(err.Error(), name) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
