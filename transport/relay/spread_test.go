@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -50,6 +51,7 @@ type spreader struct {
 	net    *sieve
 	count  *sockets
 	wants  []transport.Want
+	held   atomic.Int64 // so many requests of blocks that come next stand still
 }
 
 func newSpreader(t *testing.T, limits Limits, most int) *spreader {
@@ -69,6 +71,10 @@ func newSpreader(t *testing.T, limits Limits, most int) *spreader {
 		_, name, _ := strings.Cut(r.URL.Path, "/ipfs/")
 		if blocks[name] == nil {
 			w.WriteHeader(http.StatusNotFound)
+			return
+		}
+		if s.held.Add(-1) >= 0 {
+			<-r.Context().Done()
 			return
 		}
 		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(blocks[name]))
@@ -136,6 +142,25 @@ func TestSpreadIntoTheVoid(t *testing.T) {
 		}
 		if n := s.count.opened() - before; n > maxWays {
 			t.Errorf("%d sockets", n)
+		}
+	})
+}
+
+// A piece that stands still on one connection is asked for on another one, long
+// before the first has had its time.
+func TestSlowPieceIsDoubled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSpreader(t, Limits{}, 0)
+		s.held.Store(5)
+		start := time.Now()
+		if n, err := s.fetch(t.Context()); n != len(s.wants) || err != nil {
+			t.Errorf("%d blocks, %v", n, err)
+		}
+		if s.held.Load() >= 0 {
+			t.Error("nothing stood still: this tests nothing")
+		}
+		if took := time.Since(start); took > 3*time.Second {
+			t.Errorf("it took %v", took)
 		}
 	})
 }
