@@ -67,6 +67,9 @@ func (s *h3Server) serve(ln *quic.EarlyListener) error {
 	for {
 		c, err := ln.Accept(s.grace)
 		if s.grace.Err() != nil {
+			// Else handshakes would go on, with nobody behind them, for as long as
+			// the last answers take. Connections that are there stay.
+			_ = ln.Close()
 			return http.ErrServerClosed
 		}
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -16,6 +17,8 @@ import (
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
 	"github.com/quic-go/quic-go/quicvarint"
+
+	"tamizdat/bundle/channel"
 )
 
 // Who resets requests has no more of them worked on than who does not (the twin of
@@ -78,6 +81,51 @@ func TestResetStreamsAreBounded(t *testing.T) {
 		time.Sleep(time.Second)
 		if _, err := c.OpenStream(); err != nil {
 			t.Errorf("when all have ended: %v", err)
+		}
+	})
+}
+
+// While the last answers are under way nobody else is let in, over QUIC as little as
+// over TCP.
+func TestShutdownLetsNobodyIn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o, asked, answer := newOpened(t, 8<<10), make(chan struct{}), make(chan struct{})
+		o.server.Close()
+		var once sync.Once
+		s, err := Listen(t.Context(), o.air.at(relayAt), relayAt+":443", &tls.Config{Certificates: []tls.Certificate{o.cert}}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			once.Do(func() { close(asked); <-answer })
+			o.ServeHTTP(w, r)
+		}), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first := o.client("198.51.100.1", nil)
+		done := make(chan error, 1)
+		go func() {
+			_, err := first.Paths()[0].Heads.Head(t.Context(), channel.ID{}, 0)
+			done <- err
+		}()
+		<-asked
+		stopped := make(chan error, 1)
+		go func() { stopped <- s.Shutdown(t.Context()) }()
+		synctest.Wait()
+		pc, err := o.air.at("198.51.100.2").ListenPacket(t.Context(), "udp", "0.0.0.0:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer pc.Close()
+		cfg := &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h3"}}
+		if c, err := quic.Dial(t.Context(), pc, net.UDPAddrFromAddrPort(netip.MustParseAddrPort(relayAt+":443")), cfg, nil); err == nil {
+			t.Error("a handshake with nobody behind it")
+			_ = c.CloseWithError(0, "")
+		}
+		close(answer)
+		if err := <-done; err != nil {
+			t.Errorf("the last answer: %v", err)
+		}
+		first.Close()
+		if err := <-stopped; err != nil {
+			t.Error(err)
 		}
 	})
 }
