@@ -83,6 +83,9 @@ type Reader struct {
 	ch     channel.ID
 	// Extra ways, beside those that the invite leads to.
 	Extra []transport.Path
+	// Left, if set, is what is left of the ways that a reader has: to see what
+	// becomes of him without a counter-measure.
+	Left func(places channel.Places, paths func(channel.Places) []transport.Path) []transport.Path
 	// Progress, if set before a sync, hears of it.
 	Progress func(sync.Progress)
 }
@@ -167,8 +170,12 @@ func (r *Reader) Restart() error {
 
 // Paths implements sync.Ways: those of the set that the reading allows.
 func (r *Reader) Paths(ch channel.ID, ipns ed25519.PublicKey, places channel.Places) []transport.Path {
-	all := append(r.set.Paths(ch, ipns, places), r.Extra...)
-	return slices.DeleteFunc(all, func(p transport.Path) bool {
+	known := func(places channel.Places) []transport.Path { return r.set.Paths(ch, ipns, places) }
+	all := known
+	if r.Left != nil {
+		all = func(places channel.Places) []transport.Path { return r.Left(places, known) }
+	}
+	return slices.DeleteFunc(append(all(places), r.Extra...), func(p transport.Path) bool {
 		way := Way(p.Name, p.Kind)
 		return r.r.Only != nil && !slices.Contains(r.r.Only, way) || slices.Contains(r.r.Without, way) ||
 			r.r.Honest && lies(r.far, p)
