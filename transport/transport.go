@@ -171,6 +171,13 @@ type WantError struct {
 func (e *WantError) Error() string { return fmt.Sprintf("block %s: %v", e.CID, e.Err) }
 func (e *WantError) Unwrap() error { return e.Err }
 
+// Wide is an optional interface of Blocks, of a path that now and then carries more
+// than its last requests show.
+type Wide interface {
+	// Ahead is how many bytes a Request should hold at least, 0 for no opinion.
+	Ahead() int64
+}
+
 // Hints tells the engine how a path likes to be used. Zero values mean "no
 // opinion".
 type Hints struct {

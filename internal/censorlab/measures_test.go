@@ -1,6 +1,8 @@
 package censorlab
 
 import (
+	"context"
+	"iter"
 	"slices"
 	"strings"
 	"testing"
@@ -38,7 +40,16 @@ var (
 	noECH      = handicap{places: func(r *channel.Relay) bool { r.ECH = nil; return true }}
 	noPorts    = handicap{places: func(r *channel.Relay) bool { return r.Port == 443 }}
 	noSmall    = handicap{path: func(p *transport.Path) bool { return !strings.Contains(p.Name, "small connections") }}
+	noSpread   = handicap{path: func(p *transport.Path) bool { p.Blocks = oneConnection{p.Blocks}; return true }}
 )
+
+// oneConnection asks for blocks over one connection, whatever the line.
+type oneConnection struct{ transport.Blocks }
+
+func (o oneConnection) Fetch(ctx context.Context, r transport.Request) iter.Seq2[transport.Block, error] {
+	r.Once = true
+	return o.Blocks.Fetch(ctx, r)
+}
 
 var measures = []measure{
 	{scenario: "quic-v1-drop", what: "QUIC version 2", way: transport.KindQUIC, relay: addrRelayB.String(), off: []handicap{noVersion2}},
@@ -63,6 +74,35 @@ func TestMeasures(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Where packets are lost one connection brings the news, too, but large pictures late.
+func TestSpreadMeasure(t *testing.T) {
+	m := measure{scenario: "loss-5-5", way: transport.KindQUIC, relay: nameRelayA, off: []handicap{noSpread}}
+	inWorld(t, func(t *testing.T, w *World) {
+		news := News(editions, time.Now())
+		news[0].Images[0].Data = noise(1, 1<<20)
+		if err := w.Publish(t.Context(), news); err != nil {
+			t.Fatal(err)
+		}
+		var took [2][]time.Duration
+		for range 9 {
+			for i, on := range []bool{true, false} {
+				o := m.read(t, w, on)
+				if !o.Newest || o.Images == 0 {
+					t.Fatalf("on %v: %+v", on, o)
+				}
+				took[i] = append(took[i], o.Images)
+			}
+		}
+		for _, all := range took {
+			slices.Sort(all)
+		}
+		t.Logf("pictures after %v, over one connection after %v", took[0][4], took[1][4])
+		if took[0][4] > took[1][4]*2/3 {
+			t.Error("several connections bring little")
+		}
+	})
 }
 
 // read is what comes to a reader, with the measure on or off.

@@ -246,12 +246,16 @@ func mean(old, now time.Duration) time.Duration {
 
 // share is how much l should be asked for at once, in bytes.
 func (c *crew) share(l *lane) int64 {
+	least := int64(0)
+	if w, ok := l.Blocks.(transport.Wide); ok {
+		least = w.Ahead()
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if l.rate == 0 {
-		return firstBatch
+		return max(firstBatch, least)
 	}
-	return int64(l.rate * max(batchTime, 2*l.latency).Seconds())
+	return max(int64(l.rate*max(batchTime, 2*l.latency).Seconds()), least)
 }
 
 // known is what is known of l.

@@ -47,7 +47,10 @@ type bulk struct {
 	closed bool
 }
 
-var _ transport.Blocks = (*bulk)(nil)
+var _ interface {
+	transport.Blocks
+	transport.Wide
+} = (*bulk)(nil)
 
 // Fetch implements transport.Blocks.
 func (b *bulk) Fetch(ctx context.Context, r transport.Request) iter.Seq2[transport.Block, error] {
@@ -61,6 +64,15 @@ func (b *bulk) Fetch(ctx context.Context, r transport.Request) iter.Seq2[transpo
 		}
 		b.spread(ctx, r, begun, yield)
 	}
+}
+
+// Ahead implements transport.Wide: on a bad line all connections have something to
+// do, which a request of one block leaves to three of them.
+func (b *bulk) Ahead() int64 {
+	if !b.isBad() {
+		return 0
+	}
+	return maxSpread * spreadAhead * spreadPiece
 }
 
 func (b *bulk) isBad() bool {
