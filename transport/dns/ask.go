@@ -100,6 +100,13 @@ func (c *Client) ask(ctx context.Context, q query) ([]byte, error) {
 		if err := r.acquire(ctx); err != nil {
 			return nil, err
 		}
+		if err := r.warm(ctx); err != nil {
+			r.release()
+			if ctx.Err() != nil {
+				return nil, err
+			}
+			break // nobody is left who may be asked soon
+		}
 		rec, err := a.try(ctx, r, try)
 		r.release()
 		switch {
@@ -115,6 +122,8 @@ func (c *Client) ask(ctx context.Context, q query) ([]byte, error) {
 		return a.best(), nil
 	case spoiled:
 		return nil, errSpoiled
+	case c.allCool() != nil:
+		return nil, fmt.Errorf("%w: %w", errSilent, c.allCool())
 	case slices.ContainsFunc(c.resolvers, (*resolver).moody):
 		return nil, errLost
 	}
@@ -133,32 +142,53 @@ func (a *asking) best() []byte {
 }
 
 // pick returns the resolver whose turn it is among those that carry the class
-// and have not refused: one that has answered before, if there is any.
+// and have not refused: one that has answered before, if there is any; one that
+// could not be reached a moment ago only if there is no other.
 func (c *Client) pick(class record.Class, turn int, refused map[*resolver]error) *resolver {
-	for _, proven := range []bool{true, false} {
-		for i := range c.resolvers {
-			r := c.resolvers[(turn+i)%len(c.resolvers)]
-			if _, no := refused[r]; !no && r.carries(class) && (r.known() || !proven) {
-				return r
-			}
+	var second, third *resolver
+	for i := range c.resolvers {
+		r := c.resolvers[(turn+i)%len(c.resolvers)]
+		if _, no := refused[r]; no || !r.carries(class) {
+			continue
+		}
+		switch cool := r.isCool(); {
+		case !cool && r.known():
+			return r
+		case !cool && second == nil:
+			second = r
+		case cool && (third == nil || r.coolFor() < third.coolFor()):
+			third = r
 		}
 	}
-	return nil
+	if second == nil {
+		return third
+	}
+	return second
 }
 
 // try asks one resolver once and listens, to answers to earlier tries as well.
 // errSilent: ask again.
 func (a *asking) try(ctx context.Context, r *resolver, try int) ([]byte, error) {
 	a.spoiled = false
+	only := r.addr.stream()
+	stream := only || a.class == record.Large && r.prefersTCP()
 	started := time.Now()
-	stream := a.class == record.Large && r.prefersTCP()
-	err := a.send(ctx, r, stream, try)
-	if err != nil && stream {
+	l, err := a.open(ctx, r, stream, try)
+	if err != nil && stream && !only {
 		stream = false
-		err = a.send(ctx, r, false, try)
+		l, err = a.open(ctx, r, false, try)
 	}
-	if err != nil && (errors.Is(err, transport.ErrUnsupported) || errors.Is(err, transport.ErrBlocked) || ctx.Err() != nil) {
+	switch {
+	case err != nil && (hopeless(err) || ctx.Err() != nil):
 		return nil, err
+	case err != nil && only:
+		if l != nil && !l.alive() {
+			r.broke(l, err)
+		}
+		return nil, errSilent // it is being opened, or left alone: r knows why
+	}
+	if only {
+		started = time.Now() // without the handshakes
 	}
 	timer := time.NewTimer(r.timeout(try))
 	defer timer.Stop()
@@ -172,6 +202,16 @@ func (a *asking) try(ctx context.Context, r *resolver, try int) ([]byte, error) 
 		select {
 		case ev := <-a.events:
 			switch {
+			case ev.err != nil && only:
+				if ev.try != try {
+					break // an earlier one, which has been seen to
+				}
+				if l.alive() { // only this answer was none
+					r.lost(a.class, false)
+				} else {
+					r.broke(l, ev.err)
+				}
+				return nil, errSilent
 			case ev.err != nil:
 				// Truncated over UDP and no way over TCP: as good as spoiled.
 				a.spoiled = a.spoiled || ev.stream
@@ -179,7 +219,7 @@ func (a *asking) try(ctx context.Context, r *resolver, try int) ([]byte, error) 
 				stream = true
 				r.truncates()
 				a.wg.Go(func() {
-					if err := a.send(ctx, r, true, try); err != nil {
+					if _, err := a.open(ctx, r, true, try); err != nil {
 						select {
 						case a.events <- event{stream: true, err: err}:
 						default:
@@ -199,7 +239,7 @@ func (a *asking) try(ctx context.Context, r *resolver, try int) ([]byte, error) 
 				wait()
 			case ev.kind == answerRecords && ev.check == take:
 				rtt := time.Duration(0)
-				if ev.try == try && !stream {
+				if ev.try == try && (only || !stream) {
 					rtt = time.Since(started)
 				}
 				r.answered(a.class, len(ev.rec), ev.stream, rtt)
@@ -239,6 +279,12 @@ func (a *asking) try(ctx context.Context, r *resolver, try int) ([]byte, error) 
 			}
 		case <-timer.C:
 			r.lost(a.class, a.spoiled)
+			if l != nil && l.stuck() {
+				l.fail(errStuck)
+				if only {
+					r.broke(l, errStuck)
+				}
+			}
 			return nil, errSilent
 		case <-ctx.Done():
 			return nil, ctx.Err()
@@ -246,17 +292,25 @@ func (a *asking) try(ctx context.Context, r *resolver, try int) ([]byte, error) 
 	}
 }
 
-func (a *asking) send(ctx context.Context, r *resolver, stream bool, try int) error {
+// open sends the question over a link that is open, or opened for it: over a way
+// that needs a handshake it waits no longer for that than for an answer. With an
+// error it returns the link if there was one.
+func (a *asking) open(ctx context.Context, r *resolver, stream bool, try int) (*link, error) {
+	if r.addr.stream() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, r.timeout(try))
+		defer cancel()
+	}
 	l, err := r.open(ctx, stream)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	p := &pending{name: a.full, class: a.class, check: a.check, events: a.events, try: try}
 	if err := l.send(p); err != nil {
-		return err
+		return l, err
 	}
 	a.mu.Lock()
 	a.sent = append(a.sent, p)
 	a.mu.Unlock()
-	return nil
+	return l, nil
 }

@@ -15,6 +15,7 @@ import (
 	"tamizdat/bundle/channel"
 	"tamizdat/bundle/record"
 	"tamizdat/transport"
+	"tamizdat/transport/gateway"
 )
 
 const (
@@ -60,9 +61,12 @@ type ClientConfig struct {
 	Network transport.Network
 	// Zone is the zone's name.
 	Zone string
-	// Resolvers are asked in turn, each "host:port". The zone's own name server
-	// will do as well.
+	// Resolvers are asked in turn, each as ParseResolvers takes it. The zone's own
+	// name server will do as well.
 	Resolvers []string
+	// Trust says by what certificates of resolvers asked over TLS are checked. The
+	// zero value is what everybody uses.
+	Trust gateway.Trust
 	// Hurry lifts the limit of 10 queries a second with a burst of 32 for each
 	// resolver. Some resolvers refuse faster clients, and it stands out.
 	Hurry bool
@@ -86,20 +90,29 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
 	}
-	for _, addr := range cfg.Resolvers {
-		c.resolvers = append(c.resolvers, newResolver(cfg.Network, addr, cfg.Hurry))
+	addrs, err := ParseResolvers(cfg.Resolvers)
+	if err != nil {
+		return nil, fmt.Errorf("dns resolver: %w", err)
+	}
+	for _, a := range addrs {
+		c.resolvers = append(c.resolvers, newResolver(cfg.Network, a, cfg.Trust, cfg.Hurry))
 	}
 	return c, nil
 }
 
 // Path returns the client as a path.
 func (c *Client) Path() transport.Path {
-	addrs := make([]string, len(c.resolvers))
-	for i, r := range c.resolvers {
-		addrs[i] = r.addr
+	const named = 3
+	var addrs []string
+	for _, r := range c.resolvers[:min(len(c.resolvers), named)] {
+		addrs = append(addrs, r.addr.String())
+	}
+	via := strings.Join(addrs, ", ")
+	if more := len(c.resolvers) - named; more > 0 {
+		via += fmt.Sprintf(" and %d more", more)
 	}
 	return transport.Path{
-		Name: "dns " + c.zone + " via " + strings.Join(addrs, ", "), Kind: transport.KindDNS,
+		Name: "dns " + c.zone + " via " + via, Kind: transport.KindDNS,
 		Heads: c, Blocks: c,
 		Hints: transport.Hints{
 			Batch: 2, Parallel: 2, MaxBlock: record.MaxPiece, Unit: record.Large.Payload(), Setup: 2,
@@ -172,9 +185,13 @@ func (c *Client) bothClasses(f func(class record.Class) error) error {
 	return nil
 }
 
-// provenLarge reports whether every resolver has carried Large records lately.
+// provenLarge reports whether every resolver that can be asked has carried Large
+// records lately.
 func (c *Client) provenLarge() bool {
 	for _, r := range c.resolvers {
+		if r.isCool() {
+			continue
+		}
 		r.mu.Lock()
 		good := r.good > 0
 		r.mu.Unlock()

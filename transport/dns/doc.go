@@ -6,8 +6,9 @@
 // over a [Store] of records (an [Index] of each edition's CAR, or [Memory]). A
 // publisher without a relay writes a zone file for any name server
 // ([WriteZone]), or keeps a zone on one that takes updates ([Updater]). A reader
-// asks any resolver through a [Client], which makes a [transport.Path]. Other name
-// servers may fetch a Server's zones as a whole, with a [Key].
+// asks any resolver through a [Client], which makes a [transport.Path]: in the
+// clear, over TLS or over HTTPS ([ParseResolver]). Other name servers may fetch a
+// Server's zones as a whole, with a [Key].
 //
 // # What stands where in a zone
 //

@@ -197,7 +197,7 @@ func (w *world) client(resolvers ...string) *Client {
 	}
 	w.t.Cleanup(func() {
 		for _, r := range c.resolvers {
-			if r.udp != nil || r.tcp != nil {
+			if r.links != [2]*link{} || r.dials != [2]*dial{} {
 				w.t.Error("a socket is still open")
 			}
 		}

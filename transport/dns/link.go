@@ -2,6 +2,7 @@ package dns
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"math/rand/v2"
@@ -11,18 +12,36 @@ import (
 
 	"tamizdat/bundle/record"
 	"tamizdat/transport"
+	"tamizdat/transport/gateway"
 )
 
-// link is one socket to one resolver, over UDP or TCP, shared by all queries
-// under way. Its reader hands every response whose ID and question match to
-// whoever waits, as many as come: a forged one is only the first.
+// stuckAfter is how long a stream may be silent while something was asked over
+// it: a censor that freezes connections closes none. It is as long as a kernel
+// takes to send a lost segment twice again.
+const stuckAfter = 3 * time.Second
+
+// link is one way to one resolver, open and shared by all queries under way.
+// Every response whose ID and question match is handed to whoever waits, as many
+// as come: a forged one is only the first.
 type link struct {
-	conn   net.Conn
+	carry  carrier
 	stream bool
+	secret bool // nobody sees inside: questions are padded
 
 	mu      sync.Mutex
 	pending map[uint16]*pending
 	dead    error
+	proven  bool      // an answer has come
+	waiting time.Time // something was asked then, and nothing has come since; zero if not
+}
+
+// carrier takes messages to a resolver; what comes back goes to link.deliver, an
+// end to link.fail. Its methods may be called at once.
+type carrier interface {
+	// send may return before the message is gone. An error means that this one is
+	// not, and nothing else; broken that no other one will go.
+	send(p *pending, msg []byte) (broken bool, err error)
+	close()
 }
 
 // pending is one query sent, still to be answered, and answered again.
@@ -34,6 +53,7 @@ type pending struct {
 	try    int
 	link   *link
 	id     uint16
+	stop   func() // gives up waiting for it, if that costs something; nil if not
 }
 
 // event is what the reader of a link tells the query that waits.
@@ -49,19 +69,30 @@ type event struct {
 var (
 	errTooMany  = errors.New("too many queries on one socket")
 	errLinkDown = errors.New("connection to the resolver broke")
+	errStuck    = errors.New("connection to the resolver is stuck")
 )
 
-func newLink(ctx context.Context, nw transport.Network, addr string, stream bool) (*link, error) {
+// newLink opens a link over UDP, TCP or TLS.
+func newLink(ctx context.Context, nw transport.Network, to Address, trust gateway.Trust, stream bool) (*link, error) {
 	network := "udp"
 	if stream {
 		network = "tcp"
 	}
-	conn, err := nw.Dial(ctx, network, addr)
+	conn, err := nw.Dial(ctx, network, to.dial())
 	if err != nil {
 		return nil, err
 	}
-	l := &link{conn: conn, stream: stream, pending: map[uint16]*pending{}}
-	go l.read()
+	if to.Way == TLS {
+		c := tls.Client(conn, to.tls(trust))
+		if err := c.HandshakeContext(ctx); err != nil {
+			conn.Close()
+			return nil, err
+		}
+		conn = c
+	}
+	s := &socket{conn: conn, stream: stream}
+	l := &link{carry: s, stream: stream, secret: to.Way == TLS, pending: map[uint16]*pending{}}
+	go s.read(l)
 	return l, nil
 }
 
@@ -84,20 +115,20 @@ func (l *link) send(p *pending) error {
 		return errTooMany
 	}
 	l.pending[p.id] = p
+	if l.waiting.IsZero() {
+		l.waiting = time.Now()
+	}
 	l.mu.Unlock()
 
-	msg := appendQuery(make([]byte, 0, 128), p.id, p.name, p.class)
-	_ = l.conn.SetWriteDeadline(time.Now().Add(tcpWrite))
-	var err error
-	if l.stream {
-		err = writeFrame(l.conn, msg)
-	} else {
-		_, err = l.conn.Write(msg)
+	msg := appendQuery(make([]byte, 0, paddedTo), p.id, p.name, p.class)
+	if l.secret {
+		msg = padQuery(msg)
 	}
+	broken, err := l.carry.send(p, msg)
 	if err != nil {
 		p.forget()
-		if l.stream {
-			l.fail(err) // a half-written frame garbles all that follow
+		if broken {
+			l.fail(err)
 		}
 		return err
 	}
@@ -108,18 +139,43 @@ func (p *pending) forget() {
 	p.link.mu.Lock()
 	delete(p.link.pending, p.id)
 	p.link.mu.Unlock()
+	if p.stop != nil {
+		p.stop()
+	}
+}
+
+// socket carries messages over a datagram socket or a byte stream.
+type socket struct {
+	conn   net.Conn
+	stream bool
+	write  sync.Mutex // a frame and its deadline belong together
+}
+
+func (s *socket) close() { _ = s.conn.Close() }
+
+func (s *socket) send(_ *pending, msg []byte) (broken bool, err error) {
+	if !s.stream {
+		_ = s.conn.SetWriteDeadline(time.Now().Add(tcpWrite))
+		_, err = s.conn.Write(msg)
+		return false, err
+	}
+	s.write.Lock()
+	defer s.write.Unlock()
+	_ = s.conn.SetWriteDeadline(time.Now().Add(tcpWrite))
+	err = writeFrame(s.conn, msg)
+	return err != nil, err // a half-written frame garbles all that follow
 }
 
 // read runs until the socket is closed or useless.
-func (l *link) read() {
+func (s *socket) read(l *link) {
 	buf := make([]byte, maxMessage+1)
 	failures := 0
 	for {
-		msg, err := l.next(buf)
+		msg, err := s.next(buf)
 		if err != nil {
 			// A refused datagram (ICMP, which anyone may forge) doesn't end a UDP
 			// socket; a stream has lost its place at any error.
-			if failures++; l.stream || errors.Is(err, net.ErrClosed) || errors.Is(err, io.EOF) || failures > 100 {
+			if failures++; s.stream || errors.Is(err, net.ErrClosed) || errors.Is(err, io.EOF) || failures > 100 {
 				l.fail(errLinkDown)
 				return
 			}
@@ -130,11 +186,11 @@ func (l *link) read() {
 	}
 }
 
-func (l *link) next(buf []byte) ([]byte, error) {
-	if l.stream {
-		return readFrame(l.conn, buf[:maxMessage])
+func (s *socket) next(buf []byte) ([]byte, error) {
+	if s.stream {
+		return readFrame(s.conn, buf[:maxMessage])
 	}
-	n, err := l.conn.Read(buf)
+	n, err := s.conn.Read(buf)
 	if err != nil {
 		return nil, err
 	}
@@ -155,13 +211,19 @@ func (l *link) deliver(msg []byte) {
 	if p == nil {
 		return
 	}
+	p.hear(msg)
+}
+
+// hear takes a response that may answer p; it reports whether it does.
+func (p *pending) hear(msg []byte) bool {
 	a, err := readAnswer(msg, p.name)
 	if err != nil {
-		return
+		return false
 	}
+	p.link.answers()
 	if a.kind != answerRecords {
 		p.tell(event{kind: a.kind})
-		return
+		return true
 	}
 	// Checked here and not by who waits, so that no flood of forgeries can crowd
 	// the true answer out.
@@ -181,6 +243,28 @@ func (l *link) deliver(msg []byte) {
 	if spoiled {
 		p.tell(event{kind: answerJunk})
 	}
+	return true
+}
+
+// answers notes that something came that answers a question.
+func (l *link) answers() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.proven, l.waiting = true, time.Time{}
+}
+
+// stuck reports whether a stream has been silent for too long.
+func (l *link) stuck() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.stream && !l.waiting.IsZero() && time.Since(l.waiting) >= stuckAfter
+}
+
+// worked reports whether an answer has ever come.
+func (l *link) worked() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.proven
 }
 
 // tell never blocks: the buffer takes what matters, and an answer that is lost
@@ -199,15 +283,16 @@ func (p *pending) tell(ev event) {
 // fail closes the link and tells all that wait on it.
 func (l *link) fail(err error) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	if l.dead != nil {
+		l.mu.Unlock()
 		return
 	}
 	l.dead = err
-	_ = l.conn.Close()
 	for _, p := range l.pending {
 		p.tell(event{err: err})
 	}
+	l.mu.Unlock()
+	l.carry.close() // TLS says goodbye first, which may take a while
 }
 
 func (l *link) alive() bool {

@@ -10,6 +10,7 @@ import (
 
 	"tamizdat/bundle/record"
 	"tamizdat/transport"
+	"tamizdat/transport/gateway"
 )
 
 const (
@@ -33,11 +34,10 @@ const (
 // at once (AIMD, like one TCP connection), how long its answers take (RFC 6298),
 // and which class of records it carries.
 type resolver struct {
-	addr string
-	nw   transport.Network
-	lim  *rate.Limiter // nil in a hurry
-
-	dialing chan struct{} // one slot
+	addr  Address
+	nw    transport.Network
+	trust gateway.Trust
+	lim   *rate.Limiter // nil in a hurry
 
 	mu       sync.Mutex
 	window   float64
@@ -57,11 +57,22 @@ type resolver struct {
 	heard      time.Time
 	smallUntil time.Time
 
-	udp, tcp *link
+	// links are the open ones, dials what is being opened: over datagrams, and as a
+	// stream.
+	links [2]*link
+	dials [2]*dial
+
+	// A resolver that can't be reached, or whose connections bring nothing, is left
+	// alone until then; vain counts how often in a row, why is the last reason.
+	coolUntil time.Time
+	vain      int
+	why       error
+	// tcpOnly: until then HTTP/3 is not tried, since it brought nothing.
+	tcpOnly time.Time
 }
 
-func newResolver(nw transport.Network, addr string, hurry bool) *resolver {
-	r := &resolver{addr: addr, nw: nw, dialing: make(chan struct{}, 1), window: initialWindow, ssthresh: maxWindow}
+func newResolver(nw transport.Network, addr Address, trust gateway.Trust, hurry bool) *resolver {
+	r := &resolver{addr: addr, nw: nw, trust: trust, window: initialWindow, ssthresh: maxWindow}
 	if !hurry {
 		r.lim = rate.NewLimiter(quietRate, quietBurst)
 	}
@@ -130,6 +141,7 @@ func (r *resolver) answered(class record.Class, size int, stream bool, rtt time.
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.quiet, r.heard = 0, time.Now()
+	r.vain, r.coolUntil, r.why = 0, time.Time{}, nil
 	if r.window < r.ssthresh {
 		r.window++
 	} else {
@@ -166,12 +178,7 @@ func (r *resolver) lost(class record.Class, spoiled bool) {
 	if r.quiet++; spoiled {
 		r.quiet = 0
 	}
-	// Once a round trip: all that was under way shares one loss.
-	if now := time.Now(); now.Sub(r.lastCut) > max(r.srtt, minTimeout) {
-		r.lastCut = now
-		r.window = max(1, r.window/2)
-		r.ssthresh = r.window
-	}
+	r.cut()
 	if class != record.Large {
 		return
 	}
@@ -183,6 +190,15 @@ func (r *resolver) lost(class record.Class, spoiled bool) {
 	if (r.good == 0 && r.spoiled >= 2) || r.spoiled >= 8 {
 		r.smallUntil = time.Now().Add(smallFor)
 		r.spoiled, r.good = 0, 0
+	}
+}
+
+// cut halves the window, once a round trip: all that was under way shares one loss.
+func (r *resolver) cut() {
+	if now := time.Now(); now.Sub(r.lastCut) > max(r.srtt, minTimeout) {
+		r.lastCut = now
+		r.window = max(1, r.window/2)
+		r.ssthresh = r.window
 	}
 }
 
@@ -260,50 +276,4 @@ func (r *resolver) prefersTCP() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.truncated >= 3 && r.overTCP > 0
-}
-
-// open returns the shared socket, opening it if need be.
-func (r *resolver) open(ctx context.Context, stream bool) (*link, error) {
-	select {
-	case r.dialing <- struct{}{}:
-		defer func() { <-r.dialing }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-	r.mu.Lock()
-	l := r.udp
-	if stream {
-		l = r.tcp
-	}
-	r.mu.Unlock()
-	if l != nil && l.alive() {
-		return l, nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, maxTimeout)
-	defer cancel()
-	l, err := newLink(ctx, r.nw, r.addr, stream)
-	if err != nil {
-		return nil, err
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if stream {
-		r.tcp = l
-	} else {
-		r.udp = l
-	}
-	return l, nil
-}
-
-// close closes the sockets; the next query opens new ones.
-func (r *resolver) close() {
-	r.mu.Lock()
-	links := []*link{r.udp, r.tcp}
-	r.udp, r.tcp = nil, nil
-	r.mu.Unlock()
-	for _, l := range links {
-		if l != nil {
-			l.fail(errLinkDown)
-		}
-	}
 }
