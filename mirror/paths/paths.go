@@ -6,16 +6,13 @@
 package paths
 
 import (
-	"bufio"
 	"context"
 	"crypto/ed25519"
 	"crypto/x509"
 	"errors"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,15 +30,15 @@ import (
 // Config says what may be used. Network is required.
 type Config struct {
 	Network transport.Network
-	// Resolvers are asked for DNS zones, "host:port" each; empty means the
-	// system's.
+	// Resolvers are asked for DNS zones, each as dns.ParseResolvers takes it; empty
+	// means the system's.
 	Resolvers []string
 	// Hurry lifts the limit on DNS queries a second.
 	Hurry bool
 	// Extra paths are offered for every channel (a file, say).
 	Extra []transport.Path
-	// Roots are the authorities that vouch for gateways and for relays behind a
-	// CDN, nil for the system's.
+	// Roots are the authorities that vouch for gateways, for relays behind a CDN and
+	// for resolvers asked over TLS, nil for the system's.
 	Roots *x509.CertPool
 	// Now is the clock that TLS certificates and session tickets are held
 	// against, nil for time.Now. IPFS peers are known by their keys alone:
@@ -250,6 +247,7 @@ func (s *Set) zone(z channel.Zone, resolvers []string) ([]transport.Path, error)
 	}
 	c, err := dns.NewClient(dns.ClientConfig{
 		Network: s.cfg.Network, Zone: z.Name, Resolvers: resolvers, Hurry: s.cfg.Hurry, Logger: s.cfg.Log,
+		Trust: s.cfg.trust(),
 	})
 	if err != nil {
 		return nil, err
@@ -273,23 +271,4 @@ func (s *Set) Close() error {
 	s.closers, s.known, s.labels, s.node = nil, map[string][]transport.Path{}, map[string]int{}, nil
 	s.relays = map[string]*relay.Client{}
 	return errors.Join(errs...)
-}
-
-// SystemResolvers are the resolvers of resolv.conf(5), none where there is no
-// such file (Windows, Android): there they are given by hand.
-func SystemResolvers() []string {
-	f, err := os.Open("/etc/resolv.conf")
-	if err != nil {
-		return nil
-	}
-	defer f.Close()
-	var out []string
-	lines := bufio.NewScanner(io.LimitReader(f, 64<<10))
-	for lines.Scan() && len(out) < 3 {
-		w := strings.Fields(lines.Text())
-		if len(w) >= 2 && w[0] == "nameserver" {
-			out = append(out, net.JoinHostPort(w[1], "53"))
-		}
-	}
-	return out
 }

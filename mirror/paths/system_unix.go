@@ -1,0 +1,7 @@
+//go:build !windows && !darwin && !android
+
+package paths
+
+import "net/netip"
+
+func systemResolvers() []netip.Addr { return fromResolvConf("/etc/resolv.conf") }
