@@ -23,12 +23,12 @@ Begin with: mirror add INVITE, then mirror open
 Exit codes: 0 all is well, 1 it failed, 2 it was called wrongly.`
 
 type commands struct {
-	Dir        string   `help:"Folder of the library (default: ${dir})." default:"${dir}" placeholder:"DIR" type:"path"`
-	Passphrase string   `help:"File whose first line is the library's passphrase. Without it you are asked, if there is one." name:"passphrase-file" placeholder:"FILE" type:"path"`
-	Resolver   []string `help:"DNS resolver to use instead of the system's." placeholder:"ADDRESS:PORT"`
-	Hurry      bool     `help:"Ask DNS as fast as it answers; this stands out."`
-	TextOnly   bool     `help:"Fetch no images." name:"text-only"`
-	Verbose    bool     `help:"Say what goes on." short:"v"`
+	Dir        string     `help:"Folder of the library (default: ${dir})." default:"${dir}" placeholder:"DIR" type:"path"`
+	Passphrase string     `help:"File whose first line is the library's passphrase. Without it you are asked, if there is one." name:"passphrase-file" placeholder:"FILE" type:"path"`
+	Resolver   []resolver `help:"DNS resolver to use instead of the system's: ADDRESS, tcp://ADDRESS, tls://NAME@ADDRESS (DoT), https://NAME/PATH@ADDRESS (DoH), a DNS stamp, or public for some well-known ones." placeholder:"RESOLVER"`
+	Hurry      bool       `help:"Ask DNS as fast as it answers; this stands out."`
+	TextOnly   bool       `help:"Fetch no images." name:"text-only"`
+	Verbose    bool       `help:"Say what goes on." short:"v"`
 
 	Add    addCmd    `cmd:"" help:"Follow a channel: an invite, or a file that holds one."`
 	Sync   syncCmd   `cmd:"" help:"Fetch what is new."`

@@ -1,0 +1,24 @@
+package main
+
+import "tamizdat/transport/dns"
+
+// resolver is one --resolver, known to be well-formed.
+type resolver string
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (r *resolver) UnmarshalText(text []byte) error {
+	if _, err := dns.ParseResolvers([]string{string(text)}); err != nil {
+		return err
+	}
+	*r = resolver(text)
+	return nil
+}
+
+// resolvers are all that were given.
+func (c *commands) resolvers() []string {
+	var out []string
+	for _, r := range c.Resolver {
+		out = append(out, string(r))
+	}
+	return out
+}
