@@ -564,6 +564,24 @@ func TestCooling(t *testing.T) {
 	}
 }
 
+// However it is asked, a resolver gets ten questions a second after a burst of 32.
+func TestRateOverStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		nw := &fakeNet{rtt: 50 * time.Millisecond, answer: w.honest()}
+		c, err := NewClient(ClientConfig{Network: nw, Zone: testZone, Resolvers: []string{"tcp://192.0.2.1"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		w.fetchAll(t.Context(), c)
+		took, asked := time.Since(began), nw.queries.Load()
+		if least := time.Duration(asked-quietBurst-1) * time.Second / quietRate; asked < 2*quietBurst || took < least || took > 2*least {
+			t.Errorf("%d questions in %v", asked, took)
+		}
+	})
+}
+
 // shutting is a network where every connection is closed as soon as it is open.
 type shutting struct{ closed }
 
