@@ -239,7 +239,7 @@ func peerLabel(addr string) string {
 }
 
 func (s *Set) zone(z channel.Zone, resolvers []string) ([]transport.Path, error) {
-	if z.Authority != "" {
+	if z.Authority != "" && !secret(resolvers) {
 		resolvers = append(resolvers[:len(resolvers):len(resolvers)], z.Authority)
 	}
 	if len(resolvers) == 0 {
@@ -253,6 +253,13 @@ func (s *Set) zone(z channel.Zone, resolvers []string) ([]transport.Path, error)
 		return nil, err
 	}
 	return []transport.Path{c.Path()}, nil
+}
+
+// secret reports whether resolvers are named, all of them encrypted: who chose that
+// does not want the zone's own server asked in the clear beside them.
+func secret(resolvers []string) bool {
+	as, err := dns.ParseResolvers(resolvers)
+	return err == nil && len(as) > 0 && !slices.ContainsFunc(as, func(a dns.Address) bool { return !a.Secret() })
 }
 
 // closer is something to be done at the end.

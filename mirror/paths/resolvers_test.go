@@ -55,3 +55,26 @@ func TestResolversOfTheNetwork(t *testing.T) {
 		}
 	}
 }
+
+// Who names encrypted resolvers only is not to be seen asking the zone's own server.
+func TestAuthorityInTheClear(t *testing.T) {
+	places := channel.Places{Zones: []channel.Zone{{Name: "n.example", Authority: "192.0.2.53:53"}}}
+	for _, c := range []struct {
+		resolvers []string
+		asked     bool
+	}{
+		{nil, true},
+		{[]string{"192.0.2.1"}, true},
+		{[]string{"tls://dns.example@192.0.2.1"}, false},
+		{[]string{"tls://dns.example@192.0.2.1", "https://dns.example@192.0.2.1"}, false},
+		{[]string{"tls://dns.example@192.0.2.1", "tcp://192.0.2.1"}, true},
+	} {
+		s := New(Config{Network: nothing{}, Resolvers: c.resolvers})
+		s.system = func() []string { return nil }
+		ps := s.Paths(channel.ID{}, nil, places)
+		if len(ps) != 1 || strings.Contains(ps[0].Name, "192.0.2.53") != c.asked {
+			t.Errorf("%v: %v", c.resolvers, ps)
+		}
+		_ = s.Close()
+	}
+}

@@ -215,8 +215,8 @@ func isAddress(s string) bool { _, err := parseAddr(s); return err == nil }
 // stream reports whether the resolver is never asked over UDP datagrams of DNS.
 func (a Address) stream() bool { return a.Way != Plain }
 
-// secret reports whether who watches sees no question.
-func (a Address) secret() bool { return a.Way == TLS || a.Way == HTTPS }
+// Secret reports whether the questions are encrypted on their way to the resolver.
+func (a Address) Secret() bool { return a.Way == TLS || a.Way == HTTPS }
 
 // dial is "host:port" of what is dialled.
 func (a Address) dial() string {

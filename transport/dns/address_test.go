@@ -138,7 +138,7 @@ func TestPublic(t *testing.T) {
 			if a.Way != ways[0] && a.Way != ways[len(ways)-1] {
 				t.Errorf("%s has %s", word, a)
 			}
-			if a.secret() && !a.At.IsValid() {
+			if a.Secret() && !a.At.IsValid() {
 				t.Errorf("%s: somebody would be asked where it is", a)
 			}
 		}
