@@ -106,7 +106,7 @@ func (r *resolver) broke(l *link, why error) {
 	switch {
 	case web && w.over == overHTTP3 && !l.worked():
 		r.tcpOnly = time.Now().Add(smallFor)
-	case !l.worked() || errors.Is(why, errWeb) || errors.Is(why, errStuck):
+	case !l.worked() || errors.Is(why, errWeb) || errors.Is(why, errStuck) || errors.Is(why, errFlood):
 		r.cools(why)
 	}
 }

@@ -20,6 +20,10 @@ import (
 // takes to send a lost segment twice again.
 const stuckAfter = 3 * time.Second
 
+// maxUseless is how many messages in a row a stream may bring that answer nothing;
+// a few come too late always, at most as many as were asked.
+const maxUseless = 2 * maxWindow
+
 // link is one way to one resolver, open and shared by all queries under way.
 // Every response whose ID and question match is handed to whoever waits, as many
 // as come: a forged one is only the first.
@@ -69,6 +73,7 @@ type event struct {
 var (
 	errTooMany  = errors.New("too many queries on one socket")
 	errLinkDown = errors.New("connection to the resolver broke")
+	errFlood    = errors.New("resolver sends what nobody asked for")
 	errStuck    = errors.New("connection to the resolver is stuck")
 )
 
@@ -169,7 +174,7 @@ func (s *socket) send(_ *pending, msg []byte) (broken bool, err error) {
 // read runs until the socket is closed or useless.
 func (s *socket) read(l *link) {
 	buf := make([]byte, maxMessage+1)
-	failures := 0
+	failures, useless := 0, 0
 	for {
 		msg, err := s.next(buf)
 		if err != nil {
@@ -182,7 +187,12 @@ func (s *socket) read(l *link) {
 			continue
 		}
 		failures = 0
-		l.deliver(msg)
+		if l.deliver(msg) || !s.stream {
+			useless = 0
+		} else if useless++; useless > maxUseless {
+			l.fail(errFlood) // on a stream nobody else can put it there
+			return
+		}
 	}
 }
 
@@ -200,18 +210,17 @@ func (s *socket) next(buf []byte) ([]byte, error) {
 	return buf[:n], nil
 }
 
-func (l *link) deliver(msg []byte) {
+// deliver hands a message to whoever waits for it; it reports whether it answers
+// anything.
+func (l *link) deliver(msg []byte) bool {
 	id, ok := readID(msg)
 	if !ok {
-		return
+		return false
 	}
 	l.mu.Lock()
 	p := l.pending[id]
 	l.mu.Unlock()
-	if p == nil {
-		return
-	}
-	p.hear(msg)
+	return p != nil && p.hear(msg)
 }
 
 // hear takes a response that may answer p; it reports whether it does.

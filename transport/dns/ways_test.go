@@ -411,9 +411,13 @@ func TestHostileWays(t *testing.T) {
 		}
 	}
 	for name, spoil := range map[string]func(f *hooks){
-		"DoT garbage":      raw(func(c net.Conn, req []byte) { _ = writeFrame(c, append(bytes.Clone(req[:2]), random("junk", 300)...)) }),
-		"DoT huge":         raw(func(c net.Conn, _ []byte) { _, _ = c.Write(append([]byte{0xff, 0xff}, make([]byte, 0xffff)...)) }),
-		"DoT endless":      raw(func(c net.Conn, _ []byte) { endless(c.Write) }),
+		"DoT garbage": raw(func(c net.Conn, req []byte) { _ = writeFrame(c, append(bytes.Clone(req[:2]), random("junk", 300)...)) }),
+		"DoT huge":    raw(func(c net.Conn, _ []byte) { _, _ = c.Write(append([]byte{0xff, 0xff}, make([]byte, 0xffff)...)) }),
+		"DoT endless": raw(func(c net.Conn, _ []byte) { endless(c.Write) }),
+		"DoT frames without end": raw(func(c net.Conn, req []byte) {
+			for writeFrame(c, append([]byte{req[0] ^ 1}, req[1:]...)) == nil {
+			}
+		}),
 		"DoT half a frame": raw(func(c net.Conn, _ []byte) { _, _ = c.Write([]byte{4, 0, 1, 2, 3}) }),
 		"DoT silence":      raw(func(net.Conn, []byte) {}),
 		"DoT wrong id":     raw(func(c net.Conn, req []byte) { b := withTXT(req, []byte("x")); b[0] ^= 1; _ = writeFrame(c, b) }),
