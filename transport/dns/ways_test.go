@@ -10,7 +10,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
-	"log"
+	"log/slog"
 	"maps"
 	"net"
 	"net/http"
@@ -79,13 +79,14 @@ func newFront(t *testing.T, w *world, h3, h2 bool) *front {
 
 	s := httptest.NewUnstartedServer(http.HandlerFunc(f.serveHTTP))
 	s.EnableHTTP2 = h2
-	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	s.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	s.Config.ConnState = func(_ net.Conn, st http.ConnState) {
 		switch st {
 		case http.StateNew:
 			f.opens(1)
 		case http.StateClosed:
 			f.opens(-1)
+		default: // it is the same connection still
 		}
 	}
 	s.StartTLS()
