@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -20,7 +21,9 @@ type counted struct {
 	transport.Heads
 	blocks transport.Blocks
 	sent   atomic.Int64
-	at     func(sent int64)
+
+	mu sync.Mutex // a path may still be at work when the sync that asked it has ended
+	at func(sent int64)
 }
 
 func count(p transport.Path) (*counted, transport.Path) {
@@ -29,7 +32,19 @@ func count(p transport.Path) (*counted, transport.Path) {
 	return c, p
 }
 
-func (c *counted) send(n int) { c.at(c.sent.Add(int64(n))) }
+func (c *counted) send(n int) {
+	sent := c.sent.Add(int64(n))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.at(sent)
+}
+
+// tell has at called from here on.
+func (c *counted) tell(at func(sent int64)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.at = at
+}
 
 func (c *counted) Head(ctx context.Context, ch channel.ID, size uint64) ([]byte, error) {
 	b, err := c.Heads.Head(ctx, ch, size)
@@ -77,11 +92,11 @@ func TestDayIsChargedAhead(t *testing.T) {
 		path, p := count(transporttest.NewMemory(t, c.Editions()...).Path("p"))
 		const limit = 4 << 20
 		r := inMemory(t, c, func(cfg *Config) { cfg.DayBytes = limit }, p)
-		path.at = func(sent int64) {
+		path.tell(func(sent int64) {
 			if today := r.today(t); today < sent || today > limit {
 				t.Errorf("%d bytes are noted when %d have come", today, sent)
 			}
-		}
+		})
 		res, err := r.Sync(t.Context(), c.ID())
 		if err != nil {
 			t.Fatal(err)
@@ -111,7 +126,7 @@ func TestDayLimitSurvivesKills(t *testing.T) {
 				ctx, kill := context.WithCancel(t.Context())
 				atDeath = nil
 				before := path.sent.Load()
-				path.at = func(sent int64) {
+				path.tell(func(sent int64) {
 					if sent-before < after || atDeath != nil {
 						return
 					}
@@ -121,9 +136,10 @@ func TestDayLimitSurvivesKills(t *testing.T) {
 					}
 					atDeath = b
 					kill()
-				}
+				})
 				_, err := r.Sync(ctx, c.ID())
 				kill()
+				path.tell(func(int64) {}) // the dead note nothing
 				if errors.Is(err, ErrDayLimit) {
 					break
 				}
@@ -147,7 +163,7 @@ func TestDayThatCannotBeNoted(t *testing.T) {
 	c := published(t)
 	synctest.Test(t, func(t *testing.T) {
 		path, p := count(transporttest.NewMemory(t, c.Editions()...).Path("p"))
-		path.at = func(int64) {}
+		path.tell(func(int64) {})
 		r := inMemory(t, c, nil, p)
 		full := errors.New("the disk is full")
 		e := r.engine(t.Context(), r.paths, newsync.Budget{Bytes: 1 << 20, Charge: func(n int64) (int64, error) {
