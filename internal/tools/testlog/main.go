@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -49,9 +50,10 @@ func main() {
 // tells.
 const maxOutput = 64 << 10
 
-// detectorCrash is what the race detector says of itself. Of races that it found it
-// speaks otherwise.
-const detectorCrash = "ThreadSanitizer: CHECK failed"
+// detectorCrashes are what is said when the race detector itself crashed: by its own
+// checks, or by the runtime of a signal outside of Go's code, of which there is no
+// other here. Of races that were found, and of nil pointers, they speak otherwise.
+var detectorCrashes = []string{"ThreadSanitizer: CHECK failed", "SIGSEGV: segmentation violation"}
 
 // run returns the packages in which the race detector crashed, none if anything else
 // is wrong besides.
@@ -78,7 +80,7 @@ func run(in io.Reader, out io.Writer) (crashed []string, err error) {
 		case "start":
 			started[e.Package] = true
 		case "output":
-			if strings.HasPrefix(e.Output, detectorCrash) {
+			if slices.ContainsFunc(detectorCrashes, func(c string) bool { return strings.HasPrefix(e.Output, c) }) {
 				broken[e.Package] = true
 			}
 			if !strings.HasPrefix(e.Output, "=== ") {

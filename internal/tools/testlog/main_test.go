@@ -62,6 +62,8 @@ func TestDetectorCrash(t *testing.T) {
 	)
 	for name, c := range map[string]struct{ in, want string }{
 		"crash":                  {crash, "p"},
+		"its crash by a signal":  {strings.Replace(crash, "ThreadSanitizer: CHECK failed: tsan_rtl.cpp:346 (tid=1)", "SIGSEGV: segmentation violation", 1), "p"},
+		"a nil pointer":          {strings.Replace(crash, "ThreadSanitizer: CHECK failed", "panic: runtime error: invalid memory address or nil pointer dereference\\n[signal SIGSEGV: segmentation violation", 1), ""},
 		"race":                   {race, ""},
 		"both":                   {crash + race, ""},
 		"another crash":          {strings.ReplaceAll(crash, "ThreadSanitizer", "fatal error"), ""},
