@@ -48,10 +48,10 @@ outer name to hide behind.
   keys under coercion: a new reader can't know which of two is the true one, is
   shown the one heard first, with an alarm, and the proof is kept.
 - **Not yet** names a counter-measure that is still to be built. Such a row
-  counts as failing, whatever came. Other counter-measures that are planned have no
-  row that waits for them, since other ways bring the news there: encrypted DNS, and
-  a second resolver beside one that lies (` + "`evil-resolver`" + `, where DNS counts as closed:
-  this world has one).
+  counts as failing, whatever came. Encrypted DNS, and a second
+  resolver beside one that lies, have no row that waits for them, since other ways
+  bring the news there (in ` + "`evil-resolver`" + ` DNS counts as closed: this world
+  has one resolver, asked in the clear).
 - What leaves no way open has no row. ` + "`offline`" + `: TestOffline (what was there stays readable, the program says within
   ten seconds that nobody has answered so far, and within two minutes that nobody does; a stick brings the rest). ` + "`seizure`" + `: TestSeizure in cmd. ` + "`prober`" + ` is
   TestProber in mirror/relay (more than a thousand requests).
