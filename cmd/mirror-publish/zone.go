@@ -2,8 +2,6 @@ package main
 
 import (
 	"fmt"
-	"net/netip"
-	"strings"
 	"time"
 
 	"tamizdat/internal/cli"
@@ -26,14 +24,9 @@ func (c *zoneCmd) Run(e *env) (err error) {
 	defer cli.Close(p, &err)
 	zone := dns.Zone{Name: c.Zone}
 	for _, s := range c.NS {
-		host, addr, given := strings.Cut(s, "=")
-		ns := dns.NS{Host: host}
-		if given {
-			a, err := netip.ParseAddr(addr)
-			if err != nil {
-				return cli.Usage("--ns %s: give HOST=ADDRESS", host)
-			}
-			ns.Addrs = []netip.Addr{a}
+		ns, err := dns.ParseNS(s)
+		if err != nil {
+			return cli.Usage("--ns %s: give HOST=ADDRESS", ns.Host)
 		}
 		zone.NS = append(zone.NS, ns)
 	}

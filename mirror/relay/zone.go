@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
-	"strings"
 
 	"tamizdat/internal/bucket"
 	"tamizdat/transport/dns"
@@ -37,14 +36,9 @@ const maxSecondaries = 32
 func (c FileConfig) Zone() (dns.Zone, error) {
 	z := dns.Zone{Name: c.DNSZone}
 	for _, s := range c.DNSNS {
-		host, addr, given := strings.Cut(s, "=")
-		ns := dns.NS{Host: host}
-		if given {
-			a, err := netip.ParseAddr(addr)
-			if err != nil {
-				return z, fmt.Errorf("%s: dns_ns: give NAME or NAME=ADDRESS", ConfigFile)
-			}
-			ns.Addrs = []netip.Addr{a}
+		ns, err := dns.ParseNS(s)
+		if err != nil {
+			return z, fmt.Errorf("%s: dns_ns: %w", ConfigFile, err)
 		}
 		z.NS = append(z.NS, ns)
 	}

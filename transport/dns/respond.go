@@ -53,6 +53,21 @@ type NS struct {
 	Addrs []netip.Addr
 }
 
+// ParseNS reads NAME or NAME=ADDRESS. With an error, which the address is to blame
+// for, the name is returned all the same. It is checked with the zone.
+func ParseNS(text string) (NS, error) {
+	host, addr, given := strings.Cut(text, "=")
+	ns := NS{Host: host}
+	if given {
+		a, err := netip.ParseAddr(addr)
+		if err != nil {
+			return ns, errors.New("give NAME or NAME=ADDRESS")
+		}
+		ns.Addrs = []netip.Addr{a}
+	}
+	return ns, nil
+}
+
 // zone is a Zone, checked and prepared.
 type zone struct {
 	name     string // lower case, no dot at the end
