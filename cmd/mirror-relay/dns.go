@@ -36,7 +36,7 @@ func nameServer(ctx context.Context, r *relay.Relay, f relay.FileConfig, e *env)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("%w: %w", cli.ErrUsage, err), records.Close())
 	}
-	pc, ln, err := dns.Listen(ctx, e.network, f.DNSListen)
+	pc, ln, err := dns.Listen(ctx, r.Network(), f.DNSListen)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("%w (port 53 needs root, and may be taken by the system's resolver; see --dns-listen)", err), records.Close())
 	}
@@ -49,7 +49,7 @@ func nameServer(ctx context.Context, r *relay.Relay, f relay.FileConfig, e *env)
 	})
 	if len(secondaries.Keys) > 0 {
 		s.done.Go(func() { records.Watch(ctx) })
-		s.done.Go(func() { server.Notify(ctx, e.network, secondaries.Tell) })
+		s.done.Go(func() { server.Notify(ctx, r.Network(), secondaries.Tell) })
 	}
 	fmt.Fprintf(e.err, "name server for %s is up on %s (UDP and TCP)\n", f.DNSZone, pc.LocalAddr())
 	return s, nil

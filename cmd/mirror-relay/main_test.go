@@ -164,8 +164,8 @@ func TestHelp(t *testing.T) {
 	}
 }
 
-// TestSecondaryNeedsZone: a setting that would do nothing is told.
-func TestSecondaryNeedsZone(t *testing.T) {
+// TestSettings: a setting that would do nothing, or harm, is told.
+func TestSettings(t *testing.T) {
 	for text, want := range map[string]string{
 		"[[dns_secondary]]\nkey = \"k\"\n":                                                                    "set dns_zone",
 		"dns_zone = \"n.example\"\n[[dns_secondary]]\nkey = \"k\"\n":                                          "dns_secondary, number 1",
@@ -173,6 +173,10 @@ func TestSecondaryNeedsZone(t *testing.T) {
 		"dns_zone = \"n.example\"\ndns_ns = [\"not a name\"]\n":                                               "name server",
 		"dns_zone = \"n.example\"\n[[dns_secondary]]\nnotify = \"192.0.2.1\"\n[[dns_secondary]]\n":            "tsig-keygen",
 		"dns_zone = \"n.example\"\n[[dns_secondary]]\nkey = \"k\"\nsecret = \"hidden, in the wrong place\"\n": "unknown setting",
+		"month_gb = -3.0\n":                            "month_gb",
+		"rate_mbit = 0.01\n":                           "the least is 0.1",
+		"rate_mbit = nan\n":                            "rate_mbit",
+		"dns_zone = \"n.example\"\nrate_mbit = 1e12\n": "rate_mbit",
 	} {
 		dir := t.TempDir()
 		if err := os.WriteFile(filepath.Join(dir, "relay.toml"), []byte(text), 0o600); err != nil {

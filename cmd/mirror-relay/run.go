@@ -37,7 +37,7 @@ func (c *runCmd) Run(e *env) error {
 	}
 	r, err := relay.New(relay.Config{
 		Dir: e.dir, Network: e.network, Listen: file.Listen, Also: file.Also, ECH: file.ECH, Host: file.Host, Decoy: file.Decoy,
-		Site: file.Site, Redirect: file.Redirect, ACME: file.Certificate(), Limits: file.Limits(), Throttle: file.Throttle(),
+		Site: file.Site, Redirect: file.Redirect, ACME: file.Certificate(), Limits: file.Limits(), Throttle: file.Throttle(), Traffic: file.Traffic(),
 		S3: file.S3.Store(e.dir), S3Poll: file.S3.Poll(), Pull: pull, Log: e.log,
 	})
 	if err != nil {

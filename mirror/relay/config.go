@@ -60,6 +60,10 @@ type FileConfig struct {
 	AtOnce                int `toml:"requests_at_once"`
 	AtOncePerAddress      int `toml:"requests_at_once_per_address"`
 	BatchPolls            int `toml:"batch_polls_at_once"`
+	// RateMbit and MonthGB are Traffic's PerSecond, in megabits, and PerMonth, in
+	// gigabytes (1,000,000,000 bytes).
+	RateMbit float64 `toml:"rate_mbit"`
+	MonthGB  float64 `toml:"month_gb"`
 	// Pull are lines of other relays that this one follows (see wire.Pull).
 	Pull []string `toml:"pull"`
 	// DNSZone is served by the relay's own name server if set.
@@ -155,6 +159,11 @@ func LoadConfig(dir string) (FileConfig, error) {
 	if c.EditionMB < 0 || c.ChannelMB < 0 || c.TotalMB < 0 || c.IncomingMB < 0 {
 		return c, fmt.Errorf("%s: a size is negative", path)
 	}
+	for name, v := range map[string]float64{"rate_mbit": c.RateMbit, "month_gb": c.MonthGB} {
+		if !(v >= 0 && v <= 1e9) || v > 0 && v < 0.1 { // NaN, too
+			return c, fmt.Errorf("%s: %s is no sensible amount; 0 means no limit, the least is 0.1", path, name)
+		}
+	}
 	return c, nil
 }
 
@@ -185,6 +194,11 @@ func (c FileConfig) Throttle() Throttle {
 		AtOnce: c.AtOnce, AtOncePerAddress: c.AtOncePerAddress, PollsPerBatch: c.BatchPolls,
 		Conns: wire.Limits{Conns: c.Connections, ConnsPerAddr: c.ConnectionsPerAddress, Unverified: c.UnverifiedPerSecond},
 	}
+}
+
+// Traffic returns the limits on what is sent; what is 0 stays without.
+func (c FileConfig) Traffic() Traffic {
+	return Traffic{PerSecond: int64(c.RateMbit * 1e6 / 8), PerMonth: int64(c.MonthGB * 1e9)}
 }
 
 // Certificate says where to get one.

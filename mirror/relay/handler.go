@@ -24,6 +24,7 @@ type Handler struct {
 	site    http.Handler
 	log     *slog.Logger
 	hooks   Hooks
+	ledger  *ledger // nil if nothing is counted
 	polls   polls
 	waiting *wire.Places[[8]byte] // of polls
 	batches *rates[[8]byte]       // also of relays that follow
@@ -89,6 +90,10 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request, ch channel.ID, ta
 	kind, rest, _ := strings.Cut(rest, "/")
 	switch kind {
 	case "ipfs":
+		if h.ledger.spent() {
+			spentMonth(w)
+			return
+		}
 		h.ipfs(w, r, h.blocksOf(ch), rest)
 	case "ipns":
 		h.ipns(w, r, ch, rest)
@@ -102,6 +107,10 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request, ch channel.ID, ta
 		id, name, _ := strings.Cut(rest, "/")
 		if !relay || id != ch.String() {
 			http.Error(w, "not found", http.StatusNotFound)
+			return
+		}
+		if h.ledger.spent() {
+			spentMonth(w)
 			return
 		}
 		h.edition(w, r, ch, name)

@@ -72,7 +72,7 @@ func (r *Relay) ServeIPFS(ctx context.Context, cfg IPFSConfig) (*ipfs.Node, erro
 	}
 	c := ipfs.Config{
 		Network: r.cfg.Network, Key: ed25519.NewKeyFromSeed(seed), Listen: cfg.Listen,
-		Blocks: &carriedBlocks{r.store, r.carried, r.cfg.Log}, Peers: cfg.DHT,
+		Blocks: &carriedBlocks{r.store, r.carried, r.ledger, r.cfg.Log}, Peers: cfg.DHT,
 		Logger: cmp.Or(cfg.Logger, r.cfg.Log),
 	}
 	if len(cfg.DHT) > 0 {
@@ -106,6 +106,7 @@ func (r *Relay) ServeIPFS(ctx context.Context, cfg IPFSConfig) (*ipfs.Node, erro
 type carriedBlocks struct {
 	store   *Store
 	carried *carried
+	ledger  *ledger
 	log     *slog.Logger
 }
 
@@ -113,6 +114,9 @@ var _ ipfs.Store = (*carriedBlocks)(nil)
 
 // Get implements ipfs.Store.
 func (b *carriedBlocks) Get(_ context.Context, c cid.Cid) ([]byte, error) {
+	if b.ledger.spent() {
+		return nil, transport.ErrNotFound
+	}
 	for _, ch := range b.carried.channels() {
 		if _, ok := b.store.size(ch.id, c); !ok {
 			continue
@@ -130,6 +134,9 @@ func (b *carriedBlocks) Get(_ context.Context, c cid.Cid) ([]byte, error) {
 
 // Size implements ipfs.Store.
 func (b *carriedBlocks) Size(_ context.Context, c cid.Cid) (int, error) {
+	if b.ledger.spent() {
+		return 0, transport.ErrNotFound
+	}
 	for _, ch := range b.carried.channels() {
 		if n, ok := b.store.size(ch.id, c); ok {
 			return n, nil

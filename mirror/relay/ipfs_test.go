@@ -163,7 +163,7 @@ func TestRottenBlocks(t *testing.T) {
 	es := r.store.snapshot(p.ch)
 	note := es[0].notes[0] // both hold the root note
 	flip(t, es[0].path, es[0].index[note.KeyString()].off+10)
-	b := &carriedBlocks{r.store, r.carried, r.cfg.Log}
+	b := &carriedBlocks{r.store, r.carried, nil, r.cfg.Log}
 	if data, err := b.Get(t.Context(), note); err != nil || !bytes.Equal(data, p.notes[0]) {
 		t.Errorf("the other copy: %v", err)
 	}

@@ -103,6 +103,7 @@ type turnstile struct {
 	next   http.Handler
 	rates  *rates[netip.Prefix]
 	places *wire.Places[netip.Prefix]
+	pacer  *pacer
 }
 
 func (d *turnstile) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -131,7 +132,7 @@ func (d *turnstile) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			patience = 2 * sendTimeout
 		}
 	}
-	d.next.ServeHTTP(&steady{w}, r)
+	d.next.ServeHTTP(d.pacer.wrap(&steady{w}, r), r)
 }
 
 // steady gives the client time anew with each write.

@@ -79,6 +79,8 @@ type Config struct {
 	S3Poll time.Duration
 	// Throttle bounds what clients may ask.
 	Throttle Throttle
+	// Traffic bounds what the relay sends.
+	Traffic Traffic
 	// Pull are relays to fetch new editions from, see Relay.PullLine.
 	Pull []wire.Pull
 	// Hooks are filled in by other parts.
@@ -105,7 +107,8 @@ type Relay struct {
 	certs   *certificates // nil without ACME
 	node    *ipfs.Node    // nil unless ServeIPFS was called
 	lock    *filelock.Lock
-	outer   uint16 // the port in Config.Host, 0 if there is none
+	ledger  *ledger // nil without Traffic.PerMonth
+	outer   uint16  // the port in Config.Host, 0 if there is none
 	// fleet ends what a store on S3 needs; nil without one.
 	fleet     func()
 	following *following // nil until it listens
@@ -158,6 +161,10 @@ func New(cfg Config) (*Relay, error) {
 			}
 		}
 	}
+	if r.ledger, err = openLedger(cfg.Dir, cfg.Traffic.PerMonth, cfg.Log); err != nil {
+		return nil, err
+	}
+	r.cfg.Network = r.ledger.network(cfg.Network)
 	if r.keys, err = loadKeys(cfg.Dir); err != nil {
 		return nil, err
 	}
@@ -192,6 +199,7 @@ func (r *Relay) Start(ctx context.Context) (err error) {
 	if err := os.Remove(filepath.Join(r.cfg.Dir, ipfsAddressFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err // it would speak of an earlier run
 	}
+	r.ledger.start()
 	if err := r.openStore(ctx); err != nil {
 		return err
 	}
@@ -201,7 +209,7 @@ func (r *Relay) Start(ctx context.Context) (err error) {
 	}
 	throttle := r.cfg.Throttle.withDefaults()
 	r.handler = &Handler{
-		store: r.store, carried: r.carried, site: site, log: r.cfg.Log, hooks: r.cfg.Hooks,
+		store: r.store, carried: r.carried, site: site, log: r.cfg.Log, hooks: r.cfg.Hooks, ledger: r.ledger,
 		waiting: wire.NewPlaces[[8]byte](-1, throttle.PollsPerBatch),
 		batches: newRates[[8]byte](throttle.PerBatch), pushes: newRates[channel.ID](throttle.PerIntake),
 	}
@@ -212,6 +220,7 @@ func (r *Relay) Start(ctx context.Context) (err error) {
 	serve = &turnstile{
 		next: serve, rates: newRates[netip.Prefix](throttle.PerAddress),
 		places: wire.NewPlaces[netip.Prefix](throttle.AtOnce, throttle.AtOncePerAddress),
+		pacer:  newPacer(r.cfg.Traffic.PerSecond),
 	}
 	cfg := &tls.Config{Certificates: []tls.Certificate{r.keys.cert}, EncryptedClientHelloKeys: r.echKeys}
 	if len(r.cfg.ACME.Names) > 0 {
@@ -422,10 +431,14 @@ func (r *Relay) unlock() error {
 	if r.lock == nil {
 		return nil
 	}
-	err := r.lock.Release()
+	err := errors.Join(r.ledger.close(), r.lock.Release())
 	r.lock = nil
 	return err
 }
+
+// Network is Config.Network with what is sent counted, if Config.Traffic asks for
+// that: for what serves the relay's editions in other ways.
+func (r *Relay) Network() transport.Network { return r.cfg.Network }
 
 // Store is the relay's store, for the parts that serve it in other ways (DNS,
 // IPFS); nil before Start.
