@@ -81,13 +81,20 @@ func need(t testing.TB, command, how string) string {
 			return p
 		}
 	}
-	missing := fmt.Sprintf("no %s here, so this was not tested against it: %s", command, how)
-	if os.Getenv("TAMIZDAT_CI") == "1" {
+	skip(t, fmt.Sprintf("no %s here, so this was not tested against it: %s", command, how))
+	return ""
+}
+
+// skip ends a test for want of something, which in CI is a failure.
+func skip(t testing.TB, missing string) {
+	t.Helper()
+	if inCI() {
 		t.Fatal(missing)
 	}
 	t.Skip(missing)
-	return ""
 }
+
+func inCI() bool { return os.Getenv("TAMIZDAT_CI") == "1" }
 
 // NeedNginx skips t where there is no nginx, and returns its path. Whoever starts it
 // from a subtest on t's behalf calls this first: a subtest can't skip another test.

@@ -1,0 +1,818 @@
+// A second implementation of bundle/FORMAT.md, written from that text alone: it
+// checks and opens an edition, given an invite or a key. It exists so that nobody
+// has to believe the first one; it fetches nothing and keeps nothing.
+//
+//   npm install                              (age, zstd and base32 by others)
+//   node verify.mjs INVITE.txt EDITION.car   check all of it, print the articles
+//   node verify.mjs --vectors DIR            the test vectors, valid and invalid
+//
+// Section numbers are FORMAT.md's. What is refused throws Refused, with the rule.
+import { createHash, createPublicKey, hkdfSync, verify } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import { isIP } from 'node:net'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { base32nopad, bech32 } from '@scure/base'
+import { Decrypter, identityToRecipient } from 'age-encryption'
+import { Decompress } from 'fzstd'
+
+export class Refused extends Error {}
+
+const need = (ok, why) => { if (!ok) throw new Refused(why) }
+
+// 1. Conventions.
+
+const sha256 = (...parts) => parts.reduce((h, p) => h.update(p), createHash('sha256')).digest()
+const hkdf = (key, info, n) => Buffer.from(hkdfSync('sha256', key, Buffer.alloc(0), info, n))
+const same = (a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)) === 0
+const u64 = n => { const b = Buffer.alloc(8); b.writeBigUInt64BE(BigInt(n)); return b }
+const b32 = b => base32nopad.encode(new Uint8Array(b)).toLowerCase()
+const unb32 = s => {
+  need(/^[a-z2-7]*$/.test(s), 'base32 is lower case')
+  try { return Buffer.from(base32nopad.decode(s.toUpperCase())) } catch { throw new Refused('base32 is canonical') }
+}
+const unb64 = (s, n) => {
+  const b = Buffer.from(s, 'base64')
+  need(b.toString('base64') === s, 'base64 is canonical')
+  need(n === undefined || b.length === n, `${n} bytes of base64`)
+  return b
+}
+const number = (s, max = 2n ** 63n - 1n) => {
+  need(/^(0|[1-9][0-9]{0,18})$/.test(s) && BigInt(s) <= BigInt(max), 'a number without leading zeros, in its range')
+  return BigInt(s) > BigInt(Number.MAX_SAFE_INTEGER) ? BigInt(s) : Number(s)
+}
+const u32 = s => number(s, 2 ** 32 - 1)
+const time = s => number(s, 2 ** 40)
+const utf8 = bytes => {
+  try { return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes) } catch { throw new Refused('UTF-8') }
+}
+
+// Lines takes a text apart, line by line, each in its one spelling.
+class Lines {
+  constructor(text) {
+    need(text.endsWith('\n'), 'lines end in LF')
+    this.rest = text.slice(0, -1).split('\n')
+  }
+  at(pattern) { return this.rest.length > 0 && pattern.test(this.rest[0]) }
+  take(pattern, what) {
+    const m = this.rest.length > 0 && pattern.exec(this.rest[0])
+    need(m, `a line "${what}"`)
+    this.rest.shift()
+    return m.slice(1)
+  }
+  end() { need(this.rest.length === 0, 'no more lines') }
+}
+
+class Bytes {
+  constructor(b) { this.b = b; this.i = 0 }
+  get left() { return this.b.length - this.i }
+  take(n, what = 'as many bytes as it says') {
+    need(n <= this.left, what)
+    return this.b.subarray(this.i, this.i += n)
+  }
+  byte() { return this.take(1)[0] }
+  varint(max = Number.MAX_SAFE_INTEGER) {
+    for (let n = 0, f = 1, i = 0; ; f *= 128, i++) {
+      const b = this.byte()
+      need(i < 8 && (b !== 0 || i === 0), 'varints are minimal')
+      n += (b & 127) * f
+      if (b < 128) { need(n <= max, 'a varint in its range'); return n }
+    }
+  }
+}
+
+function openNote(bytes, limit) {
+  need(bytes.length <= limit, `at most ${limit} bytes`)
+  const all = utf8(bytes)
+  const cut = all.lastIndexOf('\n\n')
+  need(cut >= 0, 'a note has signature lines')
+  const lines = new Lines(all.slice(cut + 2))
+  need(lines.rest.length >= 1 && lines.rest.length <= 32, '1 to 32 signature lines')
+  const signatures = []
+  while (lines.rest.length > 0) {
+    const [name, b64] = lines.take(/^— ([^\s+]+) (\S+)$/u, '— NAME BASE64')
+    const raw = unb64(b64)
+    need(raw.length > 4, 'a signature line has key ID and signature')
+    signatures.push({ name, id: raw.subarray(0, 4), signature: raw.subarray(4) })
+  }
+  return { text: all.slice(0, cut + 1), signatures }
+}
+
+const signedBy = (text, { name, id, signature }, as, key) => name === as && signature.length === 64 &&
+  same(id, sha256(name, Buffer.from([10, 1]), key).subarray(0, 4)) &&
+  verify(null, Buffer.from(text), createPublicKey({ key: Buffer.concat([Buffer.from('302a300506032b6570032100', 'hex'), key]), format: 'der', type: 'spki' }), signature)
+
+const leafHash = data => sha256(Buffer.from([0]), data)
+const nodeHash = (l, r) => sha256(Buffer.from([1]), l, r)
+const treeHash = hashes => {
+  if (hashes.length < 2) return hashes[0] ?? sha256('')
+  let k = 1
+  while (2 * k < hashes.length) k *= 2
+  return nodeHash(treeHash(hashes.slice(0, k)), treeHash(hashes.slice(k)))
+}
+
+// 3. Blocks.
+
+const MAX_BLOCK = 65717, MAX_FILE = 2 ** 30, RAW = 0x55, PB = 0x70
+
+// A CID here is its text; cidOf takes one from bytes.
+function cidOf(b) {
+  const p = b.take(4, 'a whole CID')
+  need(p[0] === 1 && (p[1] === RAW || p[1] === PB) && p[2] === 0x12 && p[3] === 32, 'CIDs are version 1, raw or dag-pb, SHA-256')
+  return 'b' + b32(Buffer.concat([p, b.take(32, 'a whole CID')]))
+}
+function parseCID(s, codec) {
+  need(typeof s === 'string' && s[0] === 'b', 'CIDs are version 1, in base32')
+  const b = new Bytes(unb32(s.slice(1)))
+  need(cidOf(b) === s && b.left === 0 && (codec === undefined || b.b[1] === codec), 'a CID of that kind')
+  return { codec: b.b[1], digest: b.b.subarray(4) }
+}
+function checkBlock(cid, data) {
+  need(data.length <= MAX_BLOCK, `a block has at most ${MAX_BLOCK} bytes`)
+  const { codec, digest } = parseCID(cid)
+  need(same(sha256(data), digest), 'a block has the hash of its CID')
+  return codec
+}
+
+// fields reads a protobuf message: [number, value], value a number or bytes.
+function fields(bytes) {
+  const b = new Bytes(bytes), out = []
+  while (b.left > 0) {
+    const tag = b.varint(), wire = tag & 7
+    need(wire === 0 || wire === 2, 'protobuf of dag-pb and UnixFS')
+    out.push([tag >> 3, wire === 0 ? b.varint() : b.take(b.varint())])
+  }
+  return out
+}
+function dagpb(data) {
+  const links = []
+  let inner
+  for (const [n, v] of fields(data)) {
+    need(inner === undefined && (n === 1 || n === 2) && typeof v === 'object', 'dag-pb: links, then data')
+    if (n === 1) { inner = v; continue }
+    const link = { name: '' }
+    for (const [m, w] of fields(v)) {
+      if (m === 1) { const c = new Bytes(w); link.cid = cidOf(c); need(c.left === 0, 'a CID alone') }
+      else if (m === 2) link.name = utf8(w)
+      else need(m === 3, 'a link has hash, name and size')
+    }
+    need(link.cid, 'a link has a hash')
+    links.push(link)
+  }
+  need(inner, 'a node has data')
+  return { links, inner }
+}
+function folder(data) {
+  const { links, inner } = dagpb(data)
+  need(same(inner, [8, 1]), 'a folder is UnixFS type 1')
+  const out = new Map()
+  let last = Buffer.alloc(0)
+  for (const { name, cid } of links) {
+    need(name !== '' && name !== '.' && name !== '..' && !/[/\0]/.test(name), 'names of a folder')
+    need(Buffer.compare(last, Buffer.from(name)) < 0, 'names are sorted and distinct')
+    last = Buffer.from(name)
+    out.set(name, cid)
+  }
+  return out
+}
+function directory(data) {
+  const d = folder(data)
+  need(d.has('front.age'), 'an edition has front.age')
+  return d
+}
+function fileNode(data) {
+  const { links, inner } = dagpb(data)
+  let size, type
+  const sizes = []
+  for (const [n, v] of fields(inner)) {
+    if (n === 1) type = v
+    else if (n === 3) size = v
+    else if (n === 4) sizes.push(v)
+    else need(false, 'bytes lie in raw blocks only')
+  }
+  need(type === 2, 'a file is UnixFS type 2')
+  need(links.length >= 1 && links.length <= 174 && sizes.length === links.length, 'one size a link, at most 174')
+  links.forEach((l, i) => need(l.name === '' && sizes[i] > 0 && sizes[i] <= (parseCID(l.cid).codec === RAW ? MAX_BLOCK : MAX_FILE), 'sizes of links'))
+  need(sizes.reduce((a, b) => a + b, 0) === size && size <= MAX_FILE, 'sizes add up to filesize')
+  return { links, sizes, size }
+}
+
+// file joins the blocks of one file; pieces, if given, gets them depth first.
+function file(blocks, cid, pieces = [], size = undefined, depth = 3) {
+  const data = blocks.get(cid)
+  need(data !== undefined && depth > 0, 'all blocks of a file are there')
+  pieces.push(data)
+  if (checkBlock(cid, data) === RAW) {
+    need(data.length > 0 && (size === undefined || data.length === size), 'a block as long as its node says')
+    return data
+  }
+  const n = fileNode(data)
+  need(size === undefined || n.size === size, 'a node as long as the one above says')
+  return Buffer.concat(n.links.map((l, i) => file(blocks, l.cid, pieces, n.sizes[i], depth - 1)))
+}
+
+// 4. The edition as one file.
+
+function* sections(car) {
+  const b = new Bytes(car)
+  const head = new Bytes(b.take(b.varint(65536), 'the file is cut off'))
+  const text = s => need(same(head.take(s.length), Buffer.from(s)), 'a CARv1 header with roots')
+  text([0xa2, 0x65, ...Buffer.from('roots')])
+  let n = head.byte()
+  if (n === 0x98) n = head.byte()
+  else if (n === 0x99) n = head.take(2).readUInt16BE()
+  else { need(n >= 0x80 && n < 0x98, 'a list of roots'); n -= 0x80 }
+  need(n <= 1000, 'at most 1,000 roots')
+  const roots = []
+  for (let i = 0; i < n; i++) {
+    need(same(head.take(5), [0xd8, 42, 0x58, 37, 0]), 'a root is a CID')
+    roots.push(cidOf(head))
+  }
+  text([0x67, ...Buffer.from('version'), 1])
+  need(head.left === 0, 'a header of roots and version')
+  yield { roots }
+  while (b.left > 0) {
+    const s = new Bytes(b.take(b.varint(MAX_BLOCK + 36), 'the file is cut off'))
+    const cid = cidOf(s), data = s.take(s.left)
+    checkBlock(cid, data)
+    yield { cid, data }
+  }
+}
+
+// openCAR checks a whole file of one edition; channel is the ID, as bytes.
+export function openCAR(car, channel) {
+  const it = sections(car)
+  const { roots } = it.next().value
+  need(roots.length >= 3, 'the header names root notes, head and folder')
+  const front = roots.slice(0, -1).map(want => {
+    const { value } = it.next()
+    need(value?.cid === want, 'the blocks of the header come first, in order')
+    return value.data
+  })
+  const chain = rootChain(channel, front.slice(0, -1))
+  const head = textHead(front.at(-1), channel, chain)
+  need(head.root === roots.at(-1), 'header and head name the same edition')
+  const blocks = new Map(), linked = new Set([head.root])
+  for (const { cid, data } of it) {
+    need(linked.has(cid) && !blocks.has(cid), 'a block is linked from one before it, and there once')
+    need(blocks.size > 0 || cid === head.root, 'the folder follows the head')
+    blocks.set(cid, data)
+    if (checkBlock(cid, data) === PB) dagpb(data).links.forEach(l => linked.add(l.cid))
+  }
+  need(linked.size === blocks.size, 'no block is missing')
+  return { chain, head, blocks, dir: directory(blocks.get(head.root)) }
+}
+
+// 5. Root notes.
+
+const KEY = '([A-Za-z0-9+/]{43}=)'
+
+function rootNote(bytes) {
+  const note = openNote(bytes, 8192), l = new Lines(note.text), key = s => unb64(s, 32)
+  l.take(/^tamizdat\/v1\/root$/, 'tamizdat/v1/root')
+  const r = { ...note, version: number(l.take(/^version (\d+)$/, 'version')[0]) }
+  r.channel = l.take(/^channel (-|[a-z2-7]{52})$/, 'channel')[0]
+  r.previous = l.take(/^previous (-|\S{44})$/, 'previous')[0]
+  r.threshold = number(l.take(/^threshold (\d+)$/, 'threshold')[0])
+  r.roots = []
+  while (l.at(/^root /)) r.roots.push(key(l.take(new RegExp(`^root ed25519 ${KEY}$`), 'root ed25519')[0]))
+  const [gen, log, notAfter, base, hash] = l.take(new RegExp(`^log (\\d+) ed25519 ${KEY} (\\d+) (\\d+) (-|\\S{44})$`), 'log')
+  Object.assign(r, { generation: u32(gen), log: key(log), notAfter: time(notAfter), base: number(base), hash })
+  r.quorum = number(l.take(/^quorum (\d+)$/, 'quorum')[0])
+  r.witnesses = []
+  while (l.at(/^witness /)) r.witnesses.push(key(l.take(new RegExp(`^witness \\S+ ed25519 ${KEY}$`), 'witness')[0]))
+  r.ipns = key(l.take(new RegExp(`^ipns ed25519 ${KEY}$`), 'ipns')[0])
+  l.take(/^moved (?:-|[a-z2-7]{52})$/, 'moved')
+  l.end()
+  need(r.version >= 1 && (r.version === 1) === (r.channel === '-') && (r.version === 1) === (r.previous === '-'), 'only version 1 has no channel and no previous')
+  need(r.roots.length >= 1 && r.roots.length <= 16 && r.threshold >= 1 && r.threshold <= r.roots.length, 'the threshold is 1 to the number of root keys, which are at most 16')
+  need(r.witnesses.length <= 16 && r.quorum <= r.witnesses.length, 'the quorum is at most the number of witnesses, which are at most 16')
+  const keys = [...r.roots, r.log, ...r.witnesses, r.ipns].map(k => k.toString('hex'))
+  need(new Set(keys).size === keys.length, 'one role a key')
+  need((r.base === 0) === (hash === '-'), 'a base has a hash')
+  if (hash !== '-') unb64(hash, 32)
+  return r
+}
+const enough = (note, keys, n) => keys.filter(k => note.signatures.some(s => signedBy(note.text, s, 'tamizdat/v1/root', k))).length >= n
+
+// rootChain checks notes from version 1 on.
+export function rootChain(channel, notes) {
+  let last
+  return notes.map(bytes => {
+    const r = rootNote(bytes)
+    if (!last) {
+      need(r.version === 1, 'the chain begins with version 1')
+      need(same(sha256(r.text), channel), 'the text of note 1 hashes to the channel ID')
+    } else {
+      need(r.version === last.version + 1 && r.channel === b32(channel), 'the next version, of this channel')
+      need(same(unb64(r.previous, 32), sha256(last.text)), 'previous is the hash of the previous text')
+      need(r.generation === last.generation || r.generation === last.generation + 1, 'the same generation or the next')
+      need(r.generation !== last.generation || same(r.log, last.log) && r.base === last.base && r.hash === last.hash, 'one log a generation')
+      need(enough(r, last.roots, last.threshold), 'the previous threshold signed it too')
+    }
+    need(enough(r, r.roots, r.threshold), "the note's own threshold signed it")
+    return last = r
+  })
+}
+
+// 6. Leaf, 7. heads.
+
+function parseLeaf(text) {
+  const l = new Lines(text)
+  l.take(/^tamizdat\/v1\/leaf$/, 'tamizdat/v1/leaf')
+  const leaf = { text, channel: l.take(/^([a-z2-7]{52})$/, 'ID')[0] }
+  leaf.edition = u32(l.take(/^edition (\d+)$/, 'edition')[0])
+  leaf.epoch = u32(l.take(/^epoch (\d+)$/, 'epoch')[0])
+  leaf.version = u32(l.take(/^root-note (\d+)$/, 'root-note')[0])
+  leaf.root = l.take(/^(b[a-z2-7]+)$/, 'CID')[0]
+  parseCID(leaf.root, PB)
+  ;[leaf.large, leaf.small] = l.take(/^front ([a-z2-7]{26}) ([a-z2-7]{26})$/, 'front')
+  leaf.content = unb64(l.take(/^content (\S+)$/, 'content')[0], 32)
+  leaf.date = time(l.take(/^date (\d+)$/, 'date')[0])
+  l.end()
+  ;[unb32(leaf.channel), unb32(leaf.large), unb32(leaf.small)]
+  return leaf
+}
+
+// checkHead is 7.3, for both forms.
+function checkHead(h, channel, chain) {
+  need(h.leaf.channel === b32(channel), "the channel is the reader's")
+  const newest = chain.at(-1)
+  need(h.leaf.version <= newest.version && h.generation <= newest.generation, 'newer root note needed')
+  need(h.leaf.version >= 1, 'root notes count from 1')
+  const r = chain.findLast(n => n.generation === h.generation)
+  need(r, 'a generation that there was')
+  need(signedBy(h.checkpoint, h.signature, h.origin, r.log), 'the log key signed it')
+  need(r.notAfter === 0 || h.time <= r.notAfter, 'signed while the log key was good')
+  need(same(h.tree, h.path.reduce((t, p) => nodeHash(p, t), leafHash(h.leaf.text))), 'leaf and path give the tree hash')
+  return { ...h.leaf, time: h.time, tree: h.tree, leafHash: leafHash(h.leaf.text) }
+}
+const ones = n => { let c = 0; for (; n > 0; n = Math.floor(n / 2)) c += n % 2; return c }
+
+export function textHead(bytes, channel, chain) {
+  need(bytes.length <= 4096, 'at most 4,096 bytes')
+  const all = utf8(bytes), cut = all.indexOf('\n\n')
+  need(cut > 0, 'a tlog-proof')
+  const l = new Lines(all.slice(0, cut + 1))
+  l.take(/^c2sp\.org\/tlog-proof@v1$/, 'c2sp.org/tlog-proof@v1')
+  const leaf = parseLeaf(utf8(unb64(l.take(/^extra (\S+)$/, 'extra')[0])))
+  need(u32(l.take(/^index (\d+)$/, 'index')[0]) === leaf.edition, 'edition = index')
+  const path = l.rest.map(s => unb64(s, 32))
+  need(path.length === ones(leaf.edition), 'as many hashes as the edition number has one bits')
+  const note = openNote(Buffer.from(all.slice(cut + 2)), 4096), c = new Lines(note.text)
+  const [origin, id, gen] = c.take(/^(tamizdat\/v1\/log\/([a-z2-7]{52})\/(\d+))$/, 'origin')
+  need(number(c.take(/^(\d+)$/, 'size')[0]) === leaf.edition + 1 && id === leaf.channel, 'edition = size - 1, of one channel')
+  const tree = unb64(c.take(/^(\S+)$/, 'hash')[0], 32)
+  const at = time(c.take(/^time (\d+)$/, 'time')[0])
+  c.end()
+  return checkHead({ leaf, path, origin, generation: u32(gen), tree, time: at, checkpoint: note.text, signature: note.signatures[0] }, channel, chain)
+}
+
+export function compactHead(bytes, channel, chain) {
+  need(bytes.length <= 1040, 'at most 1,040 bytes')
+  const b = new Bytes(bytes), max = 2 ** 32 - 1
+  need(b.byte() === 1, 'the first byte is 1')
+  const [edition, epoch, version, generation] = [0, 0, 0, 0].map(() => b.varint(max))
+  const date = b.varint(2 ** 40), at = b.varint(2 ** 40), id = b32(channel)
+  const root = 'b' + b32(Buffer.concat([Buffer.from([1, PB, 0x12, 32]), b.take(32)]))
+  const large = b32(b.take(16)), small = b32(b.take(16)), content = b.take(32)
+  const path = Array.from({ length: ones(edition) }, () => b.take(32))
+  const signature = b.take(64)
+  need(b.left === 0, 'its length follows from the edition number')
+  const leaf = parseLeaf(`tamizdat/v1/leaf\n${id}\nedition ${edition}\nepoch ${epoch}\nroot-note ${version}\n${root}\nfront ${large} ${small}\ncontent ${content.toString('base64')}\ndate ${date}\n`)
+  const tree = path.reduce((t, p) => nodeHash(p, t), leafHash(leaf.text)), origin = `tamizdat/v1/log/${id}/${generation}`
+  const r = chain.findLast(n => n.generation === generation)
+  need(r, 'newer root note needed')
+  return checkHead({
+    leaf, path, origin, generation, tree, time: at, checkpoint: `${origin}\n${edition + 1}\n${tree.toString('base64')}\ntime ${at}\n`,
+    signature: { name: origin, id: sha256(origin, Buffer.from([10, 1]), r.log).subarray(0, 4), signature },
+  }, channel, chain)
+}
+
+// 2. Layers.
+
+export const passphrase = (key, channel, edition, layer) =>
+  hkdf(key, Buffer.concat([Buffer.from('tamizdat/v1/layer\n'), channel, u64(edition), Buffer.from(layer)]), 32).toString('base64url')
+
+// age opens a file with a passphrase or an identity; its own errors are refusals.
+async function age(bytes, prepare) {
+  const d = new Decrypter()
+  prepare(d)
+  try { return Buffer.from(await d.decrypt(bytes)) } catch (e) { throw new Refused(`age: ${e.message}`) }
+}
+
+async function openLayer(bytes, pass) {
+  need(bytes.length >= 182 && bytes.length <= MAX_FILE, 'the size of a layer')
+  need(/^age-encryption\.org\/v1\n-> scrypt [A-Za-z0-9+/]{22} 1\n[A-Za-z0-9+/]{43}\n--- [A-Za-z0-9+/]{43}\n$/.test(bytes.subarray(0, 149).toString('latin1')), 'one scrypt stanza of work factor 1')
+  return age(bytes, d => d.addPassphrase(pass))
+}
+
+// frameEnd finds the end of a zstd frame (RFC 8878) that begins at i.
+function frameEnd(p, i) {
+  const b = new Bytes(p)
+  b.i = i
+  need(b.take(4).readUInt32LE() === 0xfd2fb528, 'a zstd frame')
+  const d = b.byte(), single = d >> 5 & 1
+  need((d & 11) === 0, 'a frame without dictionary')
+  b.take((single ? 0 : 1) + [single, 2, 4, 8][d >> 6])
+  for (let last = 0; !last;) {
+    const h = b.take(3).readUIntLE(0, 3)
+    last = h & 1
+    need((h >> 1 & 3) !== 3, 'a zstd block')
+    b.take((h >> 1 & 3) === 1 ? 1 : h >> 3)
+  }
+  b.take(d & 4 ? 4 : 0)
+  return b.i
+}
+// frames splits a plaintext (2.4) into [offset, size] of its frames, and checks its padding.
+function frames(p) {
+  const out = []
+  for (let i = 0; i < p.length;) {
+    if (p.length - i >= 8 && p.readUInt32LE(i) === 0x184d2a50) {
+      need(p.readUInt32LE(i + 4) === p.length - i - 8 && p.subarray(i + 8).every(c => c === 0), 'padding is one skippable frame of zeros, the last thing')
+      break
+    }
+    const end = frameEnd(p, i)
+    out.push([i, end - i])
+    i = end
+  }
+  return out
+}
+function decompress(frame, limit) {
+  const parts = []
+  let n = 0
+  const d = new Decompress(c => { n += c.length; need(n <= limit, `at most ${limit} bytes`); parts.push(Buffer.from(c)) })
+  try {
+    for (let i = 0; i < frame.length; i += 4096) d.push(frame.subarray(i, i + 4096), i + 4096 >= frame.length)
+  } catch (e) { throw e instanceof Refused ? e : new Refused(`zstd: ${e.message}`) }
+  return Buffer.concat(parts)
+}
+
+// json parses one object: no key twice, letter case aside.
+function json(bytes) {
+  const text = utf8(bytes)
+  let v
+  try { v = JSON.parse(text) } catch { throw new Refused('one JSON object') }
+  need(v && typeof v === 'object' && !Array.isArray(v), 'one JSON object')
+  const open = [] // of each level: the keys of an object, or nothing for an array; and how many elements
+  for (const [token] of text.matchAll(/"(?:[^"\\]|\\.)*"(\s*:)?|[[\]{},]/gs)) {
+    const top = open.at(-1)
+    if (token === '{' || token === '[') { open.push({ keys: new Set(), n: 1 }); need(open.length <= 8, 'at most 8 levels') }
+    else if (token === '}' || token === ']') open.pop()
+    else if (token === ',') need(++top.n <= 2000, 'at most 2,000 elements')
+    else if (token.endsWith(':')) {
+      const key = JSON.parse(token.slice(0, -1)).toLowerCase()
+      need(!top.keys.has(key), 'no key twice')
+      top.keys.add(key)
+    }
+  }
+  return v
+}
+
+const one = (s, max, min = 0) => typeof s === 'string' && Buffer.byteLength(s) >= min && Buffer.byteLength(s) <= max && !/\p{Surrogate}/u.test(s) && !/[\u0000-\u001f\u007f-\u009f\u2028\u2029]/.test(s)
+const whole = (n, max) => Number.isInteger(n) && n >= 0 && n <= max
+const list = (v, max) => v === undefined || Array.isArray(v) && v.length <= max
+const span = s => s && whole(s.o, MAX_FILE) && whole(s.n, 4 * 2 ** 20 + 65536) && s.n > 0
+const dated = s => typeof s === 'string' && /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/.test(s) && !Number.isNaN(Date.parse(s))
+const label = s => typeof s === 'string' && /^[a-z2-7]{26}$/.test(s)
+const names = v => v === undefined || label(v.l) && label(v.s)
+
+function articleHead(a) {
+  need(/^[0-9a-f]{16}$/.test(a.id), 'IDs are 16 hex characters')
+  need(one(a.title, 500, 1) && (a.lead === undefined || one(a.lead, 1000)), 'titles and leads are one line')
+  need(typeof a.lang === 'string' && /^[A-Za-z0-9](?:[A-Za-z0-9-]{0,33})[A-Za-z0-9]$/.test(a.lang) && (a.dir === 'ltr' || a.dir === 'rtl') && dated(a.date), 'language, direction, date')
+  need(a.source === undefined || one(a.source, 2000) && /^https?:\/\//.test(a.source), 'sources are http or https')
+}
+const picture = i => (i.type === 'image/webp' || i.type === 'image/jpeg') && Number.isInteger(i.w) && Number.isInteger(i.h) && i.w > 0 && i.h > 0
+
+export async function openFront(bytes, key, channel, leaf) {
+  need(bytes.length <= 4 * 2 ** 20, 'at most 4 MiB')
+  const plain = await openLayer(bytes, passphrase(key, channel, leaf.edition, 'front')), fs = frames(plain)
+  need(fs.length === 1, 'a front page is one zstd frame and padding')
+  const f = json(decompress(plain.subarray(0, fs[0][1]), 4 * 2 ** 20))
+  need(f.v === 1, 'v is 1')
+  need(f.channel === b32(channel) && f.edition === leaf.edition, 'channel and edition are those of the leaf')
+  need(leaf.epoch === undefined || f.epoch === leaf.epoch, 'the epoch is that of the leaf')
+  need(one(f.name, 500, 1) && list(f.langs, 64) && f.langs && dated(f.date) && f.articles && list(f.articles, 2000) && list(f.past, 200) && list(f.gone, 2000), 'the fields of a front page')
+  const editions = new Set([f.edition])
+  for (const p of f.past ?? []) {
+    need(whole(p.n, f.edition - 1) && !editions.has(p.n) && whole(p.epoch, 2 ** 32 - 1) && dated(p.date) && names(p.front) && names(p.text), 'older editions')
+    parseCID(p.root, PB)
+    editions.add(p.n)
+  }
+  const ids = new Set()
+  for (const a of f.articles) {
+    articleHead(a)
+    need(!ids.has(a.id), 'article IDs are distinct')
+    ids.add(a.id)
+    need(editions.has(a.ed), 'an article lies in this edition or one of past')
+    need(span(a.text) && list(a.images, 100) && (a.images ?? []).every(i => picture(i) && span(i.span)), 'spans lie in a layer')
+  }
+  need(names(f.text?.dns) && names(f.log), 'DNS names')
+  return f
+}
+
+// openTexts reads the articles of this edition, in the order of the layer.
+async function openTexts(ed, key, channel, front) {
+  const cid = ed.dir.get('text.age')
+  if (!cid) return []
+  const bytes = file(ed.blocks, cid)
+  need(same(bytes.subarray(0, 165), unb64(front.text.prologue, 165)), 'the prologue that the front page names')
+  const plain = await openLayer(bytes, passphrase(key, channel, front.edition, 'text'))
+  const leaves = []
+  const out = frames(plain).map(([o, n]) => {
+    const line = decompress(plain.subarray(o, o + n), 4 * 2 ** 20)
+    need(line.at(-1) === 10, 'an article is one line')
+    leaves.push(leafHash(line.subarray(0, -1)))
+    const a = json(line)
+    need(a.v === 1 && unb64(a.salt, 16), 'an article of version 1, salted')
+    articleHead(a)
+    need(typeof a.body === 'string' && Buffer.byteLength(a.body) <= 2 ** 20, 'a body of at most 1 MiB')
+    need(list(a.images, 100) && (a.images ?? []).every(i => picture(i) && (i.alt === undefined || one(i.alt, 1000))), 'pictures of an article')
+    const h = front.articles.find(h => h.ed === front.edition && h.text.o === o)
+    need(!h || h.id === a.id && h.text.n === n && (h.images ?? []).length === (a.images ?? []).length, "the headline's ID, span and pictures")
+    return { ...a, headline: h }
+  })
+  need(same(treeHash(leaves), ed.head.content), "the texts are those of the leaf's content")
+  return out
+}
+
+// openPicture finds one picture of the media layer by its headline's span.
+async function openMedia(ed, key, channel, front) {
+  const cid = ed.dir.get('media.age')
+  if (!cid) return () => need(false, 'there is a media layer')
+  const bytes = file(ed.blocks, cid)
+  need(same(bytes.subarray(0, 165), unb64(front.media.prologue, 165)), 'the prologue that the front page names')
+  const plain = await openLayer(bytes, passphrase(key, channel, front.edition, 'media'))
+  frames(plain)
+  return ({ o, n }) => {
+    need(o + n <= plain.length && frameEnd(plain, o) === o + n, 'a span is one frame')
+    const member = decompress(plain.subarray(o, o + n), 2 * 2 ** 20 + 4096)
+    need(member.length >= 512 && member.length % 512 === 0, 'a member of a tar archive')
+    const size = parseInt(member.subarray(124, 136).toString('latin1').replace(/[\0 ]+$/, ''), 8)
+    need(size > 0 && size <= 2 * 2 ** 20 && member.length === 512 + Math.ceil(size / 512) * 512, 'a picture of at most 2 MiB')
+    return member.subarray(512, 512 + size)
+  }
+}
+
+// 9. Grants, 10. invites.
+
+const host = s => /^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$/.test(s) && s.length <= 253 && !/^[\d.]+$/.test(s) ||
+  isIP(s) === 4 || isIP(s) === 6 && new URL(`http://[${s}]/`).hostname === `[${s}]`
+const authority = s => { const m = /^(?:\[(.+)\]|([^:]+)):(\d+)$/.exec(s); return m && isIP(m[1] ?? m[2]) && number(m[3], 65535) > 0 }
+const web = s => {
+  need(one(s, 253) && URL.canParse(s), 'a URL of at most 253 characters')
+  const u = new URL(s)
+  need(!u.username && !u.search && !u.hash && (u.protocol === 'https:' || u.protocol === 'http:' && /^(127\.|\[::1\]|localhost$)/.test(u.hostname)), 'https, unless loopback')
+}
+function relay(h, port, pin) {
+  need(host(h) && port > 0, 'a host and a port from 1 on')
+  if (pin.every(c => c === 0)) need(!isIP(h) && /\.[^.]*[^0-9.][^.]*$/.test(h), 'a relay with a pin of zeros has a domain name')
+}
+function zone(name, at) {
+  need(name.length <= 30 && host(name) && !isIP(name), 'a zone of at most 30 lower-case characters')
+  need(at === '-' || authority(at), 'an authority is an address and a port')
+}
+
+export function parseInvite(pasted) {
+  need(pasted.length <= 16384, 'at most 16 KiB')
+  const s = pasted.toUpperCase().replace(/[\s"'`><«»“”„|*\p{Cf}]/gu, '')
+  need(s.startsWith('TAMIZDAT:'), 'it begins with TAMIZDAT:')
+  const raw = unb32(s.slice(9).toLowerCase())
+  need(raw.length >= 101 && raw.length <= 368, 'the size of an invite')
+  need(same(sha256(raw.subarray(0, -4)).subarray(0, 4), raw.subarray(-4)), 'the checksum matches: it may be mistyped')
+  const b = new Bytes(raw.subarray(0, -4))
+  need(b.byte() === 1, 'the version is 1')
+  const inv = { channel: b.take(32), seed: b.take(32), ipns: b.take(32), places: [] }
+  while (b.left > 0) {
+    const kind = b.byte(), p = new Bytes(b.take(b.byte(), 'every place is as long as it says'))
+    if (kind === 1) {
+      const port = p.take(2).readUInt16BE(), pin = p.take(16), prefix = p.take(24), h = utf8(p.take(p.left))
+      relay(h, port, pin)
+      inv.places.push(`relay ${h} ${port} ${b32(pin)} ${prefix.toString('base64url')} -`)
+    } else if (kind === 2) {
+      const [name, at = '-'] = utf8(p.take(p.left)).split('@', 2)
+      zone(name, at)
+      inv.places.push(`zone ${name} ${at}`)
+    } else if (kind === 4 || kind === 5) {
+      const u = utf8(p.take(p.left))
+      web(u)
+      inv.places.push(`${kind === 4 ? 'gateway' : 'mirror'} ${u}`)
+    } // 3 is a peer, in binary; others belong to later versions
+  }
+  return inv
+}
+
+export const grantName = (seed, channel) => b32(hkdf(seed, Buffer.concat([Buffer.from('tamizdat/v1/grant\n'), channel]), 16))
+
+export async function openGrant(bytes, seed, channel, chain) {
+  need(bytes.length === 4096 || bytes.length === 8192, 'exactly 4,096 or 8,192 bytes')
+  const header = bytes.subarray(0, 1627).toString('latin1')
+  need(/^age-encryption\.org\/v1\n-> mlkem768x25519 \S+\n(?:[A-Za-z0-9+/]+\n)+--- \S{43}\n$/.test(header), 'one mlkem768x25519 stanza of 1,627 bytes')
+  const identity = bech32.encode('age-secret-key-pq-', bech32.toWords(new Uint8Array(seed)), false).toUpperCase()
+  const plain = await age(bytes, d => d.addIdentity(identity))
+  const note = openNote(plain.subarray(0, plain.lastIndexOf(10) + 1), 8192)
+  need(plain.subarray(plain.lastIndexOf(10) + 1).every(c => c === 0), 'zeros to the end')
+  const r = chain.at(-1), l = new Lines(note.text)
+  need(note.signatures.length === 1 && signedBy(note.text, note.signatures[0], `tamizdat/v1/log/${b32(channel)}/${r.generation}`, r.log), 'the log key signed it')
+  l.take(/^tamizdat\/v1\/grant$/, 'tamizdat/v1/grant')
+  const id = l.take(/^([a-z2-7]{52})$/, 'ID')[0]
+  const recipient = unb64(l.take(/^recipient (\S+)$/, 'recipient')[0], 32)
+  const g = { text: note.text, serial: number(l.take(/^serial (\d+)$/, 'serial')[0]), epochs: new Map(), places: [] }
+  while (l.at(/^epoch /)) {
+    const [n, key] = l.take(new RegExp(`^epoch (\\d+) ${KEY}$`), 'epoch')
+    need(u32(n) > (Math.max(-1, ...g.epochs.keys())), 'epochs ascend')
+    g.epochs.set(u32(n), unb64(key, 32))
+  }
+  need(g.epochs.size <= 64, 'at most 64 epochs')
+  const order = ['relay', 'zone', 'peer', 'gateway', 'mirror'], count = {}
+  let at = 0
+  while (l.rest.length > 0) {
+    const [kind, a, b, c, d, e] = l.rest[0].split(' ')
+    need(order.indexOf(kind) >= at && (count[kind] = (count[kind] ?? 0) + 1) <= 64, 'places, by kind, at most 64 of each')
+    at = order.indexOf(kind)
+    if (kind === 'relay') {
+      l.take(/^relay \S+ \S+ [a-z2-7]{26} [A-Za-z0-9_-]{32} \S+$/, 'relay')
+      relay(a, number(b, 65535), unb32(c))
+      need(d && (e === '-' || unb64(e).length <= 1024), 'an ECH list of at most 1,024 bytes')
+    } else if (kind === 'zone') { l.take(/^zone \S+ \S+$/, 'zone'); zone(a, b) }
+    else if (kind === 'peer') l.take(/^peer (\/[!-~]{1,252})$/, 'peer')
+    else { l.take(/^(?:gateway|mirror) \S+$/, 'URL'); web(a) }
+    g.places.push([kind, a, b, c, d, e].filter(x => x !== undefined).join(' '))
+  }
+  need(id === b32(channel), 'the channel is this one')
+  need(same(recipient, sha256(await identityToRecipient(identity))), "recipient is the hash of the batch's own")
+  return g
+}
+
+// 12. DNS: the names of an edition's trees.
+
+const CLASSES = { large: { kind: 0, max: 1040, fan: 64 }, small: { kind: 16, max: 300, fan: 18 } }
+const varint = n => { const out = []; for (; n >= 128; n = Math.floor(n / 128)) out.push(n % 128 | 128); return Buffer.from([...out, n]) }
+const recordName = r => sha256(r).subarray(0, 16)
+
+// stretch is the least size·fan^k that needs at most fan children.
+function stretch(n, size, fan) {
+  let s = size
+  while (Math.ceil(n / s) > fan) s *= fan
+  return s
+}
+const runs = (n, s) => Array.from({ length: Math.ceil(n / s) }, (_, i) => [i * s, Math.min(n, (i + 1) * s)])
+
+function pieceTop(data, c) {
+  if (data.length <= c.max - 1) return recordName(Buffer.concat([Buffer.from([c.kind]), data]))
+  return recordName(Buffer.concat([Buffer.from([c.kind + 1]), varint(data.length),
+    ...runs(data.length, stretch(data.length, c.max - 1, c.fan)).map(([a, b]) => pieceTop(data.subarray(a, b), c))]))
+}
+export function treeTop(pieces, c) {
+  if (pieces.length === 0) return Buffer.alloc(16)
+  if (pieces.length === 1) return pieceTop(pieces[0], c)
+  const short = Buffer.concat([Buffer.from([c.kind + 3]), varint(pieces.length), ...pieces.map(p => varint(p.length)),
+    ...pieces.flatMap(p => p.length === 0 ? [pieceTop(p, c)] : runs(p.length, c.max - 1).map(([a, b]) => pieceTop(p.subarray(a, b), c)))])
+  if (short.length <= c.max) return recordName(short)
+  return recordName(Buffer.concat([Buffer.from([c.kind + 2]), varint(pieces.length),
+    ...runs(pieces.length, stretch(pieces.length, 1, c.fan)).map(([a, b]) => treeTop(pieces.slice(a, b), c))]))
+}
+
+// parseRecord checks one record's form.
+export function parseRecord(bytes) {
+  need(bytes.length >= 1 && bytes.length <= 1040, 'at most 1,040 bytes')
+  const b = new Bytes(bytes), kind = b.byte(), c = kind < 16 ? CLASSES.large : CLASSES.small, P = c.max - 1
+  need(bytes.length <= c.max, 'as long as its class allows')
+  let want
+  switch (kind % 16) {
+    case 0: return
+    case 1: {
+      const size = b.varint(MAX_BLOCK)
+      need(size > P, 'a piece is longer than a leaf')
+      want = Math.ceil(size / stretch(size, P, c.fan))
+      break
+    }
+    case 2: {
+      const count = b.varint(2 ** 20)
+      need(count >= 2, 'a list has two pieces')
+      want = Math.ceil(count / stretch(count, 1, c.fan))
+      break
+    }
+    case 3: {
+      const count = b.varint(c.max)
+      need(count >= 2, 'a list has two pieces')
+      want = 0
+      for (let i = 0; i < count; i++) want += Math.max(1, Math.ceil(b.varint(MAX_BLOCK) / P))
+      break
+    }
+    case 4: need(kind === 20 && b.byte() < 64 && b.take(4) && b.left >= 1 && b.left <= 294, 'a part'); return
+    default: need(false, 'a kind of record')
+  }
+  need(b.left === want * 16, 'as many names as the size needs')
+}
+
+// The whole of it.
+
+export async function openEdition(car, channel, keyOf) {
+  const ed = openCAR(car, channel), { head, dir, blocks } = ed
+  const key = await keyOf(ed)
+  const frontPieces = [blocks.get(head.root)]
+  const front = await openFront(file(blocks, dir.get('front.age'), frontPieces), key, channel, head)
+  for (const [top, c] of [[head.large, CLASSES.large], [head.small, CLASSES.small]]) need(b32(treeTop(frontPieces, c)) === top, 'the DNS names of folder and front page')
+  for (const [name, dns] of [['text.age', front.text?.dns], ['log', front.log]]) {
+    if (!dir.has(name)) continue
+    const pieces = []
+    file(blocks, dir.get(name), pieces)
+    need(dns && b32(treeTop(pieces, CLASSES.large)) === dns.l && b32(treeTop(pieces, CLASSES.small)) === dns.s, `the DNS names of ${name}`)
+  }
+  if (head.edition > 0) {
+    const log = file(blocks, dir.get('log'))
+    need(log.length === 32 * head.edition, 'log holds a hash for each older edition')
+    const hashes = Array.from({ length: head.edition }, (_, i) => log.subarray(32 * i, 32 * i + 32))
+    need(same(treeHash([...hashes, head.leafHash]), head.tree), 'log and leaf give the tree hash')
+    const leaves = unb64(front.leaves ?? '')
+    need(leaves.length % 32 === 0 && leaves.length <= 512 && same(leaves, log.subarray(log.length - leaves.length)), 'leaves are the end of the log')
+  }
+  const picture = await openMedia(ed, key, channel, front)
+  const articles = await openTexts(ed, key, channel, front)
+  for (const a of articles) a.pictures = (a.headline?.images ?? []).map(i => picture(i.span))
+  return { ...ed, front, articles }
+}
+
+async function main(inviteFile, carFile) {
+  const inv = parseInvite(readFileSync(inviteFile, 'utf8'))
+  const { head, front, articles } = await openEdition(readFileSync(carFile), inv.channel, async ({ chain, dir, blocks, head }) => {
+    const cid = folder(blocks.get(dir.get('grants'))).get(grantName(inv.seed, inv.channel))
+    need(cid, 'there is a grant for this invite')
+    const key = (await openGrant(blocks.get(cid), inv.seed, inv.channel, chain)).epochs.get(head.epoch)
+    need(key, 'the grant has the key of this epoch')
+    return key
+  })
+  console.log(`${front.name}: edition ${head.edition} of ${front.date}, signed ${new Date(head.time * 1000).toISOString()}; all checks passed`)
+  for (const a of articles) console.log(`\n${a.title}\n${a.date} ${a.lang} ${a.source ?? ''} pictures: ${a.pictures.length}\n${a.body.replace(/<[^>]*>/g, ' ')}`)
+}
+
+// The vectors.
+
+async function vectors(dir) {
+  const read = f => readFileSync(join(dir, f)), v = JSON.parse(read('vectors.json'))
+  const channel = unb32(v.channel), hex = s => Buffer.from(s, 'hex')
+  const chain = rootChain(channel, [read(v.root_note.file)])
+  need(chain[0].log.equals(hex(v.root_note.log_key)), 'root note')
+  const inv = parseInvite(read(v.invite.file).toString())
+  need(same(inv.channel, channel) && same(inv.seed, hex(v.invite.seed)), 'invite')
+  const known = p => !p.startsWith('peer')
+  need(JSON.stringify(inv.places) === JSON.stringify(v.invite.places.filter(known)), 'places of the invite')
+  need(grantName(inv.seed, channel) === v.grant.name, 'name of the grant')
+  const grant = await openGrant(read(v.grant.file), inv.seed, channel, chain)
+  need(grant.epochs.get(0).equals(hex(v.grant.epochs[0])) && JSON.stringify(grant.places) === JSON.stringify(v.grant.places), 'grant')
+  let good = 3
+  for (const e of v.editions) {
+    const ed = await openEdition(read(e.car), channel, () => grant.epochs.get(e.epoch))
+    for (const h of [textHead(read(e.head_text), channel, chain), compactHead(read(e.head_compact), channel, chain)]) need(h.text === e.leaf_text && h.tree.toString('base64') === e.tree, 'head')
+    need(ed.blocks.size === e.blocks && ed.head.root === e.root, 'blocks')
+    for (const [l, p] of Object.entries(e.passphrases)) need(passphrase(grant.epochs.get(e.epoch), channel, e.edition, l) === p, 'passphrase')
+    need(JSON.stringify(ed.front) === JSON.stringify(JSON.parse(read(e.front_json))), 'front page')
+    for (const a of ed.articles) {
+      const want = e.articles.find(w => w.ID === a.id && w.Edition === e.edition)
+      need(want && want.Title === a.title && want.Body === a.body && want.Lang === a.lang, 'article')
+      need(JSON.stringify(a.pictures.map(p => sha256(p).toString('hex'))) === JSON.stringify(want.Pictures ?? []), 'pictures')
+    }
+    good += 3
+  }
+  const invalid = JSON.parse(read('invalid.json')), key = grant.epochs.get(0), bad = []
+  for (const x of invalid) {
+    const data = read(x.file)
+    try {
+      switch (x.as) {
+        case 'head': (data[0] === 1 ? compactHead : textHead)(data, channel, chain); break
+        case 'root-note': rootChain(channel, [...(x.after ?? []).map(read), data]); break
+        case 'grant': await openGrant(data, inv.seed, channel, chain); break
+        case 'invite': parseInvite(data.toString()); break
+        case 'car': openCAR(data, channel); break
+        case 'front': await openFront(data, key, channel, { edition: x.edition ?? 0 }); break
+        case 'block': checkBlock(x.cid, data); break
+        case 'folder': checkBlock(x.cid, data); folder(data); break
+        case 'directory': checkBlock(x.cid, data); directory(data); break
+        case 'file': checkBlock(x.cid, data); fileNode(data); break
+        case 'record': parseRecord(data); break
+        default: throw new Error(`nothing here reads "${x.as}"`)
+      }
+      bad.push(`${x.file} was taken, though: ${x.check}`)
+    } catch (e) {
+      if (!(e instanceof Refused)) throw e
+      if (process.env.VERBOSE) console.log(`${x.file}: ${x.check}: ${e.message}`)
+    }
+  }
+  console.log(`${good} valid files agree; ${invalid.length - bad.length} of ${invalid.length} invalid ones are refused`)
+  need(bad.length === 0, bad.join('\n'))
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const args = process.argv.slice(2)
+  try {
+    if (args.length === 2 && args[0] === '--vectors') await vectors(args[1])
+    else if (args.length === 2) await main(...args)
+    else throw new Refused('usage: node verify.mjs INVITE.txt EDITION.car, or --vectors DIR')
+  } catch (e) {
+    if (!(e instanceof Refused) && e.code !== 'ENOENT') throw e
+    console.error(`verify: ${e.message}`)
+    process.exitCode = 1
+  }
+}
