@@ -164,6 +164,29 @@ func (v *Volume) Missing(layer string) ([]Want, error) {
 	return out, nil
 }
 
+// Copy writes a layer's file as it is, encrypted; ok is false if the edition has no
+// such layer. Nothing is written if a block is not held (*MissingError).
+func (v *Volume) Copy(w io.Writer, layer string) (ok bool, err error) {
+	missing, err := v.Missing(layer)
+	if err != nil {
+		return false, err
+	}
+	if len(missing) > 0 {
+		return true, &MissingError{missing}
+	}
+	leaves, ok, err := v.Layer(layer)
+	for _, l := range leaves {
+		b, err := v.get(l)
+		if err != nil {
+			return ok, err
+		}
+		if _, err := w.Write(b); err != nil {
+			return ok, err
+		}
+	}
+	return ok, err
+}
+
 // Front opens the edition's front page.
 func (v *Volume) Front() (*Front, error) {
 	leaves, _, err := v.Layer(LayerFront)

@@ -10,17 +10,24 @@ import (
 )
 
 type exportCmd struct {
-	File    string `arg:"" help:"The CAR file to write." type:"path"`
+	File    string `arg:"" optional:"" help:"The CAR file to write." type:"path" placeholder:"FILE"`
+	Raw     string `help:"Write the layers into this new folder instead, with their passphrases, for stock age, zstd and tar." type:"path" placeholder:"DIR"`
 	Channel string `help:"The first letters of the channel's ID, if there are several." placeholder:"ID"`
 }
 
-// Run writes the newest edition to a file.
+// Run writes the newest edition to a file, or its layers to a folder.
 func (c *exportCmd) Run(e *env) (err error) {
+	if (c.File == "") == (c.Raw == "") {
+		return cli.Usage("name either a CAR file to write, or a folder with --raw")
+	}
 	r, ch, err := e.openChannel(c.Channel)
 	if err != nil {
 		return err
 	}
 	defer cli.Close(r, &err)
+	if c.Raw != "" {
+		return c.layers(e, r, ch)
+	}
 	missing, err := r.Export(e.ctx, ch, c.File)
 	if err != nil {
 		return err
@@ -28,6 +35,18 @@ func (c *exportCmd) Run(e *env) (err error) {
 	fmt.Fprintf(e.out, "written to %s; it is encrypted: whoever gets it needs an invite of their own\n", c.File)
 	if missing > 0 {
 		fmt.Fprintf(e.err, "not in it, since not here either: %s\n", cli.Count(missing, "block"))
+	}
+	return nil
+}
+
+func (c *exportCmd) layers(e *env, r *reader.Reader, ch channel.ID) error {
+	files, missing, err := r.ExportLayers(e.ctx, ch, c.Raw)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(e.out, "%s written to %s, and what opens them to %s: whoever gets that folder can read it\n", cli.Count(files, "file"), c.Raw, reader.PassphrasesFile)
+	if missing > 0 {
+		fmt.Fprintf(e.err, "not written, since not wholly here: %s\n", cli.Count(missing, "layer"))
 	}
 	return nil
 }

@@ -85,6 +85,12 @@ func need(t testing.TB, command, how string) string {
 	return ""
 }
 
+// Need skips t where a command is missing, and says which of Debian's packages has it.
+func Need(t testing.TB, command, pkg string) {
+	t.Helper()
+	need(t, command, "install the package "+pkg)
+}
+
 // skip ends a test for want of something, which in CI is a failure.
 func skip(t testing.TB, missing string) {
 	t.Helper()

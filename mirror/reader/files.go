@@ -7,6 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
+	"strconv"
 
 	"tamizdat/bundle"
 	"tamizdat/bundle/car"
@@ -116,6 +119,78 @@ func (r *Reader) Export(ctx context.Context, ch channel.ID, name string) (missin
 		return nil
 	})
 	return missing, err
+}
+
+// PassphrasesFile is what ExportLayers writes passphrases to: a line for each layer,
+// the file's name and what opens it.
+const PassphrasesFile = "passphrases.txt"
+
+// ErrExportDir: there is something already where a folder is to be made.
+var ErrExportDir = errors.New("there is something of that name already; name a folder that does not exist")
+
+// layers are those that hold something to read, in the order in which they are read.
+var layers = []string{bundle.LayerDict, bundle.LayerFront, bundle.LayerText, bundle.LayerMedia}
+
+// ExportLayers makes the folder dir, whole or not at all, with each layer of the
+// editions that Export would write as the age file that it is, EDITION/LAYER.age,
+// and their passphrases in PassphrasesFile, so that age, zstd and tar open the news
+// without this program. It says how many files, and how many layers were left out
+// since not all of them was here. Whoever gets the folder can read it; other
+// editions don't open with these passphrases.
+func (r *Reader) ExportLayers(ctx context.Context, ch channel.ID, dir string) (files, missing int, err error) {
+	_, vols, err := r.Shelf().Editions(ctx, ch)
+	if err != nil {
+		return 0, 0, err
+	}
+	if _, err := os.Lstat(dir); err == nil {
+		return 0, 0, ErrExportDir
+	}
+	part, err := os.MkdirTemp(filepath.Dir(dir), "."+filepath.Base(dir)+".*")
+	if err != nil {
+		return 0, 0, err
+	}
+	defer func() {
+		if err != nil {
+			_ = os.RemoveAll(part) // what could not be written may not be removable either
+		}
+	}()
+	var passphrases []byte
+	for _, vol := range vols {
+		d, err := vol.Directory()
+		if err != nil {
+			return 0, 0, err
+		}
+		edition := strconv.FormatUint(vol.Edition, 10)
+		if err := durable.MkdirAll(filepath.Join(part, edition), 0o700); err != nil {
+			return 0, 0, err
+		}
+		for _, layer := range layers {
+			if !d.Layers[layer].Defined() {
+				continue
+			}
+			name := edition + "/" + layer + ".age"
+			err := durable.WriteFile(filepath.Join(part, filepath.FromSlash(name)), 0o600, func(w io.Writer) error {
+				_, err := vol.Copy(w, layer)
+				return err
+			})
+			if errors.As(err, new(*bundle.MissingError)) {
+				missing++
+				continue
+			}
+			if err != nil {
+				return 0, 0, err
+			}
+			files++
+			passphrases = fmt.Appendf(passphrases, "%s %s\n", name, bundle.Passphrase(vol.Key, ch, vol.Edition, layer))
+		}
+	}
+	if err := durable.Write(filepath.Join(part, PassphrasesFile), 0o600, passphrases); err != nil {
+		return 0, 0, err
+	}
+	if err := os.Rename(part, dir); err != nil {
+		return 0, 0, err
+	}
+	return files, missing, durable.SyncDir(filepath.Dir(dir))
 }
 
 // countNeeded counts wants that a reader of the file would miss: of an older
