@@ -237,12 +237,17 @@ func Continue(w io.Writer) *Writer { return &Writer{w} }
 
 // Put writes one block: its length, CID and bytes (a CARv1 section).
 func (w *Writer) Put(c cid.Cid, data []byte) error {
-	head := binary.AppendUvarint(nil, uint64(c.ByteLen()+len(data)))
-	if _, err := w.w.Write(append(head, c.Bytes()...)); err != nil {
+	if _, err := w.w.Write(AppendStart(nil, c, len(data))); err != nil {
 		return err
 	}
 	_, err := w.w.Write(data)
 	return err
+}
+
+// AppendStart appends what stands before the bytes of a block of so many: their
+// length together with the CID's, and the CID.
+func AppendStart(to []byte, c cid.Cid, size int) []byte {
+	return append(binary.AppendUvarint(to, uint64(c.ByteLen()+size)), c.Bytes()...)
 }
 
 // NewEdition writes header, root notes and head; the directory's block and the

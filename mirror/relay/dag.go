@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/ipfs/boxo/ipld/unixfs"
 	"github.com/ipfs/go-cid"
 
+	"tamizdat/bundle"
 	"tamizdat/bundle/car"
 )
 
@@ -191,6 +193,7 @@ type dagSender struct {
 	out    *car.Writer
 	dups   bool
 	sent   map[string]bool
+	run    []cid.Cid // put off
 	// steps counts the links that were looked at.
 	steps int
 }
@@ -218,8 +221,45 @@ func (s *dagSender) step() error {
 	return nil
 }
 
-// fetch reads a block and sends it.
+// later notes a block to be sent together with its neighbours, which lie beside it
+// in the store. It is false of one that has to be read now, since it may hold links,
+// or that is not there as it is called here.
+func (s *dagSender) later(c cid.Cid) bool {
+	if s.blocks.sections == nil || bundle.CheckCID(c) != nil || c.Type() != cid.Raw {
+		return false
+	}
+	if key := c.KeyString(); !s.sent[key] {
+		s.run = append(s.run, c)
+		if !s.dups {
+			s.sent[key] = true
+		}
+	}
+	return true
+}
+
+// flush sends what was put off.
+func (s *dagSender) flush() error {
+	if len(s.run) == 0 {
+		return nil
+	}
+	run := s.run
+	s.run = s.run[:0]
+	return s.blocks.sections(run, func(b []byte) error {
+		for piece := range slices.Chunk(b, maxSection) {
+			extend(s.w)
+			if _, err := s.w.Write(piece); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// fetch reads a block and sends it, after what was put off.
 func (s *dagSender) fetch(c cid.Cid) (gotBlock, error) {
+	if err := s.flush(); err != nil {
+		return gotBlock{}, err
+	}
 	data, err := s.blocks.get(c)
 	if err != nil {
 		return gotBlock{}, err
@@ -244,7 +284,7 @@ func (s *dagSender) below(b gotBlock, depth int) error {
 		if err := s.step(); err != nil {
 			return err
 		}
-		if s.sent[l.Cid.KeyString()] {
+		if s.sent[l.Cid.KeyString()] || s.later(l.Cid) {
 			continue
 		}
 		c, err := s.fetch(l.Cid)
@@ -255,7 +295,7 @@ func (s *dagSender) below(b gotBlock, depth int) error {
 			return err
 		}
 	}
-	return nil
+	return s.flush()
 }
 
 // entity sends the blocks of a file that hold bytes of rng; base is where b's
@@ -277,7 +317,7 @@ func (s *dagSender) entity(b gotBlock, base int64, rng *byteRange, depth int) er
 		if err := s.step(); err != nil || size < 0 {
 			return errWalk
 		}
-		if rng.touches(base, base+size) {
+		if rng.touches(base, base+size) && !s.later(l.Cid) {
 			c, err := s.fetch(l.Cid)
 			if err != nil {
 				return err
@@ -288,7 +328,7 @@ func (s *dagSender) entity(b gotBlock, base int64, rng *byteRange, depth int) er
 		}
 		base += size
 	}
-	return nil
+	return s.flush()
 }
 
 // byteRange is entity-bytes: from and to inclusive, counted from the end of the

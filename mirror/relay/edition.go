@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/ipfs/go-cid"
 
@@ -184,7 +185,10 @@ func checkEdition(f io.ReaderAt, size int64, ch channel.ID, accept func(*edition
 // block reads a block of the edition and checks its hash again: disks rot, and
 // what a relay serves it answers for. The error is os.ErrNotExist if the
 // edition has no such block.
-func (e *edition) block(c cid.Cid) ([]byte, error) {
+func (e *edition) block(c cid.Cid) ([]byte, error) { return e.blockInto(c, nil) }
+
+// blockInto is block, in buf if it has room.
+func (e *edition) blockInto(c cid.Cid, buf []byte) ([]byte, error) {
 	s, ok := e.index[c.KeyString()]
 	if !ok {
 		return nil, os.ErrNotExist
@@ -194,12 +198,13 @@ func (e *edition) block(c cid.Cid) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	return s.read(f, c)
+	return s.read(f, c, buf)
 }
 
-// read reads the block that lies there and checks its hash.
-func (s span) read(f io.ReaderAt, c cid.Cid) ([]byte, error) {
-	data := make([]byte, s.len)
+// read reads the block that lies there, into buf if it has room, and checks its
+// hash.
+func (s span) read(f io.ReaderAt, c cid.Cid, buf []byte) ([]byte, error) {
+	data := slices.Grow(buf[:0], s.len)[:s.len]
 	if _, err := f.ReadAt(data, s.off); err != nil {
 		return nil, err
 	}

@@ -38,6 +38,12 @@ type blockSource struct {
 	get func(cid.Cid) ([]byte, error)
 	// has says the same without reading anything.
 	has func(cid.Cid) bool
+	// into, if not nil, is get, in buf if that has room.
+	into func(c cid.Cid, buf []byte) ([]byte, error)
+	// sections, if not nil, calls put with the sections of a CAR that hold these
+	// raw blocks, in their order, some at a time; they are good until it returns.
+	// Errors are those of get, and put's own.
+	sections func(cs []cid.Cid, put func([]byte) error) error
 }
 
 // blocksOf are all blocks of one channel's editions, and those whose bytes are
@@ -46,13 +52,15 @@ func (h *Handler) blocksOf(ch channel.ID) blockSource {
 	return blockSource{
 		get: func(c cid.Cid) ([]byte, error) { return h.store.Block(ch, c) },
 		has: func(c cid.Cid) bool { _, ok := h.store.size(ch, c); return ok },
+		into: func(c cid.Cid, buf []byte) ([]byte, error) { return h.store.blockInto(ch, c, buf) },
+		sections: func(cs []cid.Cid, put func([]byte) error) error { return h.store.sections(ch, cs, put) },
 	}.withIdentity()
 }
 
 func (b blockSource) withIdentity() blockSource {
 	// Blocks are held by CIDs of version 1; the same bytes may be asked for by 0.
 	held := func(c cid.Cid) cid.Cid { return cid.NewCidV1(c.Type(), c.Hash()) }
-	return blockSource{
+	out := blockSource{
 		get: func(c cid.Cid) ([]byte, error) {
 			if data, ok := inlined(c); ok {
 				return data, nil
@@ -63,7 +71,17 @@ func (b blockSource) withIdentity() blockSource {
 			_, ok := inlined(c)
 			return ok || b.has(held(c))
 		},
+		sections: b.sections,
 	}
+	if b.into != nil {
+		out.into = func(c cid.Cid, buf []byte) ([]byte, error) {
+			if data, ok := inlined(c); ok {
+				return data, nil
+			}
+			return b.into(held(c), buf)
+		}
+	}
+	return out
 }
 
 // inlined returns the bytes that an identity CID is made of.
@@ -116,6 +134,11 @@ func (h *Handler) ipfs(w http.ResponseWriter, r *http.Request, blocks blockSourc
 	if (path == "" || r.Header.Get("If-None-Match") != "*") && noneMatch(r.Header, etag) {
 		notModified(w, etag)
 		return
+	}
+	if want.format == formatRaw && blocks.into != nil { // one block, of no use when it was sent
+		buf, done := h.store.buffers.one()
+		defer done()
+		blocks.get = func(c cid.Cid) ([]byte, error) { return blocks.into(c, buf) }
 	}
 	chain, err := blocks.resolve(root, path)
 	switch {

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"cmp"
+	"io"
 	"net/http"
 	"net/netip"
 	"sync"
@@ -104,7 +105,11 @@ type turnstile struct {
 	rates  *rates[netip.Prefix]
 	places *wire.Places[netip.Prefix]
 	pacer  *pacer
+	copies sync.Pool // of *[copyBytes]byte
 }
+
+// copyBytes is how much of a body goes out at a time: a block, mostly.
+const copyBytes = maxSection
 
 func (d *turnstile) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	from := wire.Origin(r.RemoteAddr)
@@ -132,11 +137,14 @@ func (d *turnstile) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			patience = 2 * sendTimeout
 		}
 	}
-	d.next.ServeHTTP(d.pacer.wrap(&steady{w}, r), r)
+	d.next.ServeHTTP(d.pacer.wrap(&steady{w, &d.copies}, r), r)
 }
 
 // steady gives the client time anew with each write.
-type steady struct{ http.ResponseWriter }
+type steady struct {
+	http.ResponseWriter
+	copies *sync.Pool
+}
 
 func (s *steady) WriteHeader(code int) {
 	extend(s.ResponseWriter)
@@ -146,6 +154,16 @@ func (s *steady) WriteHeader(code int) {
 func (s *steady) Write(b []byte) (int, error) {
 	extend(s.ResponseWriter)
 	return s.ResponseWriter.Write(b)
+}
+
+// ReadFrom is what io.Copy asks for, which would allocate a buffer for each answer.
+func (s *steady) ReadFrom(r io.Reader) (int64, error) {
+	buf, ok := s.copies.Get().(*[copyBytes]byte)
+	if !ok {
+		buf = new([copyBytes]byte)
+	}
+	defer s.copies.Put(buf)
+	return io.CopyBuffer(struct{ io.Writer }{s}, r, buf[:])
 }
 
 // Unwrap is for http.ResponseController.

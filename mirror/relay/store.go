@@ -67,6 +67,7 @@ type Store struct {
 	room    sync.Mutex // held for reserved
 	// reserved is what uploads that are being taken will need, by file.
 	reserved map[string]int64
+	buffers  buffers
 	naming   sync.Mutex // held by the one who stores an IPNS record
 	named    func(*ipnsRecord)
 
@@ -244,10 +245,13 @@ func (s *Store) snapshot(ch channel.ID) []*edition {
 
 // Block returns a block of any edition that the channel has here; its hash is
 // checked. The error wraps os.ErrNotExist if there is none.
-func (s *Store) Block(ch channel.ID, c cid.Cid) ([]byte, error) {
+func (s *Store) Block(ch channel.ID, c cid.Cid) ([]byte, error) { return s.blockInto(ch, c, nil) }
+
+// blockInto is Block, in buf if it has room.
+func (s *Store) blockInto(ch channel.ID, c cid.Cid, buf []byte) ([]byte, error) {
 	missing := os.ErrNotExist
 	for _, e := range s.snapshot(ch) {
-		data, err := e.block(c)
+		data, err := e.blockInto(c, buf)
 		if err == nil {
 			return data, nil
 		}
