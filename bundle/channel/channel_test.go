@@ -403,8 +403,12 @@ func TestPrefix(t *testing.T) {
 			t.Errorf("byte %d changed: still passes", i)
 		}
 	}
-	if NewMintKey([]byte("a relay's secret of thirty-two b"), ID{2}).Check(p) {
+	other := NewMintKey([]byte("a relay's secret of thirty-two b"), ID{2})
+	if other.Check(p) {
 		t.Error("prefix of another channel passes")
+	}
+	if q := mint.Mint(Seed{2}.TagFor(Pin{2})); q.Hint() != p.Hint() || p.Hint() != mint.Hint() || other.Hint() == mint.Hint() {
+		t.Error("a hint is not its key's")
 	}
 }
 

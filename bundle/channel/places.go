@@ -45,7 +45,7 @@ func PinOf(cert *x509.Certificate) Pin {
 // String returns the pin as 26 lower-case base32 characters.
 func (p Pin) String() string { return lower32.EncodeToString(p[:]) }
 
-// Prefix is a relay's secret path segment: 8 bytes of tag, then 16 bytes of MAC.
+// Prefix is a relay's secret path segment: 8 bytes of tag, 4 of hint, 12 of MAC.
 type Prefix [24]byte
 
 // PathLen is the length of a prefix as a path segment.
@@ -56,6 +56,10 @@ func (p Prefix) Path() string { return base64.RawURLEncoding.EncodeToString(p[:]
 
 // Tag returns the part of the prefix that names the batch at this relay.
 func (p Prefix) Tag() [8]byte { return [8]byte(p[:8]) }
+
+// Hint is the part of the prefix that says with which mint key it was made, if
+// with any.
+func (p Prefix) Hint() Hint { return Hint(p[8:12]) }
 
 // ParsePrefix reads a path segment; ok is false unless it is exactly 32
 // base64url characters.
@@ -81,13 +85,28 @@ func NewMintKey(relaySecret []byte, ch ID) MintKey {
 	return MintKey(m.Sum(nil))
 }
 
+// Hint is the same in all prefixes of one mint key, and tells that key from
+// others by a look into a table: a relay that carries a thousand channels has one
+// MAC to compute for a request, not a thousand. Who has not the key can't make it,
+// and who guesses it has guessed nothing of the MAC.
+type Hint [4]byte
+
+// Hint returns the key's hint.
+func (k MintKey) Hint() Hint {
+	m := hmac.New(sha256.New, k[:])
+	m.Write([]byte("tamizdat/v1/hint\n"))
+	return Hint(m.Sum(nil)[:4])
+}
+
 // Mint returns the prefix of one tag.
 func (k MintKey) Mint(tag [8]byte) Prefix {
 	m := hmac.New(sha256.New, k[:])
 	m.Write(tag[:])
+	hint := k.Hint()
 	var p Prefix
 	copy(p[:8], tag[:])
-	copy(p[8:], m.Sum(nil))
+	copy(p[8:12], hint[:])
+	copy(p[12:], m.Sum(nil))
 	return p
 }
 

@@ -20,7 +20,8 @@ import (
 // carriedFile lists the channels a relay carries, one channel ID a line.
 const carriedFile = "carried"
 
-// maxCarried bounds the work of checking one prefix.
+// maxCarried bounds the list: what it takes in memory, and to read it again when
+// it has changed.
 const maxCarried = 1024
 
 // carried is the list of channels with their mint keys. The file is looked at
@@ -33,7 +34,24 @@ type carried struct {
 
 	mu   sync.RWMutex
 	seen fileID
-	list []carriedChannel
+	list *carriedList
+}
+
+// carriedList is the file as it was read. It is immutable.
+type carriedList struct {
+	channels []carriedChannel
+	// locks are the keys that open something, by the hint in what they mint. Two
+	// keys have one hint once in a thousand full lists; most is how many keys have to
+	// be tried for any hint.
+	locks map[channel.Hint][]lock
+	most  int
+}
+
+// lock is a key and what it opens.
+type lock struct {
+	key  channel.MintKey
+	kind access
+	at   int // in channels
 }
 
 type carriedChannel struct {
@@ -54,9 +72,11 @@ func newCarried(dir string, k *keys) (*carried, error) {
 	return c, c.reload()
 }
 
-// channels returns the current list; don't change it. A file that can't be
+// channels returns the current channels; don't change them. A file that can't be
 // read leaves the last good list.
-func (c *carried) channels() []carriedChannel {
+func (c *carried) channels() []carriedChannel { return c.current().channels }
+
+func (c *carried) current() *carriedList {
 	id := statID(c.path)
 	c.mu.RLock()
 	list, same := c.list, c.seen == id
@@ -88,7 +108,7 @@ func (c *carried) reload() error {
 	if err != nil {
 		return err
 	}
-	var list []carriedChannel
+	list := &carriedList{locks: map[channel.Hint][]lock{}, most: 1}
 	for n, line := range strings.Split(string(text), "\n") {
 		line = strings.TrimSpace(line)
 		if line == "" || strings.HasPrefix(line, "#") {
@@ -98,10 +118,16 @@ func (c *carried) reload() error {
 		if err != nil {
 			return fmt.Errorf("%s, line %d: %w", c.path, n+1, err)
 		}
-		if len(list) == maxCarried {
+		if len(list.channels) == maxCarried {
 			return fmt.Errorf("%s: more than %d channels", c.path, maxCarried)
 		}
-		list = append(list, c.keysOf(ch))
+		cc, at := c.keysOf(ch), len(list.channels)
+		list.channels = append(list.channels, cc)
+		for _, l := range []lock{{cc.mint, accessRead, at}, {cc.intake, accessIntake, at}, {cc.pull, accessPull, at}} {
+			hint := l.key.Hint()
+			list.locks[hint] = append(list.locks[hint], l)
+			list.most = max(list.most, len(list.locks[hint]))
+		}
 	}
 	c.list, c.seen = list, id
 	return nil
@@ -147,24 +173,28 @@ const (
 	accessPull                 // the gateway, and editions as they are, for another relay
 )
 
-// match checks the first path segment against all channels, without stopping
-// at a match: how long it takes says nothing about which channel, or whether
-// any, was meant. A segment that is no prefix at all is checked like one.
+// match says what the first path segment opens. As many keys are tried on any
+// segment, whether it is a prefix or not, of whatever channel, and however many
+// channels there are: how long it takes says nothing about any of that. Which
+// keys, the hint says; where nothing has it they are of no use, but are tried.
 func (c *carried) match(segment string) (access, channel.ID, [8]byte) {
 	p, ok := channel.ParsePrefix(segment)
-	list := c.channels()
-	found, kind := 0, 0
-	for i, cc := range list {
-		r, w, f := toInt(c.check(cc.mint, p)), toInt(c.check(cc.intake, p)), toInt(c.check(cc.pull, p))
-		found = subtle.ConstantTimeSelect(r|w|f, i, found)
-		kind = subtle.ConstantTimeSelect(r, int(accessRead), kind)
-		kind = subtle.ConstantTimeSelect(w, int(accessIntake), kind)
-		kind = subtle.ConstantTimeSelect(f, int(accessPull), kind)
+	list := c.current()
+	locks := list.locks[p.Hint()]
+	found, kind := 0, int(accessNone)
+	for i := range list.most {
+		var l lock
+		if i < len(locks) {
+			l = locks[i]
+		}
+		fits := toInt(c.check(l.key, p))
+		found = subtle.ConstantTimeSelect(fits, l.at, found)
+		kind = subtle.ConstantTimeSelect(fits, int(l.kind), kind)
 	}
 	if !ok || kind == int(accessNone) {
 		return accessNone, channel.ID{}, [8]byte{}
 	}
-	return access(kind), list[found].id, p.Tag()
+	return access(kind), list.channels[found].id, p.Tag()
 }
 
 func toInt(b bool) int {

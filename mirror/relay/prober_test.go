@@ -223,38 +223,3 @@ func sayYes(t *testing.T, proto string) func(*tls.ClientHelloInfo) (*tls.Config,
 		return nil, nil
 	}
 }
-
-// Telling whose a prefix is costs the same whatever it is: each channel's keys
-// are tried on it, and none of them stops the search.
-func TestMatchTriesEveryKey(t *testing.T) {
-	r, err := New(Config{Dir: t.TempDir(), Network: &netreal.Network{}, Host: "192.0.2.1"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	const channels = 20
-	var first, middle, last wire.Target
-	for i := range channels {
-		tg := target(t, r, channel.ID{byte(i)})
-		switch i {
-		case 0:
-			first = tg
-		case channels / 2:
-			middle = tg
-		}
-		last = tg
-	}
-	tried := 0
-	r.carried.check = func(k channel.MintKey, p channel.Prefix) bool { tried++; return k.Check(p) }
-	seed := channel.Seed{1}
-	for segment, want := range map[string]access{
-		first.Relay(seed).Prefix.Path(): accessRead, middle.Relay(seed).Prefix.Path(): accessRead, last.Relay(seed).Prefix.Path(): accessRead,
-		first.Intake.Mint([8]byte{}).Path(): accessIntake, last.Intake.Mint([8]byte{}).Path(): accessIntake,
-		channel.MintKey{}.Mint([8]byte{}).Path(): accessNone, "": accessNone, "index.html": accessNone, strings.Repeat("a", 31): accessNone, strings.Repeat("a", 33): accessNone,
-	} {
-		tried = 0
-		kind, _, _ := r.carried.match(segment)
-		if kind != want || tried != 3*channels {
-			t.Errorf("%q: kind %d, want %d; %d keys tried of %d", segment, kind, want, tried, 3*channels)
-		}
-	}
-}
