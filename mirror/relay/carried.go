@@ -34,7 +34,7 @@ type carried struct {
 
 	mu   sync.RWMutex
 	seen fileID
-	list *carriedList
+	list carriedList
 }
 
 // carriedList is the file as it was read. It is immutable.
@@ -76,7 +76,7 @@ func newCarried(dir string, k *keys) (*carried, error) {
 // read leaves the last good list.
 func (c *carried) channels() []carriedChannel { return c.current().channels }
 
-func (c *carried) current() *carriedList {
+func (c *carried) current() carriedList {
 	id := statID(c.path)
 	c.mu.RLock()
 	list, same := c.list, c.seen == id
@@ -108,7 +108,7 @@ func (c *carried) reload() error {
 	if err != nil {
 		return err
 	}
-	list := &carriedList{locks: map[channel.Hint][]lock{}, most: 1}
+	list := carriedList{locks: map[channel.Hint][]lock{}, most: 1}
 	for n, line := range strings.Split(string(text), "\n") {
 		line = strings.TrimSpace(line)
 		if line == "" || strings.HasPrefix(line, "#") {
