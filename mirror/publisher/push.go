@@ -18,6 +18,9 @@ import (
 // Target is somewhere to push to, opened.
 type Target struct {
 	Name string
+	// Pointer: it holds what leads to the newest headlines, and nothing of older
+	// editions.
+	Pointer bool
 	transport.Publisher
 }
 
@@ -34,40 +37,33 @@ func (p *Publisher) Targets(network transport.Network, names ...string) ([]Targe
 		if len(names) > 0 && !slices.Contains(names, t.Name) {
 			continue
 		}
-		if t.Folder != "" {
-			out = append(out, Target{t.Name, file.Folder{Dir: t.Folder}})
-			continue
-		}
-		if t.isMirror() {
-			pub, err := p.openMirror(network, t)
-			if err != nil {
-				return nil, fmt.Errorf("target %q: %w", t.Name, err)
-			}
-			out = append(out, Target{t.Name, pub})
-			continue
-		}
-		if t.DNS != "" {
-			pub, err := p.openHosted(network, t)
-			if err != nil {
-				return nil, fmt.Errorf("target %q: %w", t.Name, err)
-			}
-			out = append(out, Target{t.Name, pub})
-			continue
-		}
-		line, err := wire.ParseTarget(t.Relay)
+		pub, err := p.open(network, t)
 		if err != nil {
 			return nil, fmt.Errorf("target %q: %w", t.Name, err)
 		}
-		pub, err := wire.NewPublisher(network, line)
-		if err != nil {
-			return nil, fmt.Errorf("target %q: %w", t.Name, err)
-		}
-		out = append(out, Target{t.Name, pub})
+		out = append(out, Target{Name: t.Name, Pointer: t.Pointer, Publisher: pub})
 	}
 	if len(out) == 0 {
 		return nil, fmt.Errorf("no target yet; add one with mirror-publish target NAME, or edit %s", configFile)
 	}
 	return out, nil
+}
+
+// open opens what a target says.
+func (p *Publisher) open(network transport.Network, t TargetConfig) (transport.Publisher, error) {
+	switch {
+	case t.Folder != "":
+		return file.Folder{Dir: t.Folder}, nil
+	case t.isMirror():
+		return p.openMirror(network, t)
+	case t.DNS != "":
+		return p.openHosted(network, t)
+	}
+	line, err := wire.ParseTarget(t.Relay)
+	if err != nil {
+		return nil, err
+	}
+	return wire.NewPublisher(network, line)
 }
 
 // Pushed is what became of one target.
@@ -168,7 +164,7 @@ func (p *Publisher) pushTo(ctx context.Context, t Target, record []byte, progres
 		return out
 	}
 	window := p.window()
-	if h, ok := t.Publisher.(*hosted); ok && h.pointer {
+	if t.Pointer {
 		window = window[len(window)-1:]
 	}
 	for _, n := range window {

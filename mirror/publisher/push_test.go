@@ -53,7 +53,7 @@ func TestCopiedFolder(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	target := []Target{{"stick", file.Folder{Dir: filepath.Join(dir, "stick")}}}
+	target := []Target{{Name: "stick", Publisher: file.Folder{Dir: filepath.Join(dir, "stick")}}}
 	a := reopen(t, filepath.Join(dir, "a"))
 	packStory(t, a, 2)
 	if r := a.Push(t.Context(), target, nil); r[0].Err != nil || r[0].Editions != 2 {

@@ -157,7 +157,7 @@ func TestPushSendsTheRecordLast(t *testing.T) {
 		t.Fatal(err)
 	}
 	fresh, full, refusing, without := &shelf{}, &shelf{head: newest.Compact()}, &shelf{refuses: true}, &shelf{}
-	results := p.Push(t.Context(), []Target{{"fresh", fresh}, {"full", full}, {"refusing", refusing}, {"without", plain{without}}}, nil)
+	results := p.Push(t.Context(), []Target{{Name: "fresh", Publisher: fresh}, {Name: "full", Publisher: full}, {Name: "refusing", Publisher: refusing}, {Name: "without", Publisher: plain{without}}}, nil)
 	for i, r := range results {
 		if refused := errors.Is(r.Err, transport.ErrRefused); refused != (i == 2) || !refused && r.Err != nil {
 			t.Errorf("%s: %v", r.Target, r.Err)
@@ -180,7 +180,7 @@ func TestPushSendsTheRecordLast(t *testing.T) {
 	if head.Edition != 1 {
 		t.Errorf("it names edition %d", head.Edition)
 	}
-	p.Push(t.Context(), []Target{{"full", full}}, nil)
+	p.Push(t.Context(), []Target{{Name: "full", Publisher: full}}, nil)
 	if after, _, _ := read(t, p, full.record); after <= before {
 		t.Errorf("pushed again: number %d after %d", after, before)
 	}
