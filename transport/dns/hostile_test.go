@@ -27,7 +27,7 @@ func (w *world) honest() func(req []byte, tcp bool) [][]byte {
 		if tcp {
 			limit = 0xffff
 		}
-		return [][]byte{srv.respond(context.Background(), req, nil, limit)}
+		return [][]byte{srv.respond(context.Background(), req, nil, peer{stream: tcp, limit: limit})}
 	}
 }
 

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	mdns "github.com/miekg/dns"
 	"golang.org/x/net/dns/dnsmessage"
 
 	"tamizdat/bundle/record"
@@ -120,118 +119,31 @@ func (z *zone) serialNow() uint32 {
 	return binary.BigEndian.Uint32(z.soa[len(z.soa)-serialAt:])
 }
 
-// question is a parsed query.
-type question struct {
-	raw    []byte // the question section as it came, to be echoed with its letter case
-	labels []string
-	starts []int // offset of each label in raw
-	qtype  dnsmessage.Type
-	edns   bool
-	tsig   bool
-	size   int // UDP payload size that the client takes
+// peer is who asks, and how.
+type peer struct {
+	addr netip.Addr // invalid where there is none: then there are no cookies and no limit
+	// stream: over TCP, which nobody can open from another's address.
+	stream bool
+	// limit is the largest response; 0 for what the query says.
+	limit int
+	// idle is how long the connection may be silent.
+	idle time.Duration
 }
 
-var (
-	errDrop   = errors.New("not a query")
-	errFormat = errors.New("malformed query")
+// badCookie and badVersion are RCODEs that only EDNS can tell.
+const (
+	badVersion = 16
+	badCookie  = 23
 )
 
-// parseQuery reads a query strictly enough to never answer nonsense. rcode is
-// meaningful if err is errFormat.
-func parseQuery(req []byte) (q question, rcode dnsmessage.RCode, err error) {
-	if len(req) < headerLen || req[2]&0x80 != 0 {
-		return q, 0, errDrop
-	}
-	if req[2]>>3&15 != 0 {
-		return q, dnsmessage.RCodeNotImplemented, errFormat
-	}
-	if binary.BigEndian.Uint16(req[4:]) != 1 {
-		return q, dnsmessage.RCodeFormatError, errFormat
-	}
-	off := headerLen
-	for {
-		if off >= len(req) || off-headerLen > 254 {
-			return q, dnsmessage.RCodeFormatError, errFormat
-		}
-		n := int(req[off])
-		if n == 0 {
-			off++
-			break
-		}
-		if n > 63 || off+1+n > len(req) {
-			return q, dnsmessage.RCodeFormatError, errFormat
-		}
-		q.starts = append(q.starts, off-headerLen)
-		q.labels = append(q.labels, lowerASCII(string(req[off+1:off+1+n])))
-		off += 1 + n
-	}
-	if off+4 > len(req) {
-		return q, dnsmessage.RCodeFormatError, errFormat
-	}
-	q.qtype = dnsmessage.Type(binary.BigEndian.Uint16(req[off:]))
-	class := binary.BigEndian.Uint16(req[off+2:])
-	q.raw = req[headerLen : off+4]
-	q.size = plainSize
-	if err := q.parseOPT(req); err != nil {
-		return q, dnsmessage.RCodeFormatError, err
-	}
-	if class != uint16(dnsmessage.ClassINET) {
-		return q, dnsmessage.RCodeRefused, errFormat
-	}
-	return q, 0, nil
-}
-
-// parseOPT looks for EDNS in the additional section.
-func (q *question) parseOPT(req []byte) error {
-	if len(req) == headerLen+len(q.raw) {
-		return nil // the common case without EDNS
-	}
-	var p dnsmessage.Parser
-	if _, err := p.Start(req); err != nil {
-		return errFormat
-	}
-	if p.SkipAllQuestions() != nil || p.SkipAllAnswers() != nil || p.SkipAllAuthorities() != nil {
-		return errFormat
-	}
-	for {
-		h, err := p.AdditionalHeader()
-		if errors.Is(err, dnsmessage.ErrSectionDone) {
-			return nil
-		}
-		if err != nil {
-			return errFormat
-		}
-		q.tsig = h.Type == typeTSIG
-		if h.Type == dnsmessage.TypeOPT {
-			if q.edns {
-				return errFormat // RFC 6891 section 6.1.1
-			}
-			q.edns = true
-			q.size = min(max(int(h.Class), plainSize), ednsSize)
-			if h.TTL>>16&0xff != 0 {
-				return errVersion
-			}
-		}
-		if p.SkipAdditional() != nil {
-			return errFormat
-		}
-	}
-}
-
-// typeTSIG is RFC 8945's, which dnsmessage doesn't name.
-const typeTSIG = dnsmessage.Type(mdns.TypeTSIG)
-
-var errVersion = errors.New("unknown edns version")
-
-// respond appends the response to req to out; nil if there is to be none. limit
-// is the largest response, 0 for what the query says (UDP).
-func (s *Server) respond(ctx context.Context, req, out []byte, limit int) []byte {
+// respond appends the response to req to out; nil if there is to be none.
+func (s *Server) respond(ctx context.Context, req, out []byte, from peer) []byte {
 	q, rcode, err := parseQuery(req)
 	if errors.Is(err, errDrop) {
 		return nil
 	}
 	if q.tsig && len(s.keys) > 0 {
-		return s.respondSigned(ctx, req, out, limit)
+		return s.respondSigned(ctx, req, out, from)
 	}
 	w := reply{buf: append(out[:0], make([]byte, headerLen)...), q: &q}
 	w.buf = append(w.buf, q.raw...)
@@ -240,16 +152,26 @@ func (s *Server) respond(ctx context.Context, req, out []byte, limit int) []byte
 	if len(q.raw) > 0 {
 		w.buf[5] = 1
 	}
+	known := w.options(s.cookies, from)
 	switch {
+	case !known && !from.stream && from.addr.IsValid() && !s.rates.allow(from.addr):
+		// Nothing is sent that is larger than what came. With a cookie the client may
+		// come again at once, without one over TCP.
+		if len(q.cookie) > 0 {
+			return w.finish(badCookie, from.limit)
+		}
+		w.cut()
+		return w.finish(0, from.limit)
 	case errors.Is(err, errVersion):
-		return w.finish(16, limit) // BADVERS
+		return w.finish(badVersion, from.limit)
+	case len(q.raw) == 0 && len(q.cookie) > clientCookie && !known && err != nil && rcode == dnsmessage.RCodeSuccess:
+		return w.finish(badCookie, from.limit)
 	case err != nil:
-		q.edns = false
-		return w.finish(int(rcode), limit)
+		return w.finish(int(rcode), from.limit)
 	}
 	z, depth := s.find(q.labels)
 	if z == nil || q.qtype == dnsmessage.TypeAXFR || q.qtype == typeIXFR {
-		return w.finish(int(dnsmessage.RCodeRefused), limit)
+		return w.finish(int(dnsmessage.RCodeRefused), from.limit)
 	}
 	w.buf[2] |= 0x04 // AA
 	w.zoneAt = headerLen
@@ -265,7 +187,21 @@ func (s *Server) respond(ctx context.Context, req, out []byte, limit int) []byte
 		w.soa(w.zoneAt, ttlNegative, z)
 		w.authority = 1
 	}
-	return w.finish(int(rcode), limit)
+	return w.finish(int(rcode), from.limit)
+}
+
+// options prepares the EDNS options of the response. known: by a good cookie, the
+// query came from where it says.
+func (w *reply) options(c *cookies, from peer) (known bool) {
+	if len(w.q.cookie) > 0 && from.addr.IsValid() {
+		w.opts = append(w.opts, 0, optCookie, 0, clientCookie+serverCookie)
+		w.opts, known = c.answer(w.opts, w.q.cookie, from.addr, time.Now())
+	}
+	if w.q.keepalive && from.stream && from.idle > 0 {
+		w.opts = append(w.opts, 0, optAlive, 0, 2)
+		w.opts = binary.BigEndian.AppendUint16(w.opts, uint16(from.idle/(100*time.Millisecond)))
+	}
+	return known
 }
 
 // find returns the zone that a name lies in and how many labels are in front of
@@ -286,6 +222,7 @@ type reply struct {
 	q                  *question
 	zoneAt             int // where the zone's name starts, for compression
 	answers, authority byte
+	opts               []byte // EDNS options
 }
 
 // rr appends a resource record whose owner is the name at offset ptr.
@@ -394,26 +331,37 @@ func (z *zone) lookup(ctx context.Context, label string, below bool) (rec []byte
 	return rec, true, err
 }
 
-// finish sets counts and rcode, and cuts the response down to TC if it is
-// larger than what the client takes.
+// cut leaves nothing but the question, and TC.
+func (w *reply) cut() {
+	w.buf = w.buf[:headerLen+len(w.q.raw)]
+	w.buf[2] |= 0x02
+	w.answers, w.authority = 0, 0
+}
+
+// finish sets counts and rcode, and cuts the response down if it is larger than
+// what the client takes.
 func (w *reply) finish(rcode, limit int) []byte {
 	if limit == 0 {
 		limit = max(w.q.size, plainSize)
 	}
 	optLen := 0
 	if w.q.edns {
-		optLen = 11
+		optLen = 11 + len(w.opts)
 	}
 	if len(w.buf)+optLen > limit {
-		w.buf = w.buf[:headerLen+len(w.q.raw)]
-		w.buf[2] |= 0x02 // TC
-		w.answers, w.authority = 0, 0
+		w.cut()
 	}
 	w.buf[3] = byte(rcode & 15)
 	w.buf[7], w.buf[9] = w.answers, w.authority
-	if w.q.edns {
-		w.buf = appendOPT(w.buf, byte(rcode>>4))
-		w.buf[11] = 1
+	if !w.q.edns {
+		return w.buf
 	}
+	w.buf[11] = 1
+	w.buf = appendOPT(w.buf, byte(rcode>>4))
+	if w.q.dnssec {
+		w.buf[len(w.buf)-4] = 0x80
+	}
+	binary.BigEndian.PutUint16(w.buf[len(w.buf)-2:], uint16(len(w.opts)))
+	w.buf = append(w.buf, w.opts...)
 	return w.buf
 }

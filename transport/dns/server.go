@@ -8,8 +8,11 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
+
+	"golang.org/x/net/dns/dnsmessage"
 
 	"tamizdat/transport"
 )
@@ -22,18 +25,31 @@ const (
 	tcpWrite     = 5 * time.Second
 	storeTimeout = 5 * time.Second
 	acceptPause  = 100 * time.Millisecond
-	// tcpQueries bounds what one connection may ask before it has to come back.
+	// tcpBusy is how long it may be silent while more than half of all connections
+	// are taken (RFC 7766 section 6.2.3).
+	tcpBusy = 2 * time.Second
+	// tcpQueries bounds what one connection may ask before it has to come back,
+	// tcpBad how much of that may be what is not answered here.
 	tcpQueries    = 10000
+	tcpBad        = 20
 	defaultMaxTCP = 256
 )
 
 // Server is an authoritative name server for zones of records (RFC 1034, 1035,
-// 2181, 2308, 6891, 7766). It never recurses, refuses what lies outside its
+// 2181, 2308, 6891, 7766, 8482). It never recurses, refuses what lies outside its
 // zones, and answers a query larger than fits with TC, so that the client comes
-// again over TCP. It doesn't limit answers by source: a resolver asks thousands
-// of questions a second when many read. The zero value is not usable.
+// again over TCP.
+//
+// Over UDP anybody can ask in another's name, and a full record is twelve times as
+// large as the query for it. So no network (a /24, or a /56 of IPv6) is sent more
+// than some answers a second: what is over gets TC, no larger than the query,
+// and no resolver goes without. Who shows a DNS cookie (RFC 7873, 9018), comes
+// over TCP or from this machine is not limited. The zero value is not usable.
 type Server struct {
 	zones     map[string]*zone
+	cookies   *cookies
+	rates     *rates
+	places    *places
 	keys      keyring
 	transfers chan struct{} // slots
 	log       *slog.Logger
@@ -48,6 +64,13 @@ type ServerConfig struct {
 	// MaxTCP is how many TCP connections may be open at once; 0 means 256. More
 	// are closed at once.
 	MaxTCP int
+	// MaxTCPPerNet is how many of them one /24, or /56 of IPv6, may have; 0 means a
+	// quarter, and two at least.
+	MaxTCPPerNet int
+	// Rate is how many answers a second go over UDP to one /24, or /56 of IPv6,
+	// that shows no cookie, five times as many at once; 0 means 200, negative no
+	// limit.
+	Rate int
 	// Keys are those of other name servers, which may fetch the zones as a whole
 	// if Store is Versioned. Nobody else may.
 	Keys []*Key
@@ -57,12 +80,19 @@ type ServerConfig struct {
 
 // NewServer checks the configuration; it opens nothing.
 func NewServer(cfg ServerConfig) (*Server, error) {
-	s := &Server{zones: map[string]*zone{}, transfers: make(chan struct{}, maxTransfers), log: cfg.Logger, maxTCP: cfg.MaxTCP}
+	s := &Server{
+		zones: map[string]*zone{}, cookies: newCookies(), rates: newRates(cfg.Rate),
+		transfers: make(chan struct{}, maxTransfers), log: cfg.Logger, maxTCP: cfg.MaxTCP,
+	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	if s.maxTCP <= 0 {
 		s.maxTCP = defaultMaxTCP
+	}
+	s.places = &places{limit: cfg.MaxTCPPerNet, taken: map[netip.Prefix]int{}}
+	if s.places.limit <= 0 {
+		s.places.limit = max(s.maxTCP/4, 2)
 	}
 	if cfg.Store == nil || len(cfg.Zones) == 0 {
 		return nil, errors.New("dns server needs a store and a zone")
@@ -75,6 +105,11 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 		prepared, err := newZone(z, cfg.Store)
 		if err != nil {
 			return nil, err
+		}
+		for name := range s.zones {
+			if name == prepared.name || inZone(name, prepared.name) || inZone(prepared.name, name) {
+				return nil, errors.New("dns zones are the same, or one lies in another")
+			}
 		}
 		s.zones[prepared.name] = prepared
 	}
@@ -157,7 +192,7 @@ func (s *Server) serveUDP(ctx context.Context, pc net.PacketConn) error {
 		}
 		failures = 0
 		lookup, cancel := context.WithTimeout(ctx, storeTimeout)
-		resp := s.respond(lookup, in[:n], out, 0)
+		resp := s.respond(lookup, in[:n], out, peer{addr: addrOf(from)})
 		cancel()
 		if resp != nil {
 			_, _ = pc.WriteTo(resp, from) // lost like any datagram
@@ -185,28 +220,53 @@ func (s *Server) serveTCP(ctx context.Context, ln net.Listener) error {
 			}
 			continue
 		}
+		from := addrOf(conn.RemoteAddr())
+		leave, ok := s.places.enter(from)
+		if !ok {
+			_ = conn.Close()
+			continue
+		}
 		select {
 		case slots <- struct{}{}:
 		default:
+			leave()
 			_ = conn.Close()
 			continue
 		}
 		wg.Go(func() {
-			defer func() { <-slots }()
+			defer func() { <-slots; leave() }()
 			stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 			defer stop()
 			defer conn.Close()
-			s.serveConn(ctx, conn)
+			s.serveConn(ctx, conn, from, func() time.Duration {
+				if 2*len(slots) > cap(slots) {
+					return tcpBusy
+				}
+				return tcpIdle
+			})
 		})
 	}
 }
 
+// addrOf is the address of a peer; invalid if it has none.
+func addrOf(a net.Addr) netip.Addr {
+	switch a := a.(type) {
+	case *net.UDPAddr:
+		return a.AddrPort().Addr()
+	case *net.TCPAddr:
+		return a.AddrPort().Addr()
+	}
+	return netip.Addr{}
+}
+
 // serveConn answers the queries of one connection in turn (RFC 7766 section
 // 6.2.1.1 lets a client send on without waiting).
-func (s *Server) serveConn(ctx context.Context, conn net.Conn) {
+func (s *Server) serveConn(ctx context.Context, conn net.Conn, from netip.Addr, patience func() time.Duration) {
 	in, out := make([]byte, maxMessage), make([]byte, 0, 2048)
+	bad := 0
 	for range tcpQueries {
-		_ = conn.SetReadDeadline(time.Now().Add(tcpIdle))
+		idle := patience()
+		_ = conn.SetReadDeadline(time.Now().Add(idle))
 		req, err := readFrame(conn, in)
 		if err != nil {
 			return
@@ -218,7 +278,7 @@ func (s *Server) serveConn(ctx context.Context, conn net.Conn) {
 			continue
 		}
 		lookup, cancel := context.WithTimeout(ctx, storeTimeout)
-		resp := s.respond(lookup, req, out, 0xffff)
+		resp := s.respond(lookup, req, out, peer{addr: from, stream: true, limit: 0xffff, idle: idle})
 		cancel()
 		if resp == nil {
 			return
@@ -226,6 +286,12 @@ func (s *Server) serveConn(ctx context.Context, conn net.Conn) {
 		_ = conn.SetWriteDeadline(time.Now().Add(tcpWrite))
 		if err := writeFrame(conn, resp); err != nil {
 			return
+		}
+		switch dnsmessage.RCode(resp[3] & 15) {
+		case dnsmessage.RCodeFormatError, dnsmessage.RCodeNotImplemented, dnsmessage.RCodeRefused:
+			if bad++; bad == tcpBad {
+				return
+			}
 		}
 	}
 }

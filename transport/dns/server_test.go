@@ -180,7 +180,7 @@ func TestAnswersFit(t *testing.T) {
 		{record.NameOf(small).Label(), record.Small, plainSize},
 		{"12345678.aaaaaaaaaaaaa-s0", record.Small, plainSize},
 	} {
-		resp := srv.respond(t.Context(), appendQuery(nil, 1, q.label+"."+zone, q.class), nil, 0)
+		resp := srv.respond(t.Context(), appendQuery(nil, 1, q.label+"."+zone, q.class), nil, peer{})
 		if len(resp) > q.limit || resp[2]&2 != 0 || resp[7] != 1 {
 			t.Errorf("%v: %d bytes, TC %d, %d answers", q.class, len(resp), resp[2]&2, resp[7])
 		}
@@ -189,7 +189,7 @@ func TestAnswersFit(t *testing.T) {
 	// The same large record without EDNS is cut.
 	q := appendQuery(nil, 1, record.NameOf(large).Label()+"."+zone, record.Large)
 	q[11] = 0
-	if resp := srv.respond(t.Context(), q[:len(q)-11], nil, 0); resp[2]&2 == 0 || resp[7] != 0 || len(resp) > plainSize {
+	if resp := srv.respond(t.Context(), q[:len(q)-11], nil, peer{}); resp[2]&2 == 0 || resp[7] != 0 || len(resp) > plainSize {
 		t.Errorf("without EDNS: %d bytes, TC %d", len(resp), resp[2]&2)
 	}
 }
@@ -206,7 +206,7 @@ func TestStoreFails(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if resp := srv.respond(t.Context(), appendQuery(nil, 1, "x."+testZone, record.Large), nil, 0); resp[3]&15 != 2 {
+	if resp := srv.respond(t.Context(), appendQuery(nil, 1, "x."+testZone, record.Large), nil, peer{}); resp[3]&15 != 2 {
 		t.Errorf("rcode %d, want SERVFAIL", resp[3]&15)
 	}
 }
@@ -297,7 +297,7 @@ func FuzzRespond(f *testing.F) {
 	f.Add(appendQuery(nil, 1, "org", record.Large))
 	f.Add([]byte{0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0xc0, 12, 0, 16, 0, 1})
 	f.Fuzz(func(t *testing.T, req []byte) {
-		resp := srv.respond(t.Context(), req, nil, 0)
+		resp := srv.respond(t.Context(), req, nil, peer{})
 		if resp == nil {
 			return
 		}
@@ -340,7 +340,7 @@ func FuzzSigned(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, req []byte) {
 		for range 2 {
-			resp := srv.respond(t.Context(), req, nil, 0)
+			resp := srv.respond(t.Context(), req, nil, peer{})
 			if resp != nil && (len(resp) > ednsSize || resp[2]&0x80 == 0) {
 				t.Fatalf("response of %d bytes: %x", len(resp), resp)
 			}
@@ -388,7 +388,7 @@ func BenchmarkRespond(b *testing.B) {
 	out := make([]byte, 0, 2048)
 	b.ReportAllocs()
 	for b.Loop() {
-		if len(srv.respond(b.Context(), q, out, 0)) < len(rec) {
+		if len(srv.respond(b.Context(), q, out, peer{})) < len(rec) {
 			b.Fatal("no answer")
 		}
 	}

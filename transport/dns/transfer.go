@@ -110,14 +110,14 @@ func refuse(m *mdns.Msg, k *Key, why uint16) []byte {
 }
 
 // respondSigned answers a request that carries a signature, and signs the answer.
-func (s *Server) respondSigned(ctx context.Context, req, out []byte, limit int) []byte {
+func (s *Server) respondSigned(ctx context.Context, req, out []byte, from peer) []byte {
 	m := new(mdns.Msg)
 	if m.Unpack(req) != nil || m.IsTsig() == nil || len(m.Question) != 1 {
 		q := question{}
 		w := reply{buf: append(out[:0], make([]byte, headerLen)...), q: &q}
 		copy(w.buf[:2], req)
 		w.buf[2] = 0x80
-		return w.finish(int(dnsmessage.RCodeFormatError), limit)
+		return w.finish(int(dnsmessage.RCodeFormatError), from.limit)
 	}
 	k, mac, refusal := s.keys.check(req, m)
 	if k == nil {
@@ -129,7 +129,7 @@ func (s *Server) respondSigned(ctx context.Context, req, out []byte, limit int) 
 	if err != nil {
 		return nil
 	}
-	udp := limit == 0
+	udp, limit := from.limit == 0, from.limit
 	if udp {
 		limit = plainSize
 		if o := plain.IsEdns0(); o != nil {
@@ -142,7 +142,7 @@ func (s *Server) respondSigned(ctx context.Context, req, out []byte, limit int) 
 		// (RFC 1995 section 2).
 		resp.SetReply(m)
 		resp.Authoritative, resp.Answer = true, []mdns.RR{z.soaRR(z.serialNow())}
-	} else if err := resp.Unpack(s.respond(ctx, bare, out, limit-tsigRoom-len(k.name)-len(k.algorithm))); err != nil {
+	} else if err := resp.Unpack(s.respond(ctx, bare, out, peer{limit: limit - tsigRoom - len(k.name) - len(k.algorithm)})); err != nil {
 		return nil
 	}
 	raw, _, err := k.sign(resp, mac, false)
@@ -170,9 +170,6 @@ func asksForZone(req []byte) bool {
 	q, _, err := parseQuery(req)
 	return err == nil && (q.qtype == dnsmessage.TypeAXFR || q.qtype == typeIXFR)
 }
-
-// typeIXFR is RFC 1995's, which dnsmessage doesn't name.
-const typeIXFR = dnsmessage.Type(mdns.TypeIXFR)
 
 // transfer answers AXFR and IXFR over TCP; the latter by the whole zone, too,
 // which RFC 1995 section 4 allows. An error ends the connection.
