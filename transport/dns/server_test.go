@@ -7,6 +7,8 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -284,31 +286,68 @@ func TestMemoryLimit(t *testing.T) {
 	}
 }
 
+// queries are what a server may be asked, well-formed or not.
+func queries(f *testing.F) [][]byte {
+	files, err := filepath.Glob("testdata/queries/*.bin")
+	if err != nil || len(files) < 20 {
+		f.Fatalf("%d queries to begin with, %v", len(files), err)
+	}
+	var out [][]byte
+	for _, file := range files {
+		q, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		out = append(out, q)
+	}
+	return out
+}
+
+// FuzzRespond: over UDP nothing is larger than what fits, nor than what came if
+// the network has had enough; and all of it can be read.
 func FuzzRespond(f *testing.F) {
 	m := NewMemory(1 << 20)
-	_ = m.PutNamed("head", []byte("the head"))
-	srv, err := NewServer(ServerConfig{Zones: []Zone{{Name: testZone, NS: []NS{{Host: "ns." + testZone, Addrs: []netip.Addr{netip.IPv4Unspecified()}}}}}, Store: m})
+	_ = m.PutNamed("head", random("head", 1000))
+	zones := []Zone{{Name: testZone, NS: []NS{{Host: "ns." + testZone, Addrs: []netip.Addr{netip.IPv4Unspecified()}}}}}
+	srv, err := NewServer(ServerConfig{Zones: zones, Store: m, Rate: -1})
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Add(appendQuery(nil, 1, "head."+testZone, record.Large))
-	f.Add(appendQuery(nil, 1, "x.head."+testZone, record.Small))
-	f.Add(appendQuery(nil, 1, testZone, record.Small))
-	f.Add(appendQuery(nil, 1, "org", record.Large))
-	f.Add([]byte{0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0xc0, 12, 0, 16, 0, 1})
+	strict, err := NewServer(ServerConfig{Zones: zones, Store: m, Rate: 1})
+	if err != nil {
+		f.Fatal(err)
+	}
+	addr := netip.MustParseAddr("192.0.2.1")
+	for _, b := range strict.rates.buckets {
+		b.SetBurst(0) // everybody has had enough
+	}
+	for _, q := range queries(f) {
+		f.Add(q)
+	}
 	f.Fuzz(func(t *testing.T, req []byte) {
-		resp := srv.respond(t.Context(), req, nil, peer{})
-		if resp == nil {
-			return
+		udp := srv.respond(t.Context(), req, nil, peer{addr: addr})
+		tcp := srv.respond(t.Context(), req, nil, peer{addr: addr, stream: true, limit: 0xffff, idle: tcpIdle})
+		less := strict.respond(t.Context(), req, nil, peer{addr: addr})
+		if (udp == nil) != (tcp == nil) || (udp == nil) != (less == nil) {
+			t.Fatal("answered here, dropped there")
 		}
-		if len(resp) > ednsSize || resp[2]&0x80 == 0 || !bytes.Equal(resp[:2], req[:2]) {
-			t.Fatalf("response %x", resp)
+		// A cookie is all that may come on top, where one was asked for.
+		if room := clientCookie + serverCookie; len(udp) > ednsSize || len(less) > len(req)+room {
+			t.Fatalf("%d bytes, or %d, for %d", len(udp), len(less), len(req))
 		}
-		// Names with odd bytes are legal on the wire and refused by some parsers; all
-		// others must parse.
-		if new(mdns.Msg).Unpack(req) == nil {
-			if err := new(mdns.Msg).Unpack(resp); err != nil {
-				t.Fatalf("%x: %v", resp, err)
+		for _, resp := range [][]byte{udp, tcp, less} {
+			if resp == nil {
+				continue
+			}
+			if resp[2]&0x80 == 0 || !bytes.Equal(resp[:2], req[:2]) {
+				t.Fatalf("response %x", resp)
+			}
+			// Names with odd bytes are legal on the wire and refused by some parsers; all
+			// others must parse.
+			if new(mdns.Msg).Unpack(req) == nil {
+				if err := new(mdns.Msg).Unpack(resp); err != nil {
+					t.Fatalf("%x: %v", resp, err)
+				}
 			}
 		}
 	})
