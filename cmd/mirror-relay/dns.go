@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 
 	"tamizdat/internal/cli"
@@ -12,27 +13,27 @@ import (
 	"tamizdat/transport/dns"
 )
 
-// nameServer answers for the zone of --dns.
+// nameServer answers for the zones of --dns.
 func nameServer(ctx context.Context, r *relay.Relay, f relay.FileConfig, e *env) (io.Closer, error) {
-	if f.DNSZone == "" {
+	zones, err := f.Zones()
+	if err != nil {
+		return nil, err
+	}
+	if len(zones) == 0 {
 		if len(f.DNSSecondaries) > 0 {
 			return nil, fmt.Errorf("%s: dns_secondary is for a zone; set dns_zone", relay.ConfigFile)
 		}
 		return nil, nil
 	}
-	zone, err := f.Zone()
-	if err != nil {
-		return nil, err
-	}
 	secondaries, err := f.Secondaries(e.dir)
 	if err != nil {
 		return nil, err
 	}
-	records, err := r.Records(zone)
+	records, err := r.Records(zones...)
 	if err != nil {
 		return nil, err
 	}
-	server, err := dns.NewServer(dns.ServerConfig{Zones: []dns.Zone{zone}, Store: records, Keys: secondaries.Keys, Logger: e.log})
+	server, err := dns.NewServer(dns.ServerConfig{Zones: zones, Store: records, Keys: secondaries.Keys, Rate: f.DNSRate, Logger: e.log})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("%w: %w", cli.ErrUsage, err), records.Close())
 	}
@@ -51,7 +52,11 @@ func nameServer(ctx context.Context, r *relay.Relay, f relay.FileConfig, e *env)
 		s.done.Go(func() { records.Watch(ctx) })
 		s.done.Go(func() { server.Notify(ctx, r.Network(), secondaries.Tell) })
 	}
-	fmt.Fprintf(e.err, "name server for %s is up on %s (UDP and TCP)\n", f.DNSZone, pc.LocalAddr())
+	names := make([]string, len(zones))
+	for i, z := range zones {
+		names[i] = z.Name
+	}
+	fmt.Fprintf(e.err, "name server for %s is up on %s (UDP and TCP)\n", strings.Join(names, ", "), pc.LocalAddr())
 	return s, nil
 }
 

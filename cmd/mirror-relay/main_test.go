@@ -170,6 +170,8 @@ func TestSettings(t *testing.T) {
 		"[[dns_secondary]]\nkey = \"k\"\n":                                                                    "set dns_zone",
 		"dns_zone = \"n.example\"\n[[dns_secondary]]\nkey = \"k\"\n":                                          "dns_secondary, number 1",
 		"dns_zone = \"n.example\"\ndns_ns = [\"ns.n.example=here\"]\n":                                        "NAME=ADDRESS",
+		"dns_ns = [\"ns1.host.example\"]\n":                                                                   "set that as well",
+		"dns_zone = \"n.example\"\n[[dns_zones]]\nname = \"m.n.example\"\n":                                   "one lies in another",
 		"dns_zone = \"n.example\"\ndns_ns = [\"not a name\"]\n":                                               "name server",
 		"dns_zone = \"n.example\"\n[[dns_secondary]]\nnotify = \"192.0.2.1\"\n[[dns_secondary]]\n":            "tsig-keygen",
 		"dns_zone = \"n.example\"\n[[dns_secondary]]\nkey = \"k\"\nsecret = \"hidden, in the wrong place\"\n": "unknown setting",

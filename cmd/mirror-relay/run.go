@@ -13,11 +13,11 @@ import (
 )
 
 type runCmd struct {
-	Listen    string `help:"Address for UDP and TCP (default :443, else :8443)." placeholder:"HOST:PORT"`
-	Host      string `help:"Name or address under which others reach this relay." placeholder:"HOST"`
-	Decoy     string `help:"Folder of the website that everyone sees." type:"path" placeholder:"DIR"`
-	DNS       string `help:"Answer for this DNS zone as well." name:"dns" placeholder:"ZONE"`
-	DNSListen string `help:"Address of the name server, UDP and TCP (default :53)." name:"dns-listen" placeholder:"HOST:PORT"`
+	Listen    string   `help:"Address for UDP and TCP (default :443, else :8443)." placeholder:"HOST:PORT"`
+	Host      string   `help:"Name or address under which others reach this relay." placeholder:"HOST"`
+	Decoy     string   `help:"Folder of the website that everyone sees." type:"path" placeholder:"DIR"`
+	DNS       []string `help:"Answer for this DNS zone as well; may be repeated." name:"dns" placeholder:"ZONE"`
+	DNSListen string   `help:"Address of the name server, UDP and TCP (default :53)." name:"dns-listen" placeholder:"HOST:PORT"`
 
 	IPFS       bool     `help:"Be an IPFS node as well." name:"ipfs"`
 	IPFSListen []string `help:"Addresses of the IPFS node (default: port 4001, QUIC and TCP)." name:"ipfs-listen" placeholder:"MULTIADDR"`
@@ -84,7 +84,9 @@ func (c *runCmd) over(f relay.FileConfig) relay.FileConfig {
 	if c.Decoy != "" {
 		f.Decoy, f.Site = c.Decoy, ""
 	}
-	f.DNSZone = cmp.Or(c.DNS, f.DNSZone)
+	if len(c.DNS) > 0 {
+		f = f.OnlyZones(c.DNS)
+	}
 	f.DNSListen = cmp.Or(c.DNSListen, f.DNSListen, ":53")
 	f.IPFS = c.IPFS || f.IPFS
 	if len(c.IPFSListen) > 0 {

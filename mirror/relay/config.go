@@ -73,6 +73,10 @@ type FileConfig struct {
 	// DNSNS are the zone's name servers, "NAME" or "NAME=ADDRESS"; empty for the
 	// relay itself.
 	DNSNS []string `toml:"dns_ns"`
+	// DNSZones are more zones, with the same content.
+	DNSZones []ZoneConfig `toml:"dns_zones"`
+	// DNSRate is dns.ServerConfig's Rate.
+	DNSRate int `toml:"dns_rate"`
 	// DNSSecondaries are name servers that fetch the zone from here.
 	DNSSecondaries []SecondaryConfig `toml:"dns_secondary"`
 	// IPFS makes the relay an IPFS node as well; IPFSListen and IPFSDHT are

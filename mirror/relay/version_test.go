@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -175,9 +176,11 @@ func TestSecondariesConfig(t *testing.T) {
 		"open":    {list: []SecondaryConfig{{Key: "open"}}, bad: "chmod 600"},
 		"no tsig": {list: []SecondaryConfig{{Key: "bad"}}, bad: "no tsig key"},
 		"address": {list: []SecondaryConfig{{Key: "good", Notify: "ns1.host.example"}}, bad: "ADDRESS:PORT"},
+		"zone":    {list: []SecondaryConfig{{Key: "good", Zones: []string{"N.example."}}}, keys: 1},
+		"foreign": {list: []SecondaryConfig{{Key: "good", Notify: "192.0.2.1", Zones: []string{"other.example"}}}, bad: "not all among"},
 		"many":    {list: make([]SecondaryConfig, maxSecondaries+1), bad: "more than"},
 	} {
-		got, err := FileConfig{DNSSecondaries: c.list}.Secondaries(dir)
+		got, err := FileConfig{DNSZone: "n.example", DNSSecondaries: c.list}.Secondaries(dir)
 		if c.bad != "" {
 			if err == nil || !strings.Contains(err.Error(), c.bad) || strings.Contains(err.Error(), "QUJD") {
 				t.Errorf("%s: %v", name, err)
@@ -194,11 +197,42 @@ func TestSecondariesConfig(t *testing.T) {
 			}
 		}
 	}
-	z, err := FileConfig{DNSZone: "n.example", Host: "192.0.2.9", DNSNS: []string{"ns1.host.example", "a.n.example=192.0.2.1"}}.Zone()
-	if err != nil || len(z.NS) != 2 || z.NS[1].Host != "a.n.example" || len(z.NS[1].Addrs) != 1 {
-		t.Errorf("zone: %+v, %v", z, err)
+}
+
+func TestZones(t *testing.T) {
+	c := FileConfig{
+		Host: "192.0.2.9", DNSZone: "n.example", DNSNS: []string{"ns1.host.example", "a.n.example=192.0.2.1"},
+		DNSZones: []ZoneConfig{{Name: "m.example", NS: []string{"ns2.host.example"}}, {Name: "o.example"}},
 	}
-	if _, err := (FileConfig{DNSNS: []string{"a=b"}}).Zone(); err == nil {
-		t.Error("no address")
+	show := func(c FileConfig) string {
+		zones, err := c.Zones()
+		if err != nil {
+			return "refused"
+		}
+		var out []string
+		for _, z := range zones {
+			line := z.Name
+			for _, ns := range z.NS {
+				line += fmt.Sprint(" ", ns.Host, ns.Addrs)
+			}
+			out = append(out, line)
+		}
+		return strings.Join(out, "; ")
+	}
+	for _, x := range []struct {
+		name string
+		c    FileConfig
+		want string
+	}{
+		{"each its own", c, "n.example ns1.host.example[] a.n.example[192.0.2.1]; m.example ns2.host.example[]; o.example ns.o.example[192.0.2.9]"},
+		{"by flag", c.OnlyZones([]string{"M.example.", "p.example"}), "M.example. ns2.host.example[]; p.example ns.p.example[192.0.2.9]"},
+		{"without", FileConfig{}, ""},
+		{"no address", FileConfig{DNSZone: "n.example", DNSNS: []string{"a=b"}}, "refused"},
+		{"of nothing", FileConfig{DNSNS: []string{"ns1.host.example"}}, "refused"},
+		{"too many", FileConfig{DNSZones: make([]ZoneConfig, maxZones+1)}, "refused"},
+	} {
+		if got := show(x.c); got != x.want {
+			t.Errorf("%s: %s", x.name, got)
+		}
 	}
 }

@@ -6,10 +6,20 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"tamizdat/internal/bucket"
 	"tamizdat/transport/dns"
 )
+
+// ZoneConfig is one [[dns_zones]]: a zone besides dns_zone.
+type ZoneConfig struct {
+	// Name is the zone's name.
+	Name string `toml:"name"`
+	// NS are its name servers, "NAME" or "NAME=ADDRESS"; empty for the relay itself.
+	NS []string `toml:"ns"`
+}
 
 // SecondaryConfig is one [[dns_secondary]]: a name server that holds a copy of
 // the zone.
@@ -20,6 +30,8 @@ type SecondaryConfig struct {
 	// Notify is where it is told of a new edition, "ADDRESS" or "ADDRESS:PORT";
 	// empty for nowhere: then it asks once an hour.
 	Notify string `toml:"notify"`
+	// Zones are those that it is told of; empty for all.
+	Zones []string `toml:"zones"`
 }
 
 // Secondaries are the name servers that may fetch the zone, and those of them
@@ -32,20 +44,60 @@ type Secondaries struct {
 // maxSecondaries bounds how many there may be.
 const maxSecondaries = 32
 
-// Zone is the zone that the relay answers for.
-func (c FileConfig) Zone() (dns.Zone, error) {
-	z := dns.Zone{Name: c.DNSZone}
-	for _, s := range c.DNSNS {
-		ns, err := dns.ParseNS(s)
-		if err != nil {
-			return z, fmt.Errorf("%s: dns_ns: %w", ConfigFile, err)
+// maxZones bounds how many zones there may be.
+const maxZones = 32
+
+// OnlyZones is the configuration with those zones instead of its own, of which
+// those of the same name keep their name servers.
+func (c FileConfig) OnlyZones(names []string) FileConfig {
+	known := c.zones()
+	c.DNSZone, c.DNSNS, c.DNSZones = "", nil, nil
+	for _, name := range names {
+		z := ZoneConfig{Name: name}
+		if i := slices.IndexFunc(known, func(k ZoneConfig) bool { return sameZone(k.Name, name) }); i >= 0 {
+			z.NS = known[i].NS
 		}
-		z.NS = append(z.NS, ns)
+		c.DNSZones = append(c.DNSZones, z)
 	}
-	if addr, err := netip.ParseAddr(c.Host); err == nil && len(z.NS) == 0 {
-		z.NS = []dns.NS{{Host: "ns." + c.DNSZone, Addrs: []netip.Addr{addr}}}
+	return c
+}
+
+func sameZone(a, b string) bool {
+	return strings.EqualFold(strings.TrimSuffix(a, "."), strings.TrimSuffix(b, "."))
+}
+
+func (c FileConfig) zones() []ZoneConfig {
+	if c.DNSZone == "" {
+		return c.DNSZones
 	}
-	return z, nil
+	return append([]ZoneConfig{{c.DNSZone, c.DNSNS}}, c.DNSZones...)
+}
+
+// Zones are the zones that the relay answers for.
+func (c FileConfig) Zones() ([]dns.Zone, error) {
+	if c.DNSZone == "" && len(c.DNSNS) > 0 {
+		return nil, fmt.Errorf("%s: dns_ns is for dns_zone; set that as well", ConfigFile)
+	}
+	zones := c.zones()
+	if len(zones) > maxZones {
+		return nil, fmt.Errorf("%s: more than %d dns zones", ConfigFile, maxZones)
+	}
+	var out []dns.Zone
+	for i, conf := range zones {
+		z := dns.Zone{Name: conf.Name}
+		for _, s := range conf.NS {
+			ns, err := dns.ParseNS(s)
+			if err != nil {
+				return nil, fmt.Errorf("%s: name servers of dns zone number %d: %w", ConfigFile, i+1, err)
+			}
+			z.NS = append(z.NS, ns)
+		}
+		if addr, err := netip.ParseAddr(c.Host); err == nil && len(z.NS) == 0 {
+			z.NS = []dns.NS{{Host: "ns." + z.Name, Addrs: []netip.Addr{addr}}}
+		}
+		out = append(out, z)
+	}
+	return out, nil
 }
 
 // Secondaries reads the keys of the name servers in the configuration; dir is
@@ -76,6 +128,11 @@ func (c FileConfig) Secondaries(dir string) (Secondaries, error) {
 			read[s.Key] = key
 			out.Keys = append(out.Keys, key)
 		}
+		for _, name := range s.Zones {
+			if !slices.ContainsFunc(c.zones(), func(z ZoneConfig) bool { return sameZone(z.Name, name) }) {
+				return out, fail(errors.New("its zones are not all among this relay's"))
+			}
+		}
 		if s.Notify == "" {
 			continue
 		}
@@ -85,7 +142,7 @@ func (c FileConfig) Secondaries(dir string) (Secondaries, error) {
 		} else if _, _, err := net.SplitHostPort(addr); err != nil {
 			return out, fail(errors.New("notify is no ADDRESS:PORT"))
 		}
-		out.Tell = append(out.Tell, dns.Secondary{Addr: addr, Key: key})
+		out.Tell = append(out.Tell, dns.Secondary{Addr: addr, Key: key, Zones: s.Zones})
 	}
 	return out, nil
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -27,6 +29,14 @@ type Secondary struct {
 	Addr string
 	// Key signs what it is told.
 	Key *Key
+	// Zones are those that it holds; empty for all.
+	Zones []string
+}
+
+func (s Secondary) holds(zone string) bool {
+	return len(s.Zones) == 0 || slices.ContainsFunc(s.Zones, func(name string) bool {
+		return lowerASCII(strings.TrimSuffix(name, ".")) == zone
+	})
 }
 
 // Notify tells the secondaries, until ctx ends, when a zone has something new;
@@ -39,7 +49,9 @@ func (s *Server) Notify(ctx context.Context, nw transport.Network, secondaries [
 			continue
 		}
 		for i, to := range secondaries {
-			wg.Go(func() { s.notifyOne(ctx, nw, z, i+1, to) })
+			if to.holds(z.name) {
+				wg.Go(func() { s.notifyOne(ctx, nw, z, i+1, to) })
+			}
 		}
 	}
 	wg.Wait()

@@ -413,3 +413,12 @@ func TestParseKey(t *testing.T) {
 		t.Errorf("no signature: %v", err)
 	}
 }
+
+// A name server is told of the zones that it holds.
+func TestSecondaryHolds(t *testing.T) {
+	for zones, want := range map[string]bool{"": true, "news.test": true, "other.test NEWS.test.": true, "other.test": false, "test": false} {
+		if (Secondary{Zones: strings.Fields(zones)}).holds("news.test") != want {
+			t.Errorf("%q: %v", zones, !want)
+		}
+	}
+}
