@@ -50,9 +50,9 @@ type blockSource struct {
 // their CID (identity hashes): these nobody needs to hold.
 func (h *Handler) blocksOf(ch channel.ID) blockSource {
 	return blockSource{
-		get: func(c cid.Cid) ([]byte, error) { return h.store.Block(ch, c) },
-		has: func(c cid.Cid) bool { _, ok := h.store.size(ch, c); return ok },
-		into: func(c cid.Cid, buf []byte) ([]byte, error) { return h.store.blockInto(ch, c, buf) },
+		get:      func(c cid.Cid) ([]byte, error) { return h.store.Block(ch, c) },
+		has:      func(c cid.Cid) bool { _, ok := h.store.size(ch, c); return ok },
+		into:     func(c cid.Cid, buf []byte) ([]byte, error) { return h.store.blockInto(ch, c, buf) },
 		sections: func(cs []cid.Cid, put func([]byte) error) error { return h.store.sections(ch, cs, put) },
 	}.withIdentity()
 }
