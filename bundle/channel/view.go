@@ -78,13 +78,6 @@ type View struct {
 	evidence []Evidence
 }
 
-// Evidence is two heads of one channel that contradict each other, in text
-// form: proof that somebody was shown a different history.
-type Evidence struct {
-	Ours   []byte `json:"ours"`
-	Theirs []byte `json:"theirs"`
-}
-
 // NewView starts from an invite: nothing is known yet but where to ask.
 func NewView(invite *Invite) *View {
 	return &View{invite: invite, roots: &Roots{ch: invite.Channel}, epochs: map[uint64]EpochKey{}}
@@ -109,9 +102,6 @@ func (v *View) Size() uint64 {
 	}
 	return v.head.Size
 }
-
-// Evidence of forks, oldest first.
-func (v *View) Evidence() []Evidence { return v.evidence }
 
 // FirstTime reports whether nothing but the newest head is known, so that only
 // its inclusion, not its history, was checked.
@@ -273,22 +263,6 @@ func rootOf(r *compact.Range) Hash {
 		return Hash{}
 	}
 	return Hash(root)
-}
-
-func (v *View) accuse(h *Head) {
-	// Without cosignatures: anybody can add lines that look like some, and fill
-	// the list with copies of one fork.
-	bare := *h
-	bare.cosig = nil
-	e := Evidence{Ours: v.head.Text(), Theirs: bare.Text()}
-	for _, old := range v.evidence {
-		if string(old.Theirs) == string(e.Theirs) {
-			return
-		}
-	}
-	if len(v.evidence) < maxEvidence {
-		v.evidence = append(v.evidence, e)
-	}
 }
 
 // SetGrant opens a grant file and takes what it gives. An older serial is

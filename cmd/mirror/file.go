@@ -71,24 +71,47 @@ func (c *importCmd) Run(e *env) (err error) {
 }
 
 type proofCmd struct {
-	File    string `arg:"" help:"The file to write." type:"path"`
+	File    string `arg:"" help:"The file to write, or to check." type:"path"`
+	Check   bool   `help:"Check a file that somebody else wrote; nothing of yours is opened or told."`
 	Channel string `help:"The first letters of the channel's ID, if there are several." placeholder:"ID"`
 }
 
-// Run writes the evidence held to a file.
+// Run writes the evidence held to a file, or checks such a file.
 func (c *proofCmd) Run(e *env) (err error) {
+	if c.Check {
+		return c.check(e)
+	}
 	r, ch, err := e.openChannel(c.Channel)
 	if err != nil {
 		return err
 	}
 	defer cli.Close(r, &err)
-	n, err := r.Proof(e.ctx, ch, c.File)
+	n, unproven, err := r.Proof(e.ctx, ch, c.File)
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(e.out, "%s written to %s: both sides are signed with the channel's keys\n", cli.Count(n, "contradiction"), c.File)
+	if unproven > 0 {
+		fmt.Fprintf(e.err, "%s of them would convince nobody else yet, since the other history could not be fetched; sync, and write it again\n", cli.Count(unproven, "contradiction"))
+	}
 	fmt.Fprintln(e.err, "it names the channel's ID, so it tells whoever sees it that you read this channel; your invite is not in it")
 	return nil
+}
+
+func (c *proofCmd) check(e *env) error {
+	ch, found, err := reader.CheckProof(c.File)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(e.out, "proven: the keys of channel %s signed histories that contradict each other\n", ch)
+	for _, f := range found {
+		fmt.Fprintf(e.out, "  %s, and %s\n", stated(f.One), stated(f.Other))
+	}
+	return nil
+}
+
+func stated(h *channel.Head) string {
+	return fmt.Sprintf("edition %d of %s, signed %s", h.Edition, h.Root, h.Time.UTC().Format("2006-01-02 15:04:05"))
 }
 
 // openChannel opens the reader and finds the channel that a person means.

@@ -38,7 +38,7 @@ type commands struct {
 	Export exportCmd `cmd:"" help:"Write the newest edition to a file, for a friend with an invite."`
 	Import importCmd `cmd:"" help:"Take in an edition from a file or a folder of them."`
 	Status statusCmd `cmd:"" help:"Show channels, how fresh the news is, and which ways work."`
-	Proof  proofCmd  `cmd:"" help:"Write the proof that a channel shows different readers different news."`
+	Proof  proofCmd  `cmd:"" help:"Write the proof that a channel shows different readers different news, or check one."`
 	Wipe   wipeCmd   `cmd:"" help:"Destroy the library on this device, at once."`
 	Demo   demoCmd   `cmd:"" help:"Try all of it in one process on this machine."`
 }

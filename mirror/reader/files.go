@@ -3,7 +3,6 @@ package reader
 import (
 	"context"
 	"crypto/ed25519"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -202,48 +201,4 @@ func countNeeded(wants []bundle.Want, newest bool) (n int) {
 		}
 	}
 	return n
-}
-
-// proof is what Proof writes.
-type proof struct {
-	V       int        `json:"v"`
-	Channel channel.ID `json:"channel"`
-	// RootNotes lead from the channel's ID to the keys that signed the heads.
-	RootNotes []string    `json:"root_notes"`
-	Forks     []forkProof `json:"forks"`
-}
-
-type forkProof struct {
-	Ours   string `json:"ours"`
-	Theirs string `json:"theirs"`
-}
-
-// ErrNoProof: there is nothing to prove.
-var ErrNoProof = errors.New("there is nothing to prove: nobody showed this device two histories of this channel")
-
-// Proof writes what shows anybody that two histories of a channel were signed
-// with its keys, whole or not at all: the root notes and each pair of
-// contradicting heads, as text in one JSON file. It says how many pairs. The file
-// names the channel's ID and holds nothing of the reader's invite.
-func (r *Reader) Proof(ctx context.Context, ch channel.ID, name string) (int, error) {
-	view, err := newsync.View(ctx, r.lib, ch)
-	if err != nil {
-		return 0, err
-	}
-	p := proof{V: 1, Channel: ch}
-	for _, e := range view.Evidence() {
-		p.Forks = append(p.Forks, forkProof{string(e.Ours), string(e.Theirs)})
-	}
-	if len(p.Forks) == 0 {
-		return 0, ErrNoProof
-	}
-	for _, n := range view.Roots().Notes() {
-		p.RootNotes = append(p.RootNotes, string(n))
-	}
-	return len(p.Forks), durable.WriteFile(name, 0o600, func(w io.Writer) error {
-		enc := json.NewEncoder(w)
-		enc.SetEscapeHTML(false)
-		enc.SetIndent("", "  ")
-		return enc.Encode(p)
-	})
 }

@@ -340,7 +340,7 @@ func TestProof(t *testing.T) {
 	if err := r.Import(t.Context(), writeCAR(t, ours), nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.Proof(t.Context(), ours.ID(), name); !errors.Is(err, ErrNoProof) {
+	if _, _, err := r.Proof(t.Context(), ours.ID(), name); !errors.Is(err, ErrNoProof) {
 		t.Errorf("one history: %v", err)
 	}
 	if _, err := os.Stat(name); !errors.Is(err, os.ErrNotExist) {
@@ -348,9 +348,12 @@ func TestProof(t *testing.T) {
 	}
 	// The second history is refused; that it was shown is kept.
 	_ = r.Import(t.Context(), writeCAR(t, theirs), nil)
-	n, err := r.Proof(t.Context(), ours.ID(), name)
-	if err != nil || n != 1 {
-		t.Fatalf("%d, %v", n, err)
+	n, unproven, err := r.Proof(t.Context(), ours.ID(), name)
+	if err != nil || n != 1 || unproven != 0 {
+		t.Fatalf("%d, %d unproven, %v", n, unproven, err)
+	}
+	if ch, found, err := CheckProof(name); err != nil || ch != ours.ID() || len(found) != 1 || found[0].One.Tree == found[0].Other.Tree {
+		t.Errorf("checked: %v, %v", found, err)
 	}
 	// Whoever gets the file checks it with the format's own means.
 	b, err := os.ReadFile(name)

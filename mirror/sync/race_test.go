@@ -122,6 +122,11 @@ func TestLateFork(t *testing.T) {
 			if !res.Fork || len(r.view().Evidence()) != 1 {
 				t.Errorf("%d longer: fork %v, %d pieces of evidence", longer, res.Fork, len(r.view().Evidence()))
 			}
+			for _, e := range r.view().Evidence() {
+				if _, _, err := r.view().Roots().CheckEvidence(e); err != nil {
+					t.Errorf("%d longer: the evidence convinces nobody else: %v", longer, err)
+				}
+			}
 			state(t, res, "good", "ok")
 			if p := report(t, res, "bad"); p.State == "lied" { // a new reader can't know whose history is true
 				t.Errorf("%+v", p)

@@ -167,6 +167,7 @@ func (s *session) loop(ctx context.Context) error {
 			if s.shown == nil && s.fallBack() {
 				continue
 			}
+			s.prove(ctx)
 			return s.conclude(bodies)
 		default:
 			if wait < 0 {

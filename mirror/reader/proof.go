@@ -1,0 +1,114 @@
+package reader
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"tamizdat/bundle/channel"
+	"tamizdat/internal/durable"
+	newsync "tamizdat/mirror/sync"
+)
+
+// proof is what Proof writes.
+type proof struct {
+	V       int        `json:"v"`
+	Channel channel.ID `json:"channel"`
+	// RootNotes lead from the channel's ID to the keys that signed the heads.
+	RootNotes []string    `json:"root_notes"`
+	Forks     []forkProof `json:"forks"`
+}
+
+// forkProof is channel.Evidence, its heads as the texts that they are.
+type forkProof struct {
+	Ours   string   `json:"ours"`
+	Theirs string   `json:"theirs"`
+	Root   []byte   `json:"root,omitempty"`
+	Proof  [][]byte `json:"proof,omitempty"`
+}
+
+// ErrNoProof: there is nothing to prove.
+var ErrNoProof = errors.New("there is nothing to prove: nobody showed this device two histories of this channel")
+
+// Proof writes what shows anybody that two histories of a channel were signed
+// with its keys, whole or not at all: the root notes, and each pair of
+// contradicting heads with what shows that neither is the other's past, in one JSON
+// file. It says how many pairs, and how many of them convince only this device so
+// far. The file names the channel's ID and holds nothing of the reader's invite.
+func (r *Reader) Proof(ctx context.Context, ch channel.ID, name string) (pairs, unproven int, err error) {
+	view, err := newsync.View(ctx, r.lib, ch)
+	if err != nil {
+		return 0, 0, err
+	}
+	p := proof{V: 1, Channel: ch}
+	for _, e := range view.Evidence() {
+		p.Forks = append(p.Forks, forkProof{string(e.Ours), string(e.Theirs), e.Root, e.Proof})
+	}
+	if len(p.Forks) == 0 {
+		return 0, 0, ErrNoProof
+	}
+	for _, n := range view.Roots().Notes() {
+		p.RootNotes = append(p.RootNotes, string(n))
+	}
+	return len(p.Forks), len(view.Unproven()), durable.WriteFile(name, 0o600, func(w io.Writer) error {
+		enc := json.NewEncoder(w)
+		enc.SetEscapeHTML(false)
+		enc.SetIndent("", "  ")
+		return enc.Encode(p)
+	})
+}
+
+// maxProof bounds a proof in bytes: root notes of a long life, and eight forks.
+const maxProof = 1 << 20
+
+// ErrProof is wrapped by what CheckProof says of a file that proves nothing.
+var ErrProof = errors.New("it proves nothing")
+
+// Contradiction is one proven fork: two statements of one channel's history, signed
+// with its keys, of which at most one can be true.
+type Contradiction struct{ One, Other *channel.Head }
+
+// CheckProof verifies a file that Proof wrote, with nothing else at hand, and
+// returns what it proves. The error wraps ErrProof if that is nothing; a file that
+// proves a part of what it says is one that proves nothing.
+func CheckProof(name string) (channel.ID, []Contradiction, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return channel.ID{}, nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxProof+1))
+	if err != nil {
+		return channel.ID{}, nil, err
+	}
+	no := func(format string, args ...any) (channel.ID, []Contradiction, error) {
+		return channel.ID{}, nil, fmt.Errorf("%w: %w", ErrProof, fmt.Errorf(format, args...))
+	}
+	if len(b) > maxProof {
+		return no("larger than %d bytes", maxProof)
+	}
+	var p proof
+	if json.Unmarshal(b, &p) != nil || p.V != 1 || len(p.Forks) == 0 {
+		return no("not a file that mirror proof wrote")
+	}
+	notes := make([][]byte, len(p.RootNotes))
+	for i, n := range p.RootNotes {
+		notes[i] = []byte(n)
+	}
+	roots, err := channel.ParseRoots(p.Channel, notes)
+	if err != nil {
+		return no("its root notes: %w", err)
+	}
+	var out []Contradiction
+	for i, e := range p.Forks {
+		ours, theirs, err := roots.CheckEvidence(channel.Evidence{Ours: []byte(e.Ours), Theirs: []byte(e.Theirs), Root: e.Root, Proof: e.Proof})
+		if err != nil {
+			return no("number %d: %w", i+1, err)
+		}
+		out = append(out, Contradiction{ours, theirs})
+	}
+	return p.Channel, out, nil
+}
