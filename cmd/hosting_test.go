@@ -3,12 +3,17 @@ package cmd_test
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/ipfs/boxo/namesys"
+	"github.com/ipfs/boxo/path"
+
+	"tamizdat/bundle/channel"
 	"tamizdat/internal/netreal"
 	"tamizdat/internal/testservers"
 	"tamizdat/transport/dns"
@@ -102,6 +107,37 @@ func (s *studio) reads(reader, resolver, title, text string) {
 	}
 }
 
+// linked has what Kubo resolves names with find the channel's IPNS name, by one
+// resolver; the name is that of the key in the channel's root note.
+func (s *studio) linked(resolver string) {
+	t := s.d.t
+	t.Helper()
+	system := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, network, resolver)
+	}}
+	p, err := path.NewPath("/ipns/" + s.channel.Label() + "." + hostedZone)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := dns.NewClient(dns.ClientConfig{Network: &netreal.Network{}, Zone: hostedZone, Resolvers: []string{resolver}, Hurry: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	note, err := c.RootNote(t.Context(), s.channel, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots, err := channel.ParseRoots(s.channel, [][]byte{note})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := namesys.NewDNSResolver(system.LookupTXT).Resolve(t.Context(), p, namesys.ResolveWithDepth(1))
+	if got.Path == nil || got.Path.String() != "/ipns/"+roots.IPNSName() {
+		t.Errorf("%s leads to %v, want %s (%v)", p, got.Path, roots.IPNSName(), err)
+	}
+}
+
 // TestSecondaries: publisher → relay → BIND and Knot (AXFR, NOTIFY) → unbound →
 // reader, with the configuration of docs/volunteer.md. The relay is gone while
 // readers read.
@@ -163,6 +199,7 @@ func TestSecondaries(t *testing.T) {
 				d.must("mirror", "--dir", reader, "add", d.path("invite.txt"))
 			}
 			s.reads(reader, srv.resolver, title, "It leaves at seven.")
+			s.linked(srv.resolver)
 		}
 		relay.run()
 	}
@@ -228,6 +265,7 @@ func TestUpdates(t *testing.T) {
 					t.Errorf("push again: %s", out)
 				}
 				s.reads(reader, resolver, title, "It leaves at seven.")
+				s.linked(resolver)
 			}
 			if out := pub("status").stdout(); !strings.Contains(out, "zone: holds edition 1, the newest") {
 				t.Errorf("status: %s", out)
@@ -274,6 +312,7 @@ func TestPointerZone(t *testing.T) {
 	d.must("mirror", "--dir", reader, "add", d.path("invite.txt"))
 	d.run("mirror", "--dir", reader, "sync", "--resolver", testservers.Unbound(t, hostedZone, addr))
 	d.must("mirror", "--dir", reader, "list").find(t, `^(\S{4})\S*  .*Ferry timetable`)
+	s.linked(addr)
 	d.must("mirror-publish", "--dir", s.dir, "export", d.path("edition.car"))
 	d.must("mirror", "--dir", reader, "import", d.path("edition.car"))
 	id := d.must("mirror", "--dir", reader, "list").find(t, `^(\S{4})\S*  .*Ferry timetable`)

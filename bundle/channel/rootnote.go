@@ -9,6 +9,10 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/ipfs/go-cid"
+	"github.com/multiformats/go-multibase"
+	"github.com/multiformats/go-multihash"
 )
 
 // MaxRootNote is the largest signed root note in bytes.
@@ -313,6 +317,22 @@ func (r *Roots) logKey(generation uint64) (LogKey, error) {
 
 // IPNSKey is the key of the channel's IPNS name.
 func (r *Roots) IPNSKey() ed25519.PublicKey { return r.last.IPNS }
+
+// IPNSName is the channel's IPNS name as it stands in /ipns/<name>: the key as a
+// CIDv1 of codec libp2p-key in base36 (IPNS specification, section "IPNS Name").
+func (r *Roots) IPNSName() string {
+	// The key in libp2p's protobuf, of 36 bytes: Ed25519 is short enough for a
+	// multihash that is no hash.
+	mh, err := multihash.Sum(append([]byte{8, 1, 18, ed25519.PublicKeySize}, r.last.IPNS...), multihash.IDENTITY, -1)
+	if err != nil {
+		panic(err) // of a fixed length
+	}
+	name, err := cid.NewCidV1(cid.Libp2pKey, mh).StringOfBase(multibase.Base36)
+	if err != nil {
+		panic(err) // a base that there is
+	}
+	return name
+}
 
 func idOrDash(id ID) string {
 	if id == (ID{}) {

@@ -101,7 +101,7 @@ func (p *Publisher) editionRecords(n uint64, newest, pointer bool) iter.Seq2[dns
 			return
 		}
 		if !newest { // of an older edition only what is found by hash
-			ed.Head, ed.RootNotes, ed.Grants = nil, nil, nil
+			ed.Head, ed.RootNotes, ed.Grants, ed.IPNS = nil, nil, nil, ""
 		}
 		x, err := dns.NewIndex(ed)
 		if err != nil {

@@ -63,7 +63,7 @@ func loadVersion(path string, zones []dns.Zone) (*version, error) {
 // hash begins the hash of a content.
 func (v *version) hash() hash.Hash {
 	h := sha256.New()
-	h.Write([]byte("tamizdat zone 1\n")) // to be counted up when records are made differently
+	h.Write([]byte("tamizdat zone 2\n")) // to be counted up when records are made differently
 	h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(v.salt))))
 	h.Write(v.salt)
 	return h

@@ -24,7 +24,9 @@
 //	HEAD-s0 … -s3     the same, cut into parts
 //	ROOT, ROOT-s      top record of root note v; ROOT is the label of (channel, v)
 //	GRANT, GRANT-s    top record of a grant; GRANT is the grant's name
-//	*.X               the same as X, for each X of the last three rows: a random
+//	_dnslink.HEAD     "dnslink=/ipns/" and the channel's IPNS name, as it is, for
+//	                  stock IPFS tools (dnslink.dev)
+//	*.X               the same as X, for each X of the last four rows: a random
 //	                  label in front gets past a resolver that keeps old answers
 //
 // Root notes and grants are single pieces. The three trees of an edition are

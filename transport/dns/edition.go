@@ -31,6 +31,8 @@ type Edition struct {
 	RootNotes map[uint64]Piece
 	// Grants are the grant files by name.
 	Grants map[string]Piece
+	// IPNS is the channel's IPNS name, for DNSLink; empty for none.
+	IPNS string
 	// Front is the directory block, then the blocks of front.age. Text and Log
 	// are the blocks of those files. Blocks of a file come depth first, each
 	// UnixFS node before what it links to.
@@ -41,7 +43,7 @@ type Edition struct {
 type Entry struct {
 	// Label is relative to the zone.
 	Label string
-	// Data is the record, or the head, in binary.
+	// Data is the record, or the head, in binary; or the text of a DNSLink.
 	Data []byte
 	// Named marks what stands under a label that is no hash: short TTL, and a
 	// wildcard below.
@@ -114,6 +116,12 @@ func (e *Edition) records() iter.Seq2[placed, error] {
 				return
 			}
 			if !single(name, e.Grants[name]) {
+				return
+			}
+		}
+		if e.IPNS != "" {
+			text := []byte("dnslink=/ipns/" + e.IPNS)
+			if !yield(placed{label: linkLabel(e.Channel.Label()), index: text, bytes: text}, nil) {
 				return
 			}
 		}

@@ -143,7 +143,7 @@ func (w *world) publish(edition uint64, front ...[]byte) {
 		w.t.Fatal(err)
 	}
 	w.e = &Edition{
-		Channel: w.ch, Head: w.head.Compact(),
+		Channel: w.ch, Head: w.head.Compact(), IPNS: w.roots().IPNSName(),
 		RootNotes: map[uint64]Piece{1: {Data: w.note}},
 		Grants:    map[string]Piece{w.grant: {Data: random("grant", channel.GrantSmall)}},
 		Front:     pieces(front...),
@@ -154,6 +154,15 @@ func (w *world) publish(edition uint64, front ...[]byte) {
 	if err := w.store.PutEdition(w.e); err != nil {
 		w.t.Fatal(err)
 	}
+}
+
+func (w *world) roots() *channel.Roots {
+	w.t.Helper()
+	roots, err := channel.ParseRoots(w.ch, [][]byte{w.note})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return roots
 }
 
 // serve starts the server, for the test's length.

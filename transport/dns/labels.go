@@ -16,6 +16,13 @@ func smallLabel(label string) string { return label + "-s" }
 // partLabel is where part i of the Small form of a head lies.
 func partLabel(label string, i int) string { return label + "-s" + strconv.Itoa(i) }
 
+// dnslink is the label under which stock IPFS tools look for what a name leads to
+// (dnslink.dev).
+const dnslink = "_dnslink"
+
+// linkLabel is where the DNSLink of what stands under label lies.
+func linkLabel(label string) string { return dnslink + "." + label }
+
 // isSmall reports whether what stands under a label that is no record name is
 // of the Small class.
 func isSmall(label string) bool {

@@ -220,6 +220,6 @@ func (c *collector) head(e *Edition, headCID, root cid.Cid) error {
 	if !h.Root.Equals(root) {
 		return fmt.Errorf("%w: head of another edition", car.ErrFormat)
 	}
-	e.Head = h.Compact()
+	e.Head, e.IPNS = h.Compact(), chain.IPNSName()
 	return nil
 }

@@ -270,7 +270,10 @@ func (w *reply) fill(ctx context.Context, z *zone, depth int) (dnsmessage.RCode,
 		return dnsmessage.RCodeSuccess, nil
 	}
 	label := w.q.labels[depth-1]
-	rec, named, err := z.lookup(ctx, label, depth > 1)
+	rec, named, err := z.linked(ctx, w.q.labels[:depth])
+	if errors.Is(err, transport.ErrNotFound) {
+		rec, named, err = z.lookup(ctx, label, depth > 1)
+	}
 	if errors.Is(err, transport.ErrNotFound) {
 		return dnsmessage.RCodeNameError, nil
 	}
@@ -314,6 +317,15 @@ func (w *reply) host(z *zone) (exists bool) {
 		}
 	}
 	return exists
+}
+
+// linked finds the DNSLink of a label, which stands before the wildcard there.
+func (z *zone) linked(ctx context.Context, labels []string) (rec []byte, named bool, err error) {
+	if len(labels) < 2 || labels[len(labels)-2] != dnslink {
+		return nil, false, transport.ErrNotFound
+	}
+	rec, err = z.store.Named(ctx, linkLabel(labels[len(labels)-1]))
+	return rec, true, err
 }
 
 // lookup finds what stands under a label; below marks a name further down,

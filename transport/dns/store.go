@@ -20,8 +20,8 @@ type Store interface {
 	// Record returns the record of that name.
 	Record(ctx context.Context, name record.Name) ([]byte, error)
 	// Named returns what stands under a label that is no hash: head, root note,
-	// grant, in either class (see the package comment). label is in lower case
-	// and may be anything a stranger asks for.
+	// grant, in either class, DNSLink (see the package comment). label is in lower
+	// case and may be anything a stranger asks for; a DNSLink's is two labels.
 	Named(ctx context.Context, label string) ([]byte, error)
 }
 
