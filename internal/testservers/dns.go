@@ -65,22 +65,30 @@ controls { };
 // Knot runs knotd in dir with some configuration besides where it listens.
 func Knot(t testing.TB, dir, conf string) (addr string) {
 	t.Helper()
+	addr, _ = KnotWorkers(t, dir, conf, 1)
+	return addr
+}
+
+// KnotWorkers is Knot with that many threads for UDP, each on a socket of its own,
+// and says which process it is.
+func KnotWorkers(t testing.TB, dir, conf string, workers int) (addr string, pid int) {
+	t.Helper()
 	bin := unconfined(t, need(t, "knotd", "install the package knot"))
 	run, err := os.MkdirTemp("", "knot") // a socket's path has to be short
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(run) })
-	return start(t, func(addr string) *exec.Cmd {
+	return startProcess(t, func(addr string) *exec.Cmd {
 		file := written(t, dir, "knot.conf", fmt.Sprintf(`server:
     rundir: "%s"
     listen: 127.0.0.1@%s
-    udp-workers: 1
+    udp-workers: %d
     tcp-workers: 1
     background-workers: 1
 
 database:
-    storage: "%[3]s"
+    storage: "%[4]s"
     journal-db-max-size: 50M
     timer-db-max-size: 5M
     kasp-db-max-size: 5M
@@ -91,9 +99,9 @@ log:
 
 template:
   - id: default
-    storage: "%[3]s"
+    storage: "%[4]s"
 
-%[4]s`, run, portOf(addr), dir, conf))
+%[5]s`, run, portOf(addr), workers, dir, conf))
 		return exec.Command(bin, "-c", file)
 	})
 }
@@ -102,8 +110,36 @@ template:
 // answers for the zone; all else it does as ever.
 func Unbound(t testing.TB, zone, authority string) (addr string) {
 	t.Helper()
+	return unbound(t, `	module-config: "iterator"`, authority, zone)
+}
+
+// StrictUnbound is Unbound with everything switched on that makes a resolver refuse
+// what others let pass: it asks for one label more at a time and believes the
+// answers, mixes letter case, and takes NXDOMAIN to be true of all that is below.
+func StrictUnbound(t testing.TB, authority string, zones ...string) (addr string) {
+	t.Helper()
+	return unbound(t, `	module-config: "validator iterator"
+	qname-minimisation: yes
+	qname-minimisation-strict: yes
+	use-caps-for-id: yes
+	harden-below-nxdomain: yes
+	harden-glue: yes
+	harden-large-queries: yes
+	harden-referral-path: yes
+	harden-short-bufsize: yes
+	minimal-responses: no
+	deny-any: yes
+	edns-buffer-size: 1232`, authority, zones...)
+}
+
+func unbound(t testing.TB, options, authority string, zones ...string) (addr string) {
+	t.Helper()
 	bin := unconfined(t, need(t, "unbound", "install the package unbound"))
 	dir := t.TempDir()
+	stubs := ""
+	for _, zone := range zones {
+		stubs += fmt.Sprintf("stub-zone:\n\tname: %q\n\tstub-addr: 127.0.0.1@%s\n", zone, portOf(authority))
+	}
 	return start(t, func(addr string) *exec.Cmd {
 		file := written(t, dir, "unbound.conf", fmt.Sprintf(`server:
 	interface: 127.0.0.1@%s
@@ -115,13 +151,10 @@ func Unbound(t testing.TB, zone, authority string) (addr string) {
 	do-daemonize: no
 	do-ip6: no
 	do-not-query-localhost: no
-	module-config: "iterator"
+%s
 remote-control:
 	control-enable: no
-stub-zone:
-	name: "%s"
-	stub-addr: 127.0.0.1@%s
-`, portOf(addr), dir, zone, portOf(authority)))
+%s`, portOf(addr), dir, options, stubs))
 		return exec.Command(bin, "-d", "-p", "-c", file)
 	})
 }

@@ -184,7 +184,7 @@ func get(rt http.RoundTripper, url string, h3 bool) (int64, error) {
 
 // cpuOf is how long a process has computed, user and system; false where the system
 // doesn't say. proc(5) counts in hundredths of a second.
-func cpuOf(b *testing.B, pid int) (time.Duration, bool) {
+func cpuOf(b testing.TB, pid int) (time.Duration, bool) {
 	b.Helper()
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {

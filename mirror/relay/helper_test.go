@@ -73,10 +73,16 @@ func noise(seed uint64, n int) []byte {
 // edition packs the next edition with a picture of that many bytes.
 func (p *press) edition(t *testing.T, picture int) *sheet {
 	t.Helper()
+	return p.article(t, picture, "<p>The bridge stays closed until Thursday.</p>")
+}
+
+// article packs the next edition with an article of that text.
+func (p *press) article(t *testing.T, picture int, body string) *sheet {
+	t.Helper()
 	n := uint64(len(p.tree.Leaves()))
 	a := bundle.Article{
 		ID: fmt.Sprintf("%016x", n), Title: fmt.Sprintf("The river rose by %d metres", n), Lead: "Nobody was hurt.",
-		Body: "<p>The bridge stays closed until Thursday.</p>", Lang: "en", Dir: "ltr", Date: time.Unix(1_700_000_000+int64(n), 0).UTC(),
+		Body: body, Lang: "en", Dir: "ltr", Date: time.Unix(1_700_000_000+int64(n), 0).UTC(),
 	}
 	if picture > 0 {
 		a.Images = []bundle.Image{{Type: "image/webp", Alt: "water", Width: 4, Height: 3, Data: noise(n, picture)}}

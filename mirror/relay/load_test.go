@@ -39,11 +39,12 @@ var (
 var relayProfile = flag.String("relayprofile", "", "write a CPU profile of the relay's own process to this file")
 
 // loadEnv has this test binary be a relay: its value is the data folder. siteEnv
-// is the folder of its website then, profileEnv the file for its CPU profile;
-// bareEnv has it be bareServer.
+// is the folder of its website then, zoneEnv a zone that it answers for,
+// profileEnv the file for its CPU profile; bareEnv has it be bareServer.
 const (
 	loadEnv    = "TAMIZDAT_LOAD_RELAY"
 	siteEnv    = "TAMIZDAT_LOAD_SITE"
+	zoneEnv    = "TAMIZDAT_LOAD_ZONE"
 	profileEnv = "TAMIZDAT_LOAD_PROFILE"
 	bareEnv    = "TAMIZDAT_LOAD_BARE"
 )
@@ -92,6 +93,13 @@ func loadRelay(dir string) error {
 	}
 	if err := r.Start(context.Background()); err != nil {
 		return err
+	}
+	if zone := os.Getenv(zoneEnv); zone != "" {
+		stop, err := loadNameServer(r, zone)
+		if err != nil {
+			return err
+		}
+		defer stop()
 	}
 	t, err := r.Target(r.Carried()[0])
 	if err != nil {

@@ -33,8 +33,32 @@ type Records struct {
 	log     *slog.Logger
 
 	mu       sync.RWMutex
-	channels map[channel.ID][]*recordFile // newest first
+	channels map[channel.ID]*recordList
 	version  *version
+}
+
+// recordList is what of one channel is in DNS. Of a thousand editions each query
+// asks one: which, the maps say, at about 40 bytes a record.
+type recordList struct {
+	files   []*recordFile // newest first
+	records map[record.Name]*recordFile
+	named   map[string]*recordFile // the newest that has something under a label
+}
+
+func newRecordList(files []*recordFile) *recordList {
+	l := &recordList{files: files, records: map[record.Name]*recordFile{}, named: map[string]*recordFile{}}
+	for _, f := range slices.Backward(files) {
+		if f.index == nil {
+			continue
+		}
+		for name := range f.index.Names() {
+			l.records[name] = f
+		}
+		for label := range f.index.Labels() {
+			l.named[label] = f
+		}
+	}
+	return l
 }
 
 // recordFile is one edition in DNS; without an index it has no records.
@@ -58,7 +82,7 @@ func (r *Relay) Records(zones ...dns.Zone) (*Records, error) {
 	if err != nil {
 		return nil, err
 	}
-	rs := &Records{store: r.store, carried: r.carried, log: r.cfg.Log, channels: map[channel.ID][]*recordFile{}, version: v}
+	rs := &Records{store: r.store, carried: r.carried, log: r.cfg.Log, channels: map[channel.ID]*recordList{}, version: v}
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	for _, c := range r.carried.channels() {
@@ -72,8 +96,8 @@ func (r *Relay) Records(zones ...dns.Zone) (*Records, error) {
 func (rs *Records) Close() error {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
-	for _, files := range rs.channels {
-		for _, f := range files {
+	for _, l := range rs.channels {
+		for _, f := range l.files {
 			f.release()
 		}
 	}
@@ -83,20 +107,41 @@ func (rs *Records) Close() error {
 
 // Record implements dns.Store.
 func (rs *Records) Record(_ context.Context, name record.Name) ([]byte, error) {
-	return rs.find(func(f *recordFile) ([]byte, bool) {
-		rec, err := f.index.Record(f.file, name)
-		// A leaf is bytes of a file: what rotted there is not handed out.
-		return rec, err == nil && record.NameOf(rec) == name
+	return rs.find(func(l *recordList) ([]byte, bool) {
+		f, ok := l.records[name]
+		if !ok {
+			return nil, false
+		}
+		// A leaf is bytes of a file: what rotted there is not handed out, and may be
+		// in another edition as well.
+		if rec, err := f.index.Record(f.file, name); err == nil && record.NameOf(rec) == name {
+			return rec, true
+		}
+		for _, f := range l.files {
+			if f.index == nil {
+				continue
+			}
+			if rec, err := f.index.Record(f.file, name); err == nil && record.NameOf(rec) == name {
+				return rec, true
+			}
+		}
+		return nil, false
 	})
 }
 
 // Named implements dns.Store.
 func (rs *Records) Named(_ context.Context, label string) ([]byte, error) {
-	return rs.find(func(f *recordFile) ([]byte, bool) { return f.index.Named(label) })
+	return rs.find(func(l *recordList) ([]byte, bool) {
+		f, ok := l.named[label]
+		if !ok {
+			return nil, false
+		}
+		return f.index.Named(label)
+	})
 }
 
-// find asks every edition, newest first in each channel.
-func (rs *Records) find(ask func(*recordFile) ([]byte, bool)) ([]byte, error) {
+// find asks every channel.
+func (rs *Records) find(ask func(*recordList) ([]byte, bool)) ([]byte, error) {
 	for _, c := range rs.carried.channels() {
 		if newest, _ := rs.store.newest(c.id); newest == nil {
 			continue
@@ -104,11 +149,8 @@ func (rs *Records) find(ask func(*recordFile) ([]byte, bool)) ([]byte, error) {
 			rs.update(c.id)
 		}
 		rs.mu.RLock()
-		for _, f := range rs.channels[c.id] {
-			if f.index == nil {
-				continue
-			}
-			if rec, ok := ask(f); ok {
+		if l := rs.channels[c.id]; l != nil {
+			if rec, ok := ask(l); ok {
 				rs.mu.RUnlock()
 				return rec, nil
 			}
@@ -121,8 +163,8 @@ func (rs *Records) find(ask func(*recordFile) ([]byte, bool)) ([]byte, error) {
 func (rs *Records) stale(ch channel.ID, newest *edition) bool {
 	rs.mu.RLock()
 	defer rs.mu.RUnlock()
-	files := rs.channels[ch]
-	return len(files) == 0 || files[0].e != newest
+	l := rs.channels[ch]
+	return l == nil || len(l.files) == 0 || l.files[0].e != newest
 }
 
 // update brings one channel's list and the version in line with the store.
@@ -136,7 +178,7 @@ func (rs *Records) update(ch channel.ID) {
 // refresh brings one channel's list in line with the store; rs.mu is held. An
 // edition that can't be indexed has no records, and is not tried again.
 func (rs *Records) refresh(ch channel.ID) {
-	old := rs.channels[ch]
+	old := rs.list(ch)
 	var now []*recordFile
 	var oldest time.Time
 	room := int64(recordBytes)
@@ -167,7 +209,15 @@ func (rs *Records) refresh(ch channel.ID) {
 			f.release()
 		}
 	}
-	rs.channels[ch] = now
+	rs.channels[ch] = newRecordList(now)
+}
+
+// list is a channel's editions; rs.mu is held.
+func (rs *Records) list(ch channel.ID) []*recordFile {
+	if l := rs.channels[ch]; l != nil {
+		return l.files
+	}
+	return nil
 }
 
 // release lets one user go; the last one closes the file. Records.mu is held.

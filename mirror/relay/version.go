@@ -93,7 +93,7 @@ func (rs *Records) renew() {
 	h := rs.version.hash()
 	for _, c := range rs.carried.channels() {
 		h.Write(c.id[:])
-		for _, f := range rs.channels[c.id] {
+		for _, f := range rs.list(c.id) {
 			if f.index != nil {
 				h.Write(f.e.headCID.Bytes())
 			}
@@ -118,8 +118,8 @@ func (rs *Records) Snapshot() (*dns.Snapshot, error) {
 	defer rs.mu.Unlock()
 	var held [][]*recordFile
 	for _, c := range rs.carried.channels() {
-		held = append(held, rs.channels[c.id])
-		for _, f := range rs.channels[c.id] {
+		held = append(held, rs.list(c.id))
+		for _, f := range rs.list(c.id) {
 			f.users++
 		}
 	}

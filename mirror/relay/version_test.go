@@ -109,7 +109,7 @@ func TestWatchedVersions(t *testing.T) {
 	if snap.Serial != first {
 		t.Errorf("snapshot of %d instead of %d", snap.Serial, first)
 	}
-	old := rs.channels[p.ch][0]
+	old := rs.list(p.ch)[0]
 	second := p.edition(t, 0)
 	push(t, r, second)
 	<-newer
@@ -145,7 +145,7 @@ func TestWatchedVersions(t *testing.T) {
 	if old.users != 0 {
 		t.Errorf("the old edition's file has %d users left", old.users)
 	}
-	if got := rs.channels[p.ch][0].users; got != 1 {
+	if got := rs.list(p.ch)[0].users; got != 1 {
 		t.Errorf("the new one's has %d", got)
 	}
 }
@@ -233,6 +233,64 @@ func TestZones(t *testing.T) {
 	} {
 		if got := show(x.c); got != x.want {
 			t.Errorf("%s: %s", x.name, got)
+		}
+	}
+}
+
+// rotten is a file whose bytes have changed.
+type rotten struct{ blob }
+
+func (rotten) ReadAt(b []byte, _ int64) (int, error) {
+	clear(b)
+	return len(b), nil
+}
+
+// Every record of every edition is found by its name, also where the file of the
+// edition that is asked first has rotted and another one has it.
+func TestRecordsOfAllEditions(t *testing.T) {
+	r := start(t, Config{})
+	p := newPress(t, "all of them")
+	for range 3 {
+		push(t, r, p.edition(t, 0))
+	}
+	rs := openedRecords(t, r)
+	count := func() (found, lost, shared int) {
+		for i, f := range rs.list(p.ch) {
+			for name := range f.index.Names() {
+				switch rec, err := rs.Record(t.Context(), name); {
+				case err != nil:
+					lost++
+				case record.NameOf(rec) != name:
+					t.Fatal("another record")
+				default:
+					found++
+				}
+				if i > 0 {
+					if _, err := rs.list(p.ch)[0].index.Record(rotten{}, name); err == nil {
+						shared++
+					}
+				}
+			}
+		}
+		return found, lost, shared
+	}
+	found, lost, shared := count()
+	if found < 150 || lost > 0 || shared < 50 {
+		t.Errorf("%d records found, %d not, %d in two editions", found, lost, shared)
+	}
+	newest := rs.list(p.ch)[0]
+	newest.file = rotten{newest.file}
+	left, gone, _ := count()
+	if left < shared || gone == 0 || gone > 100 {
+		t.Errorf("%d records found, %d not, %d in two editions", left, gone, shared)
+	}
+	head, err := rs.Named(t.Context(), p.ch.Label())
+	if want := newest.e.head.Compact(); err != nil || !bytes.Equal(head, want) {
+		t.Errorf("head: %v", err)
+	}
+	for _, label := range []string{"nothing", "_dnslink.nothing", ""} {
+		if _, err := rs.Named(t.Context(), label); err == nil {
+			t.Errorf("%q is there", label)
 		}
 	}
 }

@@ -235,6 +235,25 @@ func (x *Index) leaf(file io.ReaderAt, l leafAt) ([]byte, error) {
 	return rec, nil
 }
 
+// Names yields the name of every record that the index knows, some twice.
+func (x *Index) Names() iter.Seq[record.Name] {
+	return func(yield func(record.Name) bool) {
+		for i := range x.leaves {
+			if !yield(x.leaves[i].name) {
+				return
+			}
+		}
+		for name := range x.indexes {
+			if !yield(name) {
+				return
+			}
+		}
+	}
+}
+
+// Labels yields the labels that Named knows.
+func (x *Index) Labels() iter.Seq[string] { return maps.Keys(x.named) }
+
 // Named returns what stands under a label that is no hash; false if nothing of
 // this edition does. All editions of a channel share these labels: ask the
 // newest first.
