@@ -26,6 +26,18 @@ func CheckZone(t testing.TB, zone, file string) {
 	}
 }
 
+// Dig and Kdig are BIND's and Knot's programs that ask a name server by hand.
+func Dig(t testing.TB) string {
+	t.Helper()
+	return need(t, "dig", "install the package bind9-dnsutils")
+}
+
+// Kdig is Knot's.
+func Kdig(t testing.TB) string {
+	t.Helper()
+	return need(t, "kdig", "install the package knot-dnsutils")
+}
+
 // TSIGKey makes a key as its programs print it, BIND's or Knot's, in a file that
 // its owner alone may read.
 func TSIGKey(t testing.TB, knot bool, name string) (file string) {
