@@ -3,6 +3,7 @@ package cmd_test
 import (
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"testing"
 
 	"tamizdat/internal/testservers"
@@ -28,6 +29,14 @@ func TestZoneFile(t *testing.T) {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
+		testservers.CheckZone(t, "n.example", file)
+	}
+	// So are the vectors of bundle/FORMAT.md.
+	vectors, err := filepath.Glob("../bundle/testdata/vectors/*.zone")
+	if err != nil || len(vectors) < 2 {
+		t.Fatalf("%d zones, %v", len(vectors), err)
+	}
+	for _, file := range vectors {
 		testservers.CheckZone(t, "n.example", file)
 	}
 }
