@@ -140,7 +140,7 @@ func (m *maker) access() error {
 	}
 	g := channel.Grant{Channel: m.id, Serial: 7, Epochs: []channel.Epoch{{Number: 0, Key: m.epoch}}, Places: places}
 	var err error
-	if m.grant, err = channel.SealGrant(g, m.seed, 0, m.log); err != nil {
+	if m.grant, err = channel.SealGrant(g, m.seed, 0, m.log, 0); err != nil {
 		return err
 	}
 	identity, err := m.seed.Identity()

@@ -147,12 +147,12 @@ func (m *maker) invalidNotes() error {
 func (m *maker) invalidAccess() error {
 	other := channel.Seed(secret32("another batch"))
 	g := channel.Grant{Channel: m.id, Serial: 7}
-	file, err := channel.SealGrant(g, other, 0, m.log)
+	file, err := channel.SealGrant(g, other, 0, m.log, 0)
 	if err != nil {
 		return err
 	}
 	m.refused("grant-of-another-batch", ".age", "grant", "the batch's identity opens it", "not for this invite", file)
-	if file, err = channel.SealGrant(g, m.seed, 0, signer("other")); err != nil {
+	if file, err = channel.SealGrant(g, m.seed, 0, signer("other"), 0); err != nil {
 		return err
 	}
 	m.refused("grant-signed-by-a-stranger", ".age", "grant", "the log key signed it", "bad signature", file)
@@ -181,7 +181,7 @@ func (m *maker) invalidAccess() error {
 	if err != nil {
 		return err
 	}
-	if file, err = channel.SealGrant(g, other, 0, m.log); err != nil {
+	if file, err = channel.SealGrant(g, other, 0, m.log, 0); err != nil {
 		return err
 	}
 	note, err := openGrantText(file, otherIdentity)

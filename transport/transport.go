@@ -250,6 +250,17 @@ type Namer interface {
 	PublishRecord(ctx context.Context, ch channel.ID, record []byte) error
 }
 
+// Denier is an optional interface of Publisher: a target that tells readers by
+// their batch, and shows those of a revoked one nothing. Pin says whose list of
+// revoked batches it takes. PublishDenied returns nil when that list (a signed
+// channel.Denied), or one of the same epoch that says the same, is durable and
+// heeded there; it is idempotent, and a list that comes after one of a later epoch
+// is refused. The caller retries unless the error wraps ErrRefused.
+type Denier interface {
+	Pin() channel.Pin
+	PublishDenied(ctx context.Context, ch channel.ID, list []byte) error
+}
+
 // Pruner is an optional interface of Publisher: a target that holds editions
 // until it is told that nobody may ask for them any more. Prune removes all
 // editions of the channel but those in keep, which the newest edition there must

@@ -330,7 +330,7 @@ func TestGrant(t *testing.T) {
 	p := newPublisher(t, "a")
 	seed, other := Seed{1}, Seed{2}
 	g := Grant{Channel: p.id, Serial: 3, Epochs: []Epoch{{0, EpochKey{7}}, {1, EpochKey{8}}}, Places: testPlaces()}
-	file, err := SealGrant(g, seed, 0, p.log)
+	file, err := SealGrant(g, seed, 0, p.log, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -351,7 +351,7 @@ func TestGrant(t *testing.T) {
 		t.Errorf("opened by another batch: %v", err)
 	}
 	stranger := newPublisher(t, "b")
-	forged, err := SealGrant(g, seed, 0, stranger.log)
+	forged, err := SealGrant(g, seed, 0, stranger.log, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -359,7 +359,7 @@ func TestGrant(t *testing.T) {
 		t.Errorf("signed by a stranger: %v", err)
 	}
 	older := Grant{Channel: p.id, Serial: 2, Epochs: []Epoch{{1, EpochKey{66}}}}
-	file, err = SealGrant(older, seed, 0, p.log)
+	file, err = SealGrant(older, seed, 0, p.log, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -373,7 +373,7 @@ func TestGrant(t *testing.T) {
 	for port := range 20 {
 		many.Places.Relays = append(many.Places.Relays, Relay{Host: "relay.example", Port: uint16(1 + port)})
 	}
-	file, err = SealGrant(many, seed, 0, p.log)
+	file, err = SealGrant(many, seed, 0, p.log, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -83,9 +83,11 @@ func (g *Grant) text() []byte {
 }
 
 // SealGrant signs g with the log key and encrypts it to the batch of seed; it
-// sets Recipient. The result is exactly GrantSmall or GrantLarge bytes, and
-// differs each time: keep it while what it says stays the same.
-func SealGrant(g Grant, seed Seed, generation uint64, key ed25519.PrivateKey) ([]byte, error) {
+// sets Recipient. The result is exactly GrantSmall or GrantLarge bytes, at least
+// as many as least, and differs each time: keep it while what it says stays the
+// same. All grants of an edition should be of one size (see GrantSize): a smaller
+// one would be that of a revoked batch.
+func SealGrant(g Grant, seed Seed, generation uint64, key ed25519.PrivateKey, least int) ([]byte, error) {
 	id, err := seed.Identity()
 	if err != nil {
 		return nil, err
@@ -97,8 +99,8 @@ func SealGrant(g Grant, seed Seed, generation uint64, key ed25519.PrivateKey) ([
 	}
 	note := formatNote(text, signLine(text, Origin(g.Channel, generation), key))
 	for _, size := range []int{GrantSmall, GrantLarge} {
-		room := size - grantHeader - ageNonce - ageTag
-		if len(note) > room {
+		room := grantRoom(size)
+		if len(note) > room || size < least {
 			continue
 		}
 		var out bytes.Buffer
@@ -118,6 +120,19 @@ func SealGrant(g Grant, seed Seed, generation uint64, key ed25519.PrivateKey) ([
 		return out.Bytes(), nil
 	}
 	return nil, fmt.Errorf("%w: too many relays and keys for %d bytes", ErrGrant, GrantLarge)
+}
+
+// grantRoom is how much of a grant of that size its note may take.
+func grantRoom(size int) int { return size - grantHeader - ageNonce - ageTag }
+
+// GrantSize is the size that SealGrant gives a grant if nothing bigger is asked
+// for: GrantSmall, or GrantLarge, which may still be too small.
+func GrantSize(g Grant, generation uint64) int {
+	sig := sigLine{name: Origin(g.Channel, generation), sig: make([]byte, ed25519.SignatureSize)}
+	if len(formatNote(g.text(), sig)) <= grantRoom(GrantSmall) {
+		return GrantSmall
+	}
+	return GrantLarge
 }
 
 // OpenGrant decrypts and verifies a grant file. It is the one thing that is

@@ -49,7 +49,7 @@ func TestGrantThatNobodyWouldOpen(t *testing.T) {
 			}
 		}
 		g.Channel = p.id
-		if _, err := SealGrant(g, Seed{1}, 0, p.log); !errors.Is(err, ErrGrant) {
+		if _, err := SealGrant(g, Seed{1}, 0, p.log, 0); !errors.Is(err, ErrGrant) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -140,7 +140,7 @@ func TestRelayWithoutPin(t *testing.T) {
 		if _, err := ParseInvite(inv.String()); (err == nil) != ok {
 			t.Errorf("invite that names %q: %v", host, err)
 		}
-		if _, err := SealGrant(Grant{Channel: p.id, Places: places}, Seed{1}, 0, p.log); (err == nil) != ok {
+		if _, err := SealGrant(Grant{Channel: p.id, Places: places}, Seed{1}, 0, p.log, 0); (err == nil) != ok {
 			t.Errorf("grant that names %q: %v", host, err)
 		}
 	}

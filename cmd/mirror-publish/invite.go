@@ -12,7 +12,7 @@ import (
 )
 
 type inviteCmd struct {
-	Batch string `help:"Name of the readers who share this invite; one that is new takes one of sixteen places. Revoking a batch is not built yet." default:"readers"`
+	Batch string `help:"Name of the readers who share this invite; one that is new takes one of sixteen places. A batch can be revoked as a whole." default:"readers"`
 	QR    string `help:"Also write it as a QR code." placeholder:"FILE.png" name:"qr" type:"path"`
 }
 

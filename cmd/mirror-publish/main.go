@@ -30,6 +30,7 @@ type commands struct {
 	Pack   packCmd   `cmd:"" help:"Pack what is new in folders, files and feeds into one edition."`
 	Push   pushCmd   `cmd:"" help:"Send what is missing to every target at once."`
 	Invite inviteCmd `cmd:"" help:"Print the invite that makes someone a reader."`
+	Revoke revokeCmd `cmd:"" help:"Take a batch of invites back: nothing that is packed later opens with them."`
 	Target relayCmd  `cmd:"" help:"Add a relay, whose line comes from standard input, or a static mirror."`
 	Zone   zoneCmd   `cmd:"" help:"Print the DNS zone file of what is published."`
 	Export exportCmd `cmd:"" help:"Write the newest edition as one file, for a stick."`

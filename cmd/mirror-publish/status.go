@@ -25,6 +25,12 @@ func (c *statusCmd) Run(e *env) (err error) {
 	}
 	defer cli.Close(p, &err)
 	fmt.Fprintf(e.out, "channel %s\nname    %s\n", p.Channel(), p.Config().Name)
+	for _, b := range p.Batches() {
+		if b.Revoked {
+			b.Name += ", revoked"
+		}
+		fmt.Fprintf(e.out, "batch   %s\n", b.Name)
+	}
 	if p.Size() == 0 {
 		fmt.Fprintln(e.out, "no edition yet; run mirror-publish pack SOURCE")
 		return nil

@@ -15,13 +15,29 @@ import (
 	"tamizdat/internal/durable"
 )
 
+// maxEpochs is how many epochs' keys a grant holds: the newest ones. Readers keep
+// those that they were given.
+const maxEpochs = 64
+
 // grants returns every batch's grant file by name. A file is used again byte
-// for byte until what it says changes.
+// for byte until what it says changes. All are of one size, also those of revoked
+// batches, which say less.
 func (p *Publisher) grants() (map[string][]byte, error) {
+	all := make([]channel.Grant, len(p.keys.Batches))
+	size := channel.GrantSmall
+	for i := range p.keys.Batches {
+		var err error
+		if all[i], err = p.grantOf(&p.keys.Batches[i]); err != nil {
+			return nil, err
+		}
+		g := all[i]
+		g.Serial = p.keys.Serial + uint64(len(all)) // the longest that is given now
+		size = max(size, channel.GrantSize(g, p.roots.Last().Log.Generation))
+	}
 	out := map[string][]byte{}
 	for i := range p.keys.Batches {
 		b := &p.keys.Batches[i]
-		file, err := p.grant(b)
+		file, err := p.sealed(b, all[i], size)
 		if err != nil {
 			return nil, err
 		}
@@ -30,21 +46,35 @@ func (p *Publisher) grants() (map[string][]byte, error) {
 	return out, nil
 }
 
-func (p *Publisher) grant(b *batch) ([]byte, error) {
+// grantOf is what a batch may have: all keys and places, or if it was revoked
+// what it could open before.
+func (p *Publisher) grantOf(b *batch) (channel.Grant, error) {
 	g := channel.Grant{Channel: p.Channel()}
-	for n, k := range p.keys.Epochs {
-		g.Epochs = append(g.Epochs, channel.Epoch{Number: uint64(n), Key: k})
+	until := len(p.keys.Epochs)
+	if b.revoked() {
+		until = min(until, b.Until)
+	}
+	for n := max(0, until-maxEpochs); n < until; n++ {
+		g.Epochs = append(g.Epochs, channel.Epoch{Number: uint64(n), Key: p.keys.Epochs[n]})
+	}
+	if b.revoked() {
+		return g, nil
 	}
 	var err error
 	if g.Places, err = p.places(b.Seed); err != nil {
-		return nil, err
+		return g, err
 	}
 	others, err := p.otherPorts(b.Seed)
-	if err != nil {
-		return nil, err
-	}
 	g.Places.Relays = append(g.Places.Relays, others...)
-	said, err := json.Marshal(g)
+	return g, err
+}
+
+// sealed is the batch's grant file, of at least size bytes.
+func (p *Publisher) sealed(b *batch, g channel.Grant, size int) ([]byte, error) {
+	said, err := json.Marshal(struct {
+		channel.Grant
+		Size int
+	}{g, size})
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +94,7 @@ func (p *Publisher) grant(b *batch) ([]byte, error) {
 	if err := p.saveKeys(); err != nil {
 		return nil, err
 	}
-	file, err := channel.SealGrant(g, b.Seed, p.roots.Last().Log.Generation, p.keys.key(p.keys.Log))
+	file, err := channel.SealGrant(g, b.Seed, p.roots.Last().Log.Generation, p.keys.key(p.keys.Log), size)
 	if err != nil {
 		return nil, err
 	}
@@ -84,6 +114,9 @@ func (p *Publisher) Invite(name string) (*channel.Invite, error) {
 	b, err := p.batchNamed(name)
 	if err != nil {
 		return nil, err
+	}
+	if b.revoked() {
+		return nil, fmt.Errorf("the batch %q was revoked; make a new one with --batch and another name", name)
 	}
 	places, err := p.places(b.Seed)
 	if err != nil {

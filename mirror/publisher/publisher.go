@@ -96,9 +96,13 @@ type batch struct {
 	Seed channel.Seed `json:"seed"`
 	// Name is what the publisher calls the batch; empty while it is unused.
 	Name string `json:"name,omitempty"`
-	// Said is the hash of what the stored grant says.
+	// Said is the hash of what the stored grant says, and of its size.
 	Said []byte `json:"said,omitempty"`
+	// Until is how many epochs the batch can open, 0 unless it was revoked.
+	Until int `json:"until,omitempty"`
 }
+
+func (b *batch) revoked() bool { return b.Until > 0 }
 
 func (k *keyring) key(seed []byte) ed25519.PrivateKey { return ed25519.NewKeyFromSeed(seed) }
 

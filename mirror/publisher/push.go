@@ -116,8 +116,8 @@ const (
 )
 
 // Push sends what is missing to every target at once, oldest first, and then,
-// to those that take it, a new IPNS record of the newest edition: pushing again
-// is how a record is kept from expiring. progress (may be nil) hears of each
+// to those that take it, a new IPNS record of the newest edition (pushing again
+// is how a record is kept from expiring), and the list of revoked batches. progress (may be nil) hears of each
 // target's current edition. The results are in the order of the targets.
 func (p *Publisher) Push(ctx context.Context, targets []Target, progress func(target string, edition uint64, held, total int64)) []Pushed {
 	out := make([]Pushed, len(targets))
@@ -163,6 +163,11 @@ func (p *Publisher) pushTo(ctx context.Context, t Target, record []byte, progres
 		out.Err = err
 		return out
 	}
+	if d, ok := t.Publisher.(transport.Denier); ok {
+		// Behind the editions, since the newest one says by which key it is signed, but
+		// also where one of them is refused.
+		defer func() { out.Err = errors.Join(out.Err, p.pushDenied(ctx, d)) }()
+	}
 	window := p.window()
 	if t.Pointer {
 		window = window[len(window)-1:]
@@ -196,6 +201,18 @@ func (p *Publisher) pushTo(ctx context.Context, t Target, record []byte, progres
 		}
 	}
 	return out
+}
+
+// pushDenied tells a relay which batches were revoked.
+func (p *Publisher) pushDenied(ctx context.Context, d transport.Denier) error {
+	list, err := p.Denied(d.Pin())
+	if err == nil && list != nil {
+		err = retry(ctx, func() error { return d.PublishDenied(ctx, p.Channel(), list) })
+	}
+	if err != nil {
+		return fmt.Errorf("revoked batches are let in there: %w", err)
+	}
+	return nil
 }
 
 // Holds is how many editions the target's log has; ErrAhead if it is more than

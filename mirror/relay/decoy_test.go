@@ -164,27 +164,6 @@ func TestDecoyHidesWhatWebsitesHide(t *testing.T) {
 	}
 }
 
-func TestDeniedBatchSeesTheWebsite(t *testing.T) {
-	p := newPress(t, "denied")
-	denied := map[[8]byte]bool{}
-	r := start(t, Config{Hooks: Hooks{Denied: func(ch channel.ID, tag [8]byte) bool { return ch == p.ch && denied[tag] }}})
-	push(t, r, p.edition(t, 0))
-	relay := target(t, r, p.ch).Relay(p.batch)
-	path := paths(t, &netreal.Network{}, relay)[1]
-	if _, err := path.Heads.Head(t.Context(), p.ch, 0); err != nil {
-		t.Fatal(err)
-	}
-	denied[relay.Prefix.Tag()] = true
-	if _, err := path.Heads.Head(t.Context(), p.ch, 0); err == nil {
-		t.Error("a denied batch reads on")
-	}
-	request := "GET /" + relay.Prefix.Path() + "/head/" + p.ch.String() + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-	missing := "GET /" + strings.Repeat("x", 32) + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-	if a, b := exchange(t, r.Addr().String(), request), exchange(t, r.Addr().String(), missing); a != b {
-		t.Errorf("denied:\n%s\nmissing page:\n%s", a, b)
-	}
-}
-
 func TestOneChannelDoesNotReadAnother(t *testing.T) {
 	a, b := newPress(t, "one"), newPress(t, "two")
 	r := start(t, Config{})

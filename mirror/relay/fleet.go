@@ -90,13 +90,16 @@ func (s *Store) shown() map[channel.ID]map[string]*edition {
 func (s *Store) refreshChannel(ctx context.Context, ch channel.ID, files []object, before map[string]*edition) error {
 	there := map[string]bool{}
 	var fresh []*edition
-	var record object
+	var record, list object
 	var errs []error
 	for _, o := range files {
 		path := s.kept.at(ch, o.file)
 		there[path] = true
-		if o.file == ipnsFile {
+		switch o.file {
+		case ipnsFile:
 			record = o
+		case deniedFile:
+			list = o
 		}
 		if !isEdition(o.file) || before[path] != nil || s.damaged[path] == o.tag && o.tag != "" {
 			continue
@@ -114,9 +117,7 @@ func (s *Store) refreshChannel(ctx context.Context, ch channel.ID, files []objec
 		}
 	}
 	s.merge(ch, fresh, func(e *edition) bool { return before[e.path] == e && !there[e.path] })
-	if err := s.refreshIPNS(ctx, ch, record); err != nil {
-		errs = append(errs, err)
-	}
+	errs = append(errs, s.refreshIPNS(ctx, ch, record), s.refreshDenied(ctx, ch, list))
 	return errors.Join(errs...)
 }
 

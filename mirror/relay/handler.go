@@ -23,8 +23,8 @@ type Handler struct {
 	carried *carried
 	site    http.Handler
 	log     *slog.Logger
-	hooks   Hooks
-	ledger  *ledger // nil if nothing is counted
+	ledger  *ledger     // nil if nothing is counted
+	pin     channel.Pin // the relay's
 	polls   polls
 	waiting *wire.Places[[8]byte] // of polls
 	batches *rates[[8]byte]       // also of relays that follow
@@ -33,9 +33,6 @@ type Handler struct {
 
 // Hooks are optional parts of a Handler that other packages fill in.
 type Hooks struct {
-	// Denied reports whether the batch with this tag was shut out of the
-	// channel; it then sees the website.
-	Denied func(ch channel.ID, tag [8]byte) bool
 	// Wrap stands between the listener and the handler: a meter, or, in the
 	// censor lab, a relay's dishonesty.
 	Wrap func(http.Handler) http.Handler
@@ -47,7 +44,7 @@ var _ http.Handler = (*Handler)(nil)
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	segment, rest, _ := strings.Cut(strings.TrimPrefix(r.URL.EscapedPath(), "/"), "/")
 	kind, ch, tag := h.carried.match(segment)
-	if (kind == accessRead || kind == accessPull) && h.hooks.Denied != nil && h.hooks.Denied(ch, tag) {
+	if kind == accessRead && h.store.denies(ch, tag) {
 		kind = accessNone
 	}
 	switch kind {

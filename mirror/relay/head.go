@@ -79,7 +79,12 @@ func (h *Handler) head(w http.ResponseWriter, r *http.Request, ch channel.ID, ta
 			_ = r.Body.Close() // tells the client to stop, which it need not know otherwise
 		}
 	}
-	e := h.await(r.Context(), ch, fresh, time.Duration(min(wait, uint64(wire.MaxWait/time.Second)))*time.Second, relay)
+	e := h.await(r.Context(), ch, tag, fresh, time.Duration(min(wait, uint64(wire.MaxWait/time.Second)))*time.Second, relay)
+	if !relay && h.store.denies(ch, tag) { // since the request came
+		w.Header().Del("X-Content-Type-Options")
+		h.site.ServeHTTP(w, r)
+		return
+	}
 	if e == nil {
 		http.Error(w, "not found", http.StatusNotFound)
 		return
@@ -108,9 +113,9 @@ func (h *Handler) head(w http.ResponseWriter, r *http.Request, ch channel.ID, ta
 func headTag(e *edition) string { return `"` + e.headCID.String() + `"` }
 
 // await returns the channel's newest edition, at once if it is fresh, else
-// when a fresh one comes or the time is over; readers then wait a little longer,
-// each for another while, unless atOnce.
-func (h *Handler) await(ctx context.Context, ch channel.ID, fresh func(*edition) bool, wait time.Duration, atOnce bool) *edition {
+// when a fresh one comes, the batch of that tag is revoked, or the time is over;
+// readers of news then wait a little longer, each for another while, unless atOnce.
+func (h *Handler) await(ctx context.Context, ch channel.ID, tag [8]byte, fresh func(*edition) bool, wait time.Duration, atOnce bool) *edition {
 	e, wake := h.store.newest(ch)
 	if wait <= 0 || fresh(e) {
 		return e
@@ -120,7 +125,12 @@ func (h *Handler) await(ctx context.Context, ch channel.ID, fresh func(*edition)
 	over := time.NewTimer(wait)
 	defer over.Stop()
 	for !fresh(e) {
+		denied, shut := h.store.denied(ch)
+		if denied.Has(tag) {
+			return e
+		}
 		select {
+		case <-shut:
 		case <-ctx.Done():
 			return e
 		case <-over.C:

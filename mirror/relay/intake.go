@@ -32,8 +32,12 @@ func (h *Handler) intake(w http.ResponseWriter, r *http.Request, ch channel.ID, 
 		http.Error(w, reason, code)
 	}
 	kind, rest, _ := strings.Cut(rest, "/")
-	if kind == "ipns" && rest == ch.String() {
-		code, held, reason := h.takeIPNS(w, r, ch)
+	if rest == ch.String() && (kind == "ipns" || kind == "denied") {
+		take := h.takeIPNS
+		if kind == "denied" {
+			take = h.takeDenied
+		}
+		code, held, reason := take(w, r, ch)
 		answer(code, int64(held), code == http.StatusNoContent, reason)
 		return
 	}

@@ -46,12 +46,13 @@ func compareSites(t *testing.T, site func() http.Handler, plant func(http.Handle
 	p := newPress(t, "probed")
 	revoked := channel.Seed{9}
 	c := &compared{atRelay: &counted{Handler: site()}, alone: &counted{Handler: site()}}
-	var tag [8]byte
-	r := start(t, Config{website: c.atRelay, Hooks: Hooks{Denied: func(ch channel.ID, g [8]byte) bool { return ch == p.ch && g == tag }}})
+	r := start(t, Config{website: c.atRelay})
 	tg, foreign := target(t, r, p.ch), target(t, start(t, Config{}), p.ch)
-	tag = tg.Relay(revoked).Prefix.Tag()
 	other := newPress(t, "another channel")
 	push(t, r, p.edition(t, 0))
+	if err := deny(t, r, p, p.denied(t, r, 1, revoked)); err != nil {
+		t.Fatal(err)
+	}
 	c.atRelay.calls.Store(0)
 
 	if cfg == nil {

@@ -209,7 +209,7 @@ func (r *Relay) Start(ctx context.Context) (err error) {
 	}
 	throttle := r.cfg.Throttle.withDefaults()
 	r.handler = &Handler{
-		store: r.store, carried: r.carried, site: site, log: r.cfg.Log, hooks: r.cfg.Hooks, ledger: r.ledger,
+		store: r.store, carried: r.carried, site: site, log: r.cfg.Log, ledger: r.ledger, pin: r.keys.pin,
 		waiting: wire.NewPlaces[[8]byte](-1, throttle.PollsPerBatch),
 		batches: newRates[[8]byte](throttle.PerBatch), pushes: newRates[channel.ID](throttle.PerIntake),
 	}
@@ -487,7 +487,7 @@ var ErrNotCarried = errors.New("the channel is not carried here")
 
 // PullLine returns a line by which another relay may fetch the channel's
 // editions from this one. Each call makes another prefix, so that one that was
-// passed on can be traced and denied alone.
+// passed on can be traced.
 func (r *Relay) PullLine(ch channel.ID) (wire.Pull, error) {
 	if !r.carried.has(ch) {
 		return wire.Pull{}, ErrNotCarried

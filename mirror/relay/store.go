@@ -47,6 +47,7 @@ func (l Limits) withDefaults() Limits {
 //	editions/CHANNEL/EDITION-TIME.car   root notes, head, blocks
 //	editions/CHANNEL/EDITION-TIME.idx   where each block lies; rebuilt if torn
 //	editions/CHANNEL/ipns.record        the signed IPNS record of the newest edition
+//	editions/CHANNEL/denied.note        the signed list of revoked batches
 //	incoming/CHANNEL/HEADCID.part       an upload as far as it has come
 //	incoming/CHANNEL/HEADCID.LINE.pull  the same from another relay
 //
@@ -70,12 +71,14 @@ type Store struct {
 	buffers  buffers
 	naming   sync.Mutex // held by the one who stores an IPNS record
 	named    func(*ipnsRecord)
+	denying  sync.Mutex // held by the one who stores a list of revoked batches
 
-	// What only refresh touches: the tags of damaged editions by path, and of
-	// IPNS records.
+	// What only refresh touches: the tags of damaged editions by path, of IPNS
+	// records, and of lists of revoked batches.
 	refreshing sync.Mutex
 	damaged    map[string]string
 	records    map[channel.ID]string
+	lists      map[channel.ID]string
 }
 
 // shelf holds one channel's editions, oldest first.
@@ -83,6 +86,8 @@ type shelf struct {
 	editions []*edition
 	wake     chan struct{} // closed when a new head arrives
 	ipns     *ipnsRecord   // nil if none is held
+	denied   *channel.Denied
+	shut     chan struct{} // closed when denied changes
 }
 
 // OpenStore opens or makes the store in dir and loads what it holds. An
@@ -102,7 +107,7 @@ func openStore(ctx context.Context, dir string, kept backend, limits Limits, log
 	}
 	s := &Store{
 		dir: dir, kept: kept, limits: limits.withDefaults(), log: log, shelves: map[channel.ID]*shelf{},
-		reserved: map[string]int64{}, damaged: map[string]string{}, records: map[channel.ID]string{},
+		reserved: map[string]int64{}, damaged: map[string]string{}, records: map[channel.ID]string{}, lists: map[channel.ID]string{},
 	}
 	if err := os.MkdirAll(filepath.Join(dir, "incoming"), 0o700); err != nil {
 		return nil, fmt.Errorf("store: %w", err)
@@ -157,7 +162,10 @@ func (s *Store) loadChannel(ctx context.Context, ch channel.ID, files []object) 
 				sh.editions = slices.Delete(sh.editions, i, i+1)
 			}
 		}
-		return s.loadIPNS(ctx, ch, sh)
+		if err := s.loadIPNS(ctx, ch, sh); err != nil {
+			return err
+		}
+		return s.loadDenied(ctx, ch, sh)
 	}
 	return nil
 }
@@ -206,7 +214,7 @@ const maxIndex = 16 << 20
 func (s *Store) shelf(ch channel.ID) *shelf {
 	sh, ok := s.shelves[ch]
 	if !ok {
-		sh = &shelf{wake: make(chan struct{})}
+		sh = &shelf{wake: make(chan struct{}), shut: make(chan struct{})}
 		s.shelves[ch] = sh
 	}
 	return sh

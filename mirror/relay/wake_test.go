@@ -18,7 +18,7 @@ func TestWakingIsSpread(t *testing.T) {
 		newer := func(e *edition) bool { return e.head.Size > 1 }
 		heard, relay := make(chan time.Time, readers), make(chan time.Time, 1)
 		wait := func(atOnce bool, heard chan<- time.Time) {
-			if e := w.node.handler.await(t.Context(), p.ch, newer, time.Minute, atOnce); !newer(e) {
+			if e := w.node.handler.await(t.Context(), p.ch, [8]byte{}, newer, time.Minute, atOnce); !newer(e) {
 				t.Error("it heard nothing")
 			}
 			heard <- time.Now()

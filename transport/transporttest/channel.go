@@ -166,7 +166,7 @@ func (c *Channel) Invite(places channel.Places) *channel.Invite {
 // SealGrant makes a grant of this channel for another batch, or again for Seed.
 func (c *Channel) SealGrant(seed channel.Seed) []byte {
 	c.t.Helper()
-	g, err := channel.SealGrant(channel.Grant{Channel: c.id, Serial: c.Serial, Epochs: c.Epochs, Places: c.Places}, seed, 0, c.log)
+	g, err := channel.SealGrant(channel.Grant{Channel: c.id, Serial: c.Serial, Epochs: c.Epochs, Places: c.Places}, seed, 0, c.log, 0)
 	if err != nil {
 		c.t.Fatal(err)
 	}

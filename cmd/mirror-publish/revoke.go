@@ -1,0 +1,31 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"tamizdat/internal/cli"
+	"tamizdat/mirror/publisher"
+)
+
+type revokeCmd struct {
+	Batch string `arg:"" help:"Name of the batch, as it was given to invite --batch."`
+}
+
+// Run revokes a batch.
+func (c *revokeCmd) Run(e *env) (err error) {
+	p, err := e.open()
+	if err != nil {
+		return err
+	}
+	defer cli.Close(p, &err)
+	switch err := p.Revoke(c.Batch); {
+	case errors.Is(err, publisher.ErrRevoked):
+		return fmt.Errorf("%w; push tells relays that have not heard yet", err)
+	case err != nil:
+		return err
+	}
+	fmt.Fprintf(e.out, "%s is revoked: it can't open what is packed from now on\n", c.Batch)
+	fmt.Fprintln(e.err, "push now, so that your relays are mere websites to it; what it could open so far, and every copy of it, stays open")
+	return nil
+}
