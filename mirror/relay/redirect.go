@@ -12,16 +12,19 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/net/netutil"
-
 	"tamizdat/transport"
+	wire "tamizdat/transport/relay"
 )
 
 // ErrRedirect: the address of Config.Redirect can't be listened on.
 var ErrRedirect = errors.New("no listener for visitors without TLS")
 
-// maxPlain bounds the connections without TLS that are open at once.
-const maxPlain = 512
+// maxPlain bounds the connections without TLS that are open at once, and those of
+// one address among them: each is for one short answer.
+const (
+	maxPlain        = 512
+	maxPlainPerAddr = 64
+)
 
 // door is the website's port for HTTP without TLS. Like that of most websites
 // it only says that everything is to be had over HTTPS; an ACME server finds its
@@ -44,7 +47,7 @@ func openDoor(ctx context.Context, network transport.Network, addr string, port 
 		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 20 * time.Second, WriteTimeout: 20 * time.Second, IdleTimeout: 30 * time.Second,
 		MaxHeaderBytes: 16 << 10, DisableGeneralOptionsHandler: true,
 	}}
-	d.done.Go(func() { _ = d.server.Serve(netutil.LimitListener(ln, maxPlain)) })
+	d.done.Go(func() { _ = d.server.Serve(wire.Guarded(ln, wire.Limits{Conns: maxPlain, ConnsPerAddr: maxPlainPerAddr})) })
 	return d, nil
 }
 

@@ -6,13 +6,17 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"regexp"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/mholt/acmez/v3/acme"
+
+	"tamizdat/internal/simnet"
 )
 
 // plainly sends raw bytes over TCP and returns the raw answer.
@@ -73,6 +77,44 @@ func TestRedirect(t *testing.T) {
 	if err := busy.Start(t.Context()); !errors.Is(err, ErrRedirect) {
 		t.Errorf("the port is taken: %v", err)
 	}
+}
+
+// One address can't take all the places there are without TLS.
+func TestRedirectIsShared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.relay(9, Config{Redirect: "192.0.2.9:80"})
+		ask := func(host *simnet.Host, request string) net.Conn {
+			c, err := host.Dial(t.Context(), "tcp", "192.0.2.9:80")
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { c.Close() })
+			_, _ = io.WriteString(c, request)
+			return c
+		}
+		greedy := w.net.Host("greedy", simnet.Link{Delay: 25 * time.Millisecond}, netip.MustParseAddr("203.0.113.1"))
+		other := w.net.Host("other", simnet.Link{Delay: 25 * time.Millisecond}, netip.MustParseAddr("203.0.113.2"))
+		const whole = "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+		for range maxPlainPerAddr {
+			ask(greedy, "GET / HTTP/1.1\r\n")
+		}
+		synctest.Wait()
+		answers := func(host *simnet.Host) bool {
+			b, _ := io.ReadAll(ask(host, whole))
+			return strings.HasPrefix(string(b), "HTTP/1.1 301 ")
+		}
+		if answers(greedy) {
+			t.Error("an address has more than its share")
+		}
+		if !answers(other) {
+			t.Error("another one is refused")
+		}
+		time.Sleep(time.Minute) // the halves are let go
+		if !answers(greedy) {
+			t.Error("the share is not given back")
+		}
+	})
 }
 
 func TestRedirectNamesThePort(t *testing.T) {

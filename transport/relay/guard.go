@@ -101,6 +101,9 @@ func (g *guard) accept(ctx context.Context, info *quic.ClientInfo) (context.Cont
 	return ctx, nil
 }
 
+// Guarded is ln within limits on connections: what is too many is closed at once.
+func Guarded(ln net.Listener, limits Limits) net.Listener { return &guarded{ln, newGuard(limits)} }
+
 // guarded is a TCP listener that closes at once what is too many.
 type guarded struct {
 	net.Listener

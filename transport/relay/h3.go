@@ -30,8 +30,10 @@ const (
 // as long as the connection is kept alive. net/http bounds these for HTTP/1.1 and
 // HTTP/2.
 //
-// It sends no GOAWAY when it shuts down: http3 keeps the control stream to itself.
-// New requests are rejected instead (RFC 9114, section 5.2), each by itself.
+// It sends no GOAWAY when it shuts down, as http3's own server does: http3 keeps the
+// control stream to itself. New requests are rejected instead (RFC 9114, section 5.2),
+// each by itself. Only who is connected when the program ends could see that; without
+// these limits, anybody could hold what he likes at any time.
 type h3Server struct {
 	server *http3.Server   // never listens; its settings count
 	grace  context.Context // until Shutdown
@@ -39,11 +41,12 @@ type h3Server struct {
 	stop   context.CancelFunc
 	end    context.CancelFunc
 	done   sync.WaitGroup // of serve, and of connections
+	busy   busy
 }
 
 func newH3Server(s *http3.Server) *h3Server {
 	h := &h3Server{server: s}
-	s.Handler = freed(s.Handler)
+	s.Handler = h.busy.counted(freed(s.Handler))
 	h.life, h.end = context.WithCancel(context.Background())
 	h.grace, h.stop = context.WithCancel(h.life)
 	h.done.Add(1)
@@ -164,16 +167,66 @@ func endLater(s weak.Pointer[quic.Stream]) {
 }
 
 // shutdown takes no more requests, lets those that run end until ctx does, and
-// then closes all connections.
+// then closes all connections. Nobody waits for the rest of a request that was half
+// sent.
 func (s *h3Server) shutdown(ctx context.Context) {
+	defer s.close()
 	s.stop()
 	ended := make(chan struct{})
 	go func() { s.done.Wait(); close(ended) }()
-	select {
-	case <-ended:
-	case <-ctx.Done():
+	for {
+		var drained <-chan time.Time
+		idle := s.busy.idle()
+		if idle == nil {
+			drained = time.After(drainTime)
+		}
+		select {
+		case <-idle: // nil while there is nothing to wait for
+		case <-drained:
+			if s.busy.idle() == nil {
+				return
+			}
+		case <-ended:
+			return
+		case <-ctx.Done():
+			return
+		}
 	}
-	s.close()
+}
+
+// busy counts the handlers that run.
+type busy struct {
+	mu    sync.Mutex
+	n     int
+	ended chan struct{} // closed when the last one ends
+}
+
+func (b *busy) counted(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b.mu.Lock()
+		if b.n++; b.n == 1 {
+			b.ended = make(chan struct{})
+		}
+		b.mu.Unlock()
+		defer func() {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			if b.n--; b.n == 0 {
+				close(b.ended)
+			}
+		}()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// idle is nil if no handler runs, else closed when none does.
+func (b *busy) idle() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.n == 0 {
+		return nil
+	}
+	return b.ended
 }
 
 // close ends all connections at once.

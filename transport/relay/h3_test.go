@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -128,4 +129,91 @@ func TestShutdownLetsNobodyIn(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// A server that ends waits for answers that are under way, and not for the rest of
+// requests and handshakes that were half sent.
+func TestShutdownWaitsForNoHalves(t *testing.T) {
+	for name, running := range map[string]bool{"halves alone": false, "beside an answer": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				air, answer, asked := newAir(t), make(chan struct{}), make(chan struct{})
+				s, err := Listen(t.Context(), air.at(relayAt), relayAt+":443", &tls.Config{Certificates: []tls.Certificate{certificate(t)}}, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+					close(asked)
+					<-answer
+					_, _ = io.WriteString(w, "whole")
+				}), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { s.Close() })
+				host := air.at("198.51.100.9")
+				plain := func() net.Conn {
+					c, err := host.Dial(t.Context(), "tcp", relayAt+":443")
+					if err != nil {
+						t.Fatal(err)
+					}
+					t.Cleanup(func() { c.Close() })
+					return c
+				}
+				secure := func(request string) *tls.Conn {
+					c := tls.Client(plain(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}})
+					if _, err := io.WriteString(c, request); err != nil {
+						t.Fatal(err)
+					}
+					return c
+				}
+				if _, err := plain().Write([]byte{0x16, 3, 1, 2, 0, 1, 0}); err != nil { // of a ClientHello
+					t.Fatal(err)
+				}
+				secure("GET / HTTP/1.1\r\nHost: w")
+				pc, err := host.ListenPacket(t.Context(), "udp", "0.0.0.0:0")
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { pc.Close() })
+				c, err := quic.Dial(t.Context(), pc, net.UDPAddrFromAddrPort(netip.MustParseAddrPort(relayAt+":443")), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h3"}}, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				str, err := c.OpenStream()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := str.Write([]byte{1, 40, 0}); err != nil { // of a HEADERS frame
+					t.Fatal(err)
+				}
+				heard := make(chan string, 1)
+				if running {
+					whole := secure("GET / HTTP/1.1\r\nHost: w\r\nConnection: close\r\n\r\n")
+					go func() {
+						b, _ := io.ReadAll(whole)
+						heard <- string(b)
+					}()
+					<-asked
+				}
+				time.Sleep(time.Second)
+				began := time.Now()
+				ended := make(chan error, 1)
+				go func() { ended <- s.Shutdown(t.Context()) }()
+				if running {
+					time.Sleep(20 * time.Second)
+					close(answer)
+				}
+				if err := <-ended; err != nil {
+					t.Error(err)
+				}
+				took := time.Since(began)
+				if running {
+					took -= 20 * time.Second
+					if got := <-heard; !strings.HasSuffix(got, "whole") {
+						t.Errorf("the answer that was under way: %q", got)
+					}
+				}
+				if took > 2*drainTime {
+					t.Errorf("it took %v", took)
+				}
+			})
+		})
+	}
 }

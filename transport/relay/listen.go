@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -31,6 +33,8 @@ type Server struct {
 
 	mu  sync.Mutex
 	err error
+	// fresh are connections over TCP that have not sent a whole request yet.
+	fresh map[net.Conn]struct{}
 }
 
 // Listen opens addr ("host:port", both may be empty or 0) for TCP and UDP and
@@ -48,7 +52,7 @@ func ListenWithin(ctx context.Context, network transport.Network, addr string, c
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{}
+	s := &Server{fresh: map[net.Conn]struct{}{}}
 	if err := s.open(ctx, network, addr); err != nil {
 		return nil, err
 	}
@@ -65,6 +69,7 @@ func ListenWithin(ctx context.Context, network transport.Network, addr string, c
 		// The idle timer also holds what an HTTP/2 connection was that was cut off.
 		ReadHeaderTimeout: headerTimeout, IdleTimeout: time.Minute, MaxHeaderBytes: maxHeaderBytes,
 		DisableGeneralOptionsHandler: true, // what "OPTIONS *" means is the website's to say
+		ConnState:                    s.note,
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: maxStreams, WriteByteTimeout: 30 * time.Second,
 			SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second,
@@ -107,7 +112,7 @@ func ListenWithin(ctx context.Context, network transport.Network, addr string, c
 		})
 		s.done.Go(func() { s.ended(s.h3.serve(ln)) })
 	}
-	s.done.Go(func() { s.ended(s.h1.ServeTLS(&guarded{s.tcp, newGuard(limits)}, "", "")) })
+	s.done.Go(func() { s.ended(s.h1.ServeTLS(Guarded(s.tcp, limits), "", "")) })
 	log.Info("listening", "port", portOf(s.tcp.Addr()), "quic", s.udp != nil)
 	return s, nil
 }
@@ -176,10 +181,34 @@ func (s *Server) Wait() error {
 	return s.err
 }
 
+// note keeps fresh up to date.
+func (s *Server) note(c net.Conn, state http.ConnState) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if state == http.StateNew {
+		s.fresh[c] = struct{}{}
+	} else {
+		delete(s.fresh, c)
+	}
+}
+
+// closeFresh closes the connections on which nothing is under way but the first
+// half of a request, or of a handshake. net/http would wait five seconds for them.
+func (s *Server) closeFresh() {
+	s.mu.Lock()
+	fresh := slices.Collect(maps.Keys(s.fresh))
+	s.mu.Unlock()
+	for _, c := range fresh {
+		_ = c.Close()
+	}
+}
+
 // Shutdown stops accepting, lets running requests end until ctx does, then
-// closes everything.
+// closes everything. Who has sent half a request has a second for the rest.
 func (s *Server) Shutdown(ctx context.Context) error {
 	var wg sync.WaitGroup
+	late := time.AfterFunc(drainTime, s.closeFresh)
+	defer late.Stop()
 	wg.Go(func() { _ = s.h1.Shutdown(ctx) })
 	if s.h3 != nil {
 		wg.Go(func() { s.h3.shutdown(ctx) })
