@@ -20,13 +20,13 @@ func earlyProbes(p Paths) []Probe {
 			if method == "POST" || method == "PUT" {
 				b = append(b, frame(frameData, []byte("abc"))...)
 			}
-			out = append(out, Probe{label("early data", "%s %s", method, path), func(ctx context.Context, s Server) string { return early(ctx, s, p.Page, b) }})
+			out = append(out, Probe{label("early data", "%s %s", method, path), func(ctx context.Context, s Server) string { return early(ctx, s, s, p.Page, b) }})
 		}
 	}
 	for _, path := range append([]string{p.Page}, p.Near[:min(len(p.Near), 4)]...) {
 		for _, method := range []string{"GET", "POST"} {
 			b := frame(frameHeaders, h3Fields(request(method, path)...))
-			out = append(out, Probe{label("replayed", "%s %s", method, path), func(ctx context.Context, s Server) string { return replay(ctx, s, p.Page, b) }})
+			out = append(out, Probe{label("replayed", "%s %s", method, path), func(ctx context.Context, s Server) string { return replay(ctx, s, s, p.Page, b) }})
 		}
 	}
 	return dedupe(out)
@@ -78,8 +78,9 @@ func meet(ctx context.Context, s Server, page string) (*tls.Config, error) {
 	}
 }
 
-func early(ctx context.Context, s Server, page string, request []byte) string {
-	cfg, err := meet(ctx, s, page)
+// early asks one server with the ticket of another, or its own.
+func early(ctx context.Context, from, s Server, page string, request []byte) string {
+	cfg, err := meet(ctx, from, page)
 	if err != nil {
 		return "no ticket: " + quicEnding(err)
 	}
@@ -97,9 +98,9 @@ func early(ctx context.Context, s Server, page string, request []byte) string {
 
 // replay sends a first flight that the server has never seen, twice and from two
 // places, and tells what comes first: how much, and of which kind. What comes
-// after that is a matter of timers.
-func replay(ctx context.Context, s Server, page string, request []byte) string {
-	cfg, err := meet(ctx, s, page)
+// after that is a matter of timers. The ticket may be another server's.
+func replay(ctx context.Context, from, s Server, page string, request []byte) string {
+	cfg, err := meet(ctx, from, page)
 	if err != nil {
 		return "no ticket: " + quicEnding(err)
 	}

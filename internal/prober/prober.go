@@ -4,7 +4,7 @@
 //
 // It asks what a browser would and what none would: over HTTP/1.1 byte by byte,
 // HTTP/2 and HTTP/3 frame by frame, TLS and QUIC with good and with bad
-// handshakes. What it compares is everything that comes back: status, header
+// handshakes, with tickets of its own and of others. What it compares is everything that comes back: status, header
 // fields in their order (over HTTP/3 as a set), body, alerts and error codes,
 // and whether the connection is kept, closed or reset. It does not measure time:
 // whether two servers do the same work is for who can look into them.
@@ -68,7 +68,7 @@ func (p Probe) Ask(ctx context.Context, s Server) string {
 const patience = 20 * time.Second
 
 // varying is the time, and the boundary of an answer in several parts.
-var varying = regexp.MustCompile(`(?im)^(date: )[^\r\n]*|[0-9a-f]{60}`)
+var varying = regexp.MustCompile(`(?im)^(date: )[^\r\n]*|\b[0-9a-f]{60}\b`)
 
 // Difference is a probe whose answers tell two servers apart.
 type Difference struct {
@@ -174,6 +174,10 @@ type Paths struct {
 	// Known are other paths of the site, and Near what could lead to something
 	// that only looks like the site.
 	Known, Near []string
+	// Stale are ECHConfigLists (RFC 9849) of keys that neither server has.
+	Stale [][]byte
+	// Other is a third server, for its tickets; nil for none.
+	Other *Server
 }
 
 // Probes returns everything there is to ask.
@@ -183,7 +187,9 @@ func Probes(p Paths) []Probe {
 	out = append(out, h2Probes(p)...)
 	out = append(out, h3Probes(p)...)
 	out = append(out, earlyProbes(p)...)
+	out = append(out, ticketProbes(p)...)
 	out = append(out, tlsProbes()...)
+	out = append(out, echProbes(p)...)
 	return append(out, quicProbes()...)
 }
 

@@ -1,6 +1,8 @@
 package relay
 
 import (
+	"crypto/ecdh"
+	"crypto/rand"
 	"crypto/tls"
 	"net/http"
 	"os"
@@ -34,6 +36,7 @@ func (c *counted) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // compared is a relay beside a plain website that differs in nothing else.
 type compared struct {
+	node           *Relay
 	relay, plain   prober.Server
 	atRelay, alone *counted
 	paths          prober.Paths
@@ -43,11 +46,21 @@ type compared struct {
 // plain one.
 func compareSites(t *testing.T, site func() http.Handler, plant func(http.Handler) http.Handler, cfg *tls.Config) *compared {
 	t.Helper()
+	return compareRelay(t, Config{}, site, plant, cfg)
+}
+
+// compareRelay is compareSites with a relay that has settings of its own, which a
+// visitor should not notice.
+func compareRelay(t *testing.T, conf Config, site func() http.Handler, plant func(http.Handler) http.Handler, cfg *tls.Config) *compared {
+	t.Helper()
 	p := newPress(t, "probed")
 	revoked := channel.Seed{9}
 	c := &compared{atRelay: &counted{Handler: site()}, alone: &counted{Handler: site()}}
-	r := start(t, Config{website: c.atRelay})
-	tg, foreign := target(t, r, p.ch), target(t, start(t, Config{}), p.ch)
+	conf.website = c.atRelay
+	r := start(t, conf)
+	c.node = r
+	another := start(t, Config{})
+	tg, foreign := target(t, r, p.ch), target(t, another, p.ch)
 	other := newPress(t, "another channel")
 	push(t, r, p.edition(t, 0))
 	if err := deny(t, r, p, p.denied(t, r, 1, revoked)); err != nil {
@@ -58,7 +71,9 @@ func compareSites(t *testing.T, site func() http.Handler, plant func(http.Handle
 	if cfg == nil {
 		cfg = &tls.Config{}
 	}
-	cfg.Certificates = []tls.Certificate{r.keys.cert}
+	if cfg.Certificates == nil {
+		cfg.Certificates = []tls.Certificate{r.keys.cert}
+	}
 	var serve http.Handler = c.alone
 	if plant != nil {
 		serve = plant(serve)
@@ -82,10 +97,28 @@ func compareSites(t *testing.T, site func() http.Handler, plant func(http.Handle
 		}
 	}
 	c.paths = prober.Paths{
-		Page: "/robots.txt", Near: near,
+		Page: "/robots.txt", Near: near, Stale: staleECH(t, "www.example.org", "cloudflare-ech.com"),
+		Other: &prober.Server{Network: &netreal.Network{}, Addr: another.Addr().String()},
 		Known: []string{"/", "/index.html", "/style.css", "/nothing", "/garlic.html?format=raw", "//", "/a/../garlic.html", "/%67arlic.html", "/.hidden", "/" + strings.Repeat("a/", 500)},
 	}
 	return c
+}
+
+// staleECH are configurations of those names that no server here has the key of.
+func staleECH(t *testing.T, names ...string) (out [][]byte) {
+	t.Helper()
+	for _, name := range names {
+		key, err := ecdh.X25519().GenerateKey(rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, list, err := wire.NewECH(name, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, list)
+	}
+	return out
 }
 
 func (c *compared) check(t *testing.T, turn int) {
@@ -162,6 +195,38 @@ func TestProber(t *testing.T) {
 	}
 }
 
+// TestProberOfSettings is TestProber for what a relay may be set to besides: whoever
+// lacks what leads to it sees nothing of that either.
+func TestProberOfSettings(t *testing.T) {
+	site := func() http.Handler { return siteOf(t, "") }
+	t.Run("another port", func(t *testing.T) {
+		c := compareRelay(t, Config{Also: []string{"127.0.0.1:0"}}, site, nil, nil)
+		c.relay.Addr = c.node.others[0].Addr().String()
+		c.check(t, 0)
+	})
+	t.Run("ECH", func(t *testing.T) {
+		const outer = "outer.example.net"
+		c := compareRelay(t, Config{ECH: outer}, site, nil, nil)
+		// Also one that only lacks the key: of the outer name, and of the number by which
+		// keys are told apart.
+		like := staleECH(t, outer)[0]
+		like[echID] = c.node.ech[echID]
+		c.paths.Stale = append(c.paths.Stale, like)
+		c.check(t, 1)
+		right, err := tls.Dial("tcp", c.relay.Addr, &tls.Config{InsecureSkipVerify: true, ServerName: "relay.example.org", EncryptedClientHelloConfigList: c.node.ech})
+		if err != nil {
+			t.Fatalf("with the right configuration: %v", err)
+		}
+		defer right.Close()
+		if !right.ConnectionState().ECHAccepted {
+			t.Error("with the right configuration: not accepted")
+		}
+	})
+}
+
+// echID is where an ECHConfigList has its first key's config_id (RFC 9849, section 4).
+const echID = 6
+
 // TestProberFinds plants a difference and sees it found, for each way to look.
 func TestProberFinds(t *testing.T) {
 	when := func(cond func(r *http.Request) bool, do func(w http.ResponseWriter)) func(http.Handler) http.Handler {
@@ -180,11 +245,22 @@ func TestProberFinds(t *testing.T) {
 		}
 	}
 	field := func(w http.ResponseWriter) { w.Header().Set("Vary", "Accept") }
+	key, err := ecdh.X25519().GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ech, _, err := wire.NewECH("www.example.org", key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ech.SendAsRetry = true
 	for name, c := range map[string]struct {
 		plant func(http.Handler) http.Handler
 		cfg   *tls.Config
 		in    string // begins the names of probes that find it
 	}{
+		"a hidden name offered":    {nil, &tls.Config{EncryptedClientHelloKeys: []tls.EncryptedClientHelloKey{ech}}, "ech: "},
+		"no tickets":               {nil, &tls.Config{SessionTicketsDisabled: true}, "tickets: "},
 		"a field over HTTP/1.1":    {when(over(1), field), nil, "h1: "},
 		"a field over HTTP/2":      {when(over(2), field), nil, "h2: "},
 		"a field over HTTP/3":      {when(over(3), field), nil, "h3: "},

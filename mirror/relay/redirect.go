@@ -47,7 +47,9 @@ func openDoor(ctx context.Context, network transport.Network, addr string, port 
 		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 20 * time.Second, WriteTimeout: 20 * time.Second, IdleTimeout: 30 * time.Second,
 		MaxHeaderBytes: 16 << 10, DisableGeneralOptionsHandler: true,
 	}}
-	d.done.Go(func() { _ = d.server.Serve(wire.Guarded(ln, wire.Limits{Conns: maxPlain, ConnsPerAddr: maxPlainPerAddr})) })
+	d.done.Go(func() {
+		_ = d.server.Serve(wire.Guarded(ln, wire.Limits{Conns: maxPlain, ConnsPerAddr: maxPlainPerAddr}))
+	})
 	return d, nil
 }
 

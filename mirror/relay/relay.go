@@ -101,7 +101,7 @@ type Relay struct {
 	server  *wire.Server
 	others  []*wire.Server // those of Config.Also
 	ech     []byte         // ECHConfigList, nil for none
-	echKeys []tls.EncryptedClientHelloKey
+	echKey  tls.EncryptedClientHelloKey
 	site    io.Closer     // nil unless it is an Upstream
 	door    *door         // nil without Redirect
 	certs   *certificates // nil without ACME
@@ -176,7 +176,7 @@ func New(cfg Config) (*Relay, error) {
 		if err != nil {
 			return nil, err
 		}
-		r.ech, r.echKeys = list, []tls.EncryptedClientHelloKey{key}
+		r.ech, r.echKey = list, key
 	}
 	return r, nil
 }
@@ -222,7 +222,10 @@ func (r *Relay) Start(ctx context.Context) (err error) {
 		places: wire.NewPlaces[netip.Prefix](throttle.AtOnce, throttle.AtOncePerAddress),
 		pacer:  newPacer(r.cfg.Traffic.PerSecond),
 	}
-	cfg := &tls.Config{Certificates: []tls.Certificate{r.keys.cert}, EncryptedClientHelloKeys: r.echKeys}
+	cfg := &tls.Config{Certificates: []tls.Certificate{r.keys.cert}}
+	if r.ech != nil {
+		cfg.GetEncryptedClientHelloKeys = wire.ECHFor(r.cfg.ECH, r.echKey)
+	}
 	if len(r.cfg.ACME.Names) > 0 {
 		if r.certs, err = newCertificates(r.cfg.Dir, r.keys.cert, r.cfg.ACME, r.cfg.Network, r.cfg.Redirect != "", r.cfg.Log); err != nil {
 			return err
