@@ -53,8 +53,12 @@ outer name to hide behind.
   bring the news there (in ` + "`evil-resolver`" + ` DNS counts as closed: this world
   has one resolver, asked in the clear).
 - What leaves no way open has no row. ` + "`offline`" + `: TestOffline (what was there stays readable, the program says within
-  ten seconds that nobody has answered so far, and within two minutes that nobody does; a stick brings the rest). ` + "`seizure`" + `: TestSeizure in cmd. ` + "`prober`" + ` is
-  TestProber in mirror/relay (more than a thousand requests).
+  ten seconds that nobody has answered so far, and within two minutes that nobody does; a stick brings the rest). ` + "`seizure`" + `: TestSeizure in cmd.
+- ` + "`prober`" + ` has a table of its own: what it asks a relay over HTTP/1.1, 2 and 3, TLS, QUIC and
+  UDP, well-formed and not, and where the answers differ from those of a plain server of the same
+  website and certificate; then the same of relays that are built as one would at first. It is written by
+  ` + "`go test ./internal/censorlab -run Apart -args -apart`" + `. TestProber in mirror/relay
+  asks more, with other websites and settings.
 - The last columns are *models* of what people use today, not the programs
   themselves: a small program of the lab plays their round trips, packets and
   bytes against the same censor, for news of the same size, in their best case,

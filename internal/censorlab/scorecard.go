@@ -17,8 +17,9 @@ const Never = -1
 
 // Card is the whole scorecard.
 type Card struct {
-	Singles []Row `json:"singles"`
-	Pairs   []Row `json:"pairs"`
+	Singles []Row   `json:"singles"`
+	Pairs   []Row   `json:"pairs"`
+	Apart   []Apart `json:"apart"`
 }
 
 // Row is one scenario's line of the scorecard. Times are medians over seeds in
@@ -376,6 +377,8 @@ func (c Card) String() string {
 	b.WriteString(preface)
 	b.WriteString("\n## Scenarios\n\n")
 	table(&b, c.Singles)
+	b.WriteString("\n## What should not show\n\n")
+	apart(&b, c.Apart)
 	b.WriteString("\n## Pairs\n\nTwo scenarios at once; a pair that leaves no way open has no row.\n\n")
 	table(&b, c.Pairs)
 	good, not, bad := 0, 0, 0
@@ -387,6 +390,13 @@ func (c Card) String() string {
 			bad++
 		default:
 			good++
+		}
+	}
+	for _, a := range c.Apart {
+		if a.Wrong() == "" {
+			good++
+		} else {
+			bad++
 		}
 	}
 	fmt.Fprintf(&b, "\nOf %d rows %d are ok, %d wait for a counter-measure (not yet), %d fail.\n", good+not+bad, good, not, bad)

@@ -65,6 +65,7 @@ func TestScorecard(t *testing.T) {
 	switch {
 	case t.Failed():
 	case *write != "":
+		c.Apart = []Apart{probe(t)}
 		save(t, c)
 	case *worse && !raced: // one reader is no median
 		compare(t, c)
