@@ -177,9 +177,9 @@ func (u *Upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	u.proxy.ServeHTTP(&upgradable{w, ctx}, r)
 }
 
-// upgradable lets a connection that became a WebSocket end when either side or
-// the relay does, or nothing was said for upgradeIdle: the server that it came
-// to has forgotten it.
+// upgradable is a visitor's side of a forwarded request. It lets a connection that
+// became a WebSocket end when either side or the relay does, or nothing was said for
+// upgradeIdle: the server that it came to has forgotten it.
 type upgradable struct {
 	http.ResponseWriter
 	ctx context.Context
@@ -187,6 +187,15 @@ type upgradable struct {
 
 // Unwrap is for http.ResponseController.
 func (w *upgradable) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// WriteHeader sends the site's fields and no more: a Content-Type that it has not
+// given the server would guess.
+func (w *upgradable) WriteHeader(code int) {
+	if _, ok := w.Header()["Content-Type"]; !ok && code >= http.StatusOK {
+		w.Header()["Content-Type"] = nil
+	}
+	w.ResponseWriter.WriteHeader(code)
+}
 
 // Hijack implements http.Hijacker.
 func (w *upgradable) Hijack() (net.Conn, *bufio.ReadWriter, error) {
