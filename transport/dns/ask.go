@@ -41,6 +41,8 @@ type query struct {
 	name  string // relative to the zone, lower case
 	class record.Class
 	tries int
+	// once: nothing is to be asked for twice while it may still come.
+	once bool
 	// check judges a candidate. It is called by several goroutines at once and
 	// must not block.
 	check func(rec []byte) verdict
@@ -57,11 +59,15 @@ type asking struct {
 	query
 	c      *Client
 	full   string
+	mixed  string // how it is spelled, if not in lower case
 	events chan event
 	wg     sync.WaitGroup
 
 	mu   sync.Mutex
 	sent []*pending
+
+	second *resolver // asked as well, and to be released
+	began  time.Time // when it was
 
 	held    [][]byte
 	no      bool // somebody said there is no such name
@@ -80,7 +86,11 @@ func (c *Client) ask(ctx context.Context, q query) ([]byte, error) {
 		for _, p := range a.sent {
 			p.forget()
 		}
+		if a.second != nil {
+			a.second.release()
+		}
 	}()
+	c.earn()
 	turn := int(c.turn.Add(1))
 	spoiled := false
 	// One resolver's "no" (a censor's lie, a zone it can't reach, a blocked
@@ -111,6 +121,9 @@ func (c *Client) ask(ctx context.Context, q query) ([]byte, error) {
 		r.release()
 		switch {
 		case err == nil || ctx.Err() != nil:
+			if err == nil {
+				c.probe(q)
+			}
 			return rec, err
 		case !errors.Is(err, errSilent):
 			refused[r] = err
@@ -142,28 +155,35 @@ func (a *asking) best() []byte {
 }
 
 // pick returns the resolver whose turn it is among those that carry the class
-// and have not refused: one that has answered before, if there is any; one that
-// could not be reached a moment ago only if there is no other.
+// and have not refused: one that has answered before, if there is any, and may be
+// asked right now rather than later; one that could not be reached a moment ago
+// only if there is no other.
 func (c *Client) pick(class record.Class, turn int, refused map[*resolver]error) *resolver {
-	var second, third *resolver
+	var busy, second, third *resolver
 	for i := range c.resolvers {
 		r := c.resolvers[(turn+i)%len(c.resolvers)]
 		if _, no := refused[r]; no || !r.carries(class) {
 			continue
 		}
 		switch cool := r.isCool(); {
-		case !cool && r.known():
+		case !cool && r.known() && r.ready():
 			return r
+		case !cool && r.known() && busy == nil:
+			busy = r
+		case !cool && r.known():
 		case !cool && second == nil:
 			second = r
 		case cool && (third == nil || r.coolFor() < third.coolFor()):
 			third = r
 		}
 	}
-	if second == nil {
-		return third
+	switch {
+	case busy != nil:
+		return busy
+	case second != nil:
+		return second
 	}
-	return second
+	return third
 }
 
 // try asks one resolver once and listens, to answers to earlier tries as well.
@@ -192,6 +212,7 @@ func (a *asking) try(ctx context.Context, r *resolver, try int) ([]byte, error) 
 	}
 	timer := time.NewTimer(r.timeout(try))
 	defer timer.Stop()
+	late := a.hedgeAfter(r)
 	var grace <-chan time.Time
 	wait := func() {
 		if grace == nil {
@@ -202,6 +223,9 @@ func (a *asking) try(ctx context.Context, r *resolver, try int) ([]byte, error) 
 		select {
 		case ev := <-a.events:
 			switch {
+			case ev.from != r && (ev.err != nil || ev.kind != answerRecords):
+				// What others say, who were asked earlier or as well, counts if it is good.
+				// Else r is still to be heard.
 			case ev.err != nil && only:
 				if ev.try != try {
 					break // an earlier one, which has been seen to
@@ -221,7 +245,7 @@ func (a *asking) try(ctx context.Context, r *resolver, try int) ([]byte, error) 
 				a.wg.Go(func() {
 					if _, err := a.open(ctx, r, true, try); err != nil {
 						select {
-						case a.events <- event{stream: true, err: err}:
+						case a.events <- event{from: r, try: try, stream: true, err: err}:
 						default:
 						}
 					}
@@ -239,10 +263,16 @@ func (a *asking) try(ctx context.Context, r *resolver, try int) ([]byte, error) 
 				wait()
 			case ev.kind == answerRecords && ev.check == take:
 				rtt := time.Duration(0)
-				if ev.try == try && (only || !stream) {
+				switch {
+				case ev.from == r && ev.try == try && (only || !stream):
 					rtt = time.Since(started)
+				case ev.from == a.second && ev.try == tryHedge && !ev.stream:
+					rtt = time.Since(a.began)
 				}
-				r.answered(a.class, len(ev.rec), ev.stream, rtt)
+				if ev.from != r && ev.try == tryHedge {
+					r.outrun()
+				}
+				ev.from.answered(a.class, ev, rtt)
 				return ev.rec, nil
 			case ev.kind == answerRecords:
 				if len(a.held) < maxCandidates {
@@ -259,7 +289,7 @@ func (a *asking) try(ctx context.Context, r *resolver, try int) ([]byte, error) 
 			for _, rec := range held {
 				switch a.check(rec) {
 				case take:
-					r.answered(a.class, len(rec), stream, 0)
+					r.answered(a.class, event{rec: rec, stream: stream}, 0)
 					return rec, nil
 				case hold:
 					a.held = append(a.held, rec)
@@ -277,6 +307,8 @@ func (a *asking) try(ctx context.Context, r *resolver, try int) ([]byte, error) 
 			if a.recheck == nil || a.no {
 				return nil, fmt.Errorf("dns: %w", transport.ErrNotFound)
 			}
+		case <-late:
+			a.hedge(ctx, r)
 		case <-timer.C:
 			r.lost(a.class, a.spoiled)
 			if l != nil && l.stuck() {
@@ -305,7 +337,7 @@ func (a *asking) open(ctx context.Context, r *resolver, stream bool, try int) (*
 	if err != nil {
 		return nil, err
 	}
-	p := &pending{name: a.full, class: a.class, check: a.check, events: a.events, try: try}
+	p := &pending{name: a.full, mixed: a.mixed, from: r, class: a.class, check: a.check, events: a.events, try: try}
 	if err := l.send(p); err != nil {
 		return l, err
 	}

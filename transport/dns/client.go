@@ -35,19 +35,24 @@ const (
 //
 // It drops forged answers and goes on listening; asks again with growing
 // timeouts (a lost datagram is DNS's to deal with, whatever Heads says of
-// retries); comes again over TCP when an answer is cut; and turns to Small
-// records when Large ones don't come through.
+// retries), and another resolver as well when one is late (spare.go); comes again
+// over TCP when an answer is cut; and turns to Small records when Large ones don't
+// come through.
 type Client struct {
 	zone      string
+	pool      *Pool
 	resolvers []*resolver
 	cache     *cache
 	log       *slog.Logger
 	turn      atomic.Uint32
+	probes    sync.WaitGroup
 
 	mu       sync.Mutex
 	active   int
 	channels map[channel.ID]*channelState
 	asked    map[string]bool // labels asked without a random one in front
+	hedges   float64         // how many more queries may be hedged now
+	probed   time.Time       // when a spare was probed last
 }
 
 var (
@@ -58,6 +63,9 @@ var (
 
 // ClientConfig configures a Client.
 type ClientConfig struct {
+	// Pool is shared by the clients of several zones; nil makes one of Network, Trust
+	// and Hurry, which else are the pool's own.
+	Pool    *Pool
 	Network transport.Network
 	// Zone is the zone's name.
 	Zone string
@@ -80,11 +88,15 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	if cfg.Network == nil || len(cfg.Resolvers) == 0 {
+	pool := cfg.Pool
+	if pool == nil {
+		pool = NewPool(PoolConfig{Network: cfg.Network, Trust: cfg.Trust, Hurry: cfg.Hurry})
+	}
+	if pool.cfg.Network == nil || len(cfg.Resolvers) == 0 {
 		return nil, errors.New("dns client needs a network and a resolver")
 	}
 	c := &Client{
-		zone: zone, cache: newCache(), log: cfg.Logger,
+		zone: zone, pool: pool, cache: newCache(), log: cfg.Logger,
 		channels: map[channel.ID]*channelState{}, asked: map[string]bool{},
 	}
 	if c.log == nil {
@@ -95,7 +107,7 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 		return nil, fmt.Errorf("dns resolver: %w", err)
 	}
 	for _, a := range addrs {
-		c.resolvers = append(c.resolvers, newResolver(cfg.Network, a, cfg.Trust, cfg.Hurry))
+		c.resolvers = append(c.resolvers, newResolver(pool, a))
 	}
 	return c, nil
 }
@@ -137,6 +149,7 @@ func (c *Client) leave() {
 		for _, r := range c.resolvers {
 			r.close()
 		}
+		c.pool.save()
 	}
 }
 

@@ -87,6 +87,7 @@ func (r *resolver) cools(why error) {
 	if now := time.Now(); !now.Before(r.coolUntil) {
 		r.coolUntil = now.Add(min(firstCooling<<min(r.vain, 10), maxCooling))
 		r.vain++
+		r.standing.cools(r.coolUntil)
 	}
 	r.why = why
 }

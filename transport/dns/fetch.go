@@ -75,7 +75,7 @@ func (c *Client) Fetch(ctx context.Context, r transport.Request) iter.Seq2[trans
 							r.Got(i, n)
 						}
 					}
-					data, err := c.fetch(ctx, r.Edition, r.Wants[i], got)
+					data, err := c.fetch(ctx, r.Edition, r.Wants[i], r.Once, got)
 					select {
 					case results <- result{transport.Block{CID: r.Wants[i].CID, Data: data}, err}:
 					case <-ctx.Done():
@@ -119,7 +119,7 @@ func fatal(err error) bool {
 }
 
 // fetch fetches one block.
-func (c *Client) fetch(ctx context.Context, e transport.Edition, want transport.Want, got func(int)) ([]byte, error) {
+func (c *Client) fetch(ctx context.Context, e transport.Edition, want transport.Want, once bool, got func(int)) ([]byte, error) {
 	tree := want.Layer
 	if tree == bundle.LayerDirectory {
 		tree = bundle.LayerFront
@@ -130,7 +130,7 @@ func (c *Client) fetch(ctx context.Context, e transport.Edition, want transport.
 	}
 	var data []byte
 	err := c.bothClasses(func(class record.Class) error {
-		w := &walker{c: c, class: class, got: got}
+		w := &walker{c: c, class: class, got: got, once: once}
 		l, err := w.list(ctx, nameIn(names, class))
 		if err != nil {
 			return err

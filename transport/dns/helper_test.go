@@ -205,6 +205,7 @@ func (w *world) client(resolvers ...string) *Client {
 		w.t.Fatal(err)
 	}
 	w.t.Cleanup(func() {
+		c.probes.Wait()
 		for _, r := range c.resolvers {
 			if r.links != [2]*link{} || r.dials != [2]*dial{} {
 				w.t.Error("a socket is still open")

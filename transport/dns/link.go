@@ -51,6 +51,8 @@ type carrier interface {
 // pending is one query sent, still to be answered, and answered again.
 type pending struct {
 	name   string
+	mixed  string // how the name is spelled, if not in lower case
+	from   *resolver
 	class  record.Class
 	check  func(rec []byte) verdict
 	events chan<- event
@@ -65,9 +67,14 @@ type event struct {
 	kind   answerKind
 	rec    []byte // a candidate, and what its check said: take or hold
 	check  verdict
+	from   *resolver
 	try    int
 	stream bool
-	err    error // the link broke; nothing else is set
+	name   int // characters of the name asked for
+	// mixed: it was spelled with both kinds of letters; recased: and not so in the
+	// answer.
+	mixed, recased bool
+	err            error // the link broke; nothing else is set
 }
 
 var (
@@ -125,7 +132,11 @@ func (l *link) send(p *pending) error {
 	}
 	l.mu.Unlock()
 
-	msg := appendQuery(make([]byte, 0, paddedTo), p.id, p.name, p.class)
+	name := p.name
+	if p.mixed != "" {
+		name = p.mixed
+	}
+	msg := appendQuery(make([]byte, 0, paddedTo), p.id, name, p.class)
 	if l.secret {
 		msg = padQuery(msg)
 	}
@@ -236,7 +247,7 @@ func (p *pending) hear(msg []byte) bool {
 	}
 	// Checked here and not by who waits, so that no flood of forgeries can crowd
 	// the true answer out.
-	spoiled := false
+	spoiled, recased := false, p.mixed != "" && !spelled(msg, p.mixed)
 	for _, data := range a.txt {
 		rec, ok := untext(p.class, data)
 		v := drop
@@ -247,7 +258,7 @@ func (p *pending) hear(msg []byte) bool {
 			spoiled = true
 			continue
 		}
-		p.tell(event{kind: answerRecords, rec: rec, check: v})
+		p.tell(event{kind: answerRecords, rec: rec, check: v, mixed: p.mixed != "", recased: recased})
 	}
 	if spoiled {
 		p.tell(event{kind: answerJunk})
@@ -279,7 +290,7 @@ func (l *link) worked() bool {
 // tell never blocks: the buffer takes what matters, and an answer that is lost
 // here is lost like any datagram.
 func (p *pending) tell(ev event) {
-	ev.try, ev.stream = p.try, p.link.stream
+	ev.from, ev.try, ev.stream, ev.name = p.from, p.try, p.link.stream, len(p.name)
 	if ev.kind == answerJunk && len(p.events) > cap(p.events)/2 {
 		return // the other half is for answers
 	}

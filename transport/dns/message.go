@@ -1,10 +1,12 @@
 package dns
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 
 	"golang.org/x/net/dns/dnsmessage"
@@ -215,6 +217,24 @@ func sameName(n dnsmessage.Name, name string) bool {
 		}
 	}
 	return true
+}
+
+// spelled reports whether the question of a response has our name in our own
+// spelling.
+func spelled(msg []byte, name string) bool {
+	return bytes.HasPrefix(msg[headerLen:], appendName(make([]byte, 0, maxName+headerLen), name))
+}
+
+// mixedCase spells a name with both kinds of letters, at random: what DNS must
+// leave as it is (RFC 4343, section 5.2).
+func mixedCase(name string) string {
+	b := []byte(name)
+	for i, c := range b {
+		if 'a' <= c && c <= 'z' && rand.IntN(2) == 0 {
+			b[i] = c - 'a' + 'A'
+		}
+	}
+	return string(b)
 }
 
 // untext undoes txtData; ok is false if data can't be a record of the class.

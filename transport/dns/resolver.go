@@ -2,11 +2,10 @@ package dns
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
-
-	"golang.org/x/time/rate"
 
 	"tamizdat/bundle/record"
 	"tamizdat/transport"
@@ -22,6 +21,7 @@ const (
 	firstTimeout = time.Second
 	minTimeout   = 200 * time.Millisecond
 	maxTimeout   = 5 * time.Second
+	minHedge     = 50 * time.Millisecond
 	minGrace     = 100 * time.Millisecond
 	maxGrace     = time.Second
 
@@ -37,7 +37,8 @@ type resolver struct {
 	addr  Address
 	nw    transport.Network
 	trust gateway.Trust
-	lim   *rate.Limiter // nil in a hurry
+	// standing is shared with the clients of other zones; its lock comes after ours.
+	standing *standing
 
 	mu       sync.Mutex
 	window   float64
@@ -69,14 +70,54 @@ type resolver struct {
 	why       error
 	// tcpOnly: until then HTTP/3 is not tried, since it brought nothing.
 	tcpOnly time.Time
+
+	// A spare is not asked for its own sake before then; probes counts in a row those
+	// that brought nothing.
+	probeAt time.Time
+	probes  int
 }
 
-func newResolver(nw transport.Network, addr Address, trust gateway.Trust, hurry bool) *resolver {
-	r := &resolver{addr: addr, nw: nw, trust: trust, window: initialWindow, ssthresh: maxWindow}
-	if !hurry {
-		r.lim = rate.NewLimiter(quietRate, quietBurst)
+// newResolver begins with what the pool remembers, and is soon done with it if it
+// isn't so any more.
+func newResolver(p *Pool, addr Address) *resolver {
+	r := &resolver{
+		addr: addr, nw: p.cfg.Network, trust: p.cfg.Trust, standing: p.standing(addr),
+		window: initialWindow, ssthresh: maxWindow,
+	}
+	f, now := r.standing.remembered(), time.Now()
+	if age := now.Sub(f.Small); age >= 0 && age < smallAgain {
+		r.smallUntil = now.Add(smallFor)
+	}
+	if !f.OK.IsZero() && f.RTT > 0 && f.RTT < maxTimeout {
+		r.srtt, r.rttvar = f.RTT, f.RTT/2
+		r.quiet = deadAfter - trustLess
+	}
+	if left := f.Cool.Sub(now); left > 0 && left <= maxCooling {
+		r.coolUntil, r.why, r.vain = f.Cool, errRested, 1
 	}
 	return r
+}
+
+// errRested is why a resolver is left alone that could not be reached in an
+// earlier run.
+var errRested = errors.New("resolver could not be reached a moment ago")
+
+// ready reports whether the resolver may be asked right now.
+func (r *resolver) ready() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.inFlight < int(r.window) && (r.standing.lim == nil || r.standing.lim.Tokens() >= 1)
+}
+
+// tryAcquire is acquire that does not wait; without true nothing is to be released.
+func (r *resolver) tryAcquire() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.inFlight >= int(r.window) || r.standing.lim != nil && !r.standing.lim.Allow() {
+		return false
+	}
+	r.inFlight++
+	return true
 }
 
 // acquire waits until one more query may be asked; release must follow.
@@ -107,15 +148,15 @@ func (r *resolver) acquire(ctx context.Context) error {
 }
 
 func (r *resolver) limit(ctx context.Context) error {
-	if r.lim == nil {
+	if r.standing.lim == nil {
 		return nil
 	}
-	if err := r.lim.Wait(ctx); err != nil {
+	if err := r.standing.lim.Wait(ctx); err != nil {
+		// Our turn would come after the deadline. Whoever fails now ends what others are
+		// about to get until then.
+		<-ctx.Done()
 		r.release()
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		return context.DeadlineExceeded // our turn would come after the deadline
+		return ctx.Err()
 	}
 	return nil
 }
@@ -135,12 +176,13 @@ func (r *resolver) wake() {
 	}
 }
 
-// answered records a good answer of size bytes; rtt is 0 if it can't be told
-// which try it answers.
-func (r *resolver) answered(class record.Class, size int, stream bool, rtt time.Duration) {
+// answered records a good answer; rtt is 0 if it can't be told which try it
+// answers.
+func (r *resolver) answered(class record.Class, ev event, rtt time.Duration) {
+	size, stream := len(ev.rec), ev.stream
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.quiet, r.heard = 0, time.Now()
+	r.quiet, r.heard, r.probes = 0, time.Now(), 0
 	r.vain, r.coolUntil, r.why = 0, time.Time{}, nil
 	if r.window < r.ssthresh {
 		r.window++
@@ -157,6 +199,7 @@ func (r *resolver) answered(class record.Class, size int, stream bool, rtt time.
 			r.srtt += (rtt - r.srtt) / 8
 		}
 	}
+	r.standing.answered(ev, r.srtt)
 	if class == record.Large && size > plainSize { // a short one proves nothing
 		r.good++
 		r.spoiled, r.silent = 0, 0
@@ -166,13 +209,14 @@ func (r *resolver) answered(class record.Class, size int, stream bool, rtt time.
 			r.truncated, r.overTCP = 0, 0
 		}
 	} else if class == record.Small && r.good == 0 && r.silent >= 2 {
-		r.smallUntil = time.Now().Add(smallFor) // answers small ones, never large ones
+		r.onlySmall() // answers small ones, never large ones
 	}
 }
 
 // lost records a try without a good answer; spoiled says that there was one,
 // but not what was published.
 func (r *resolver) lost(class record.Class, spoiled bool) {
+	r.standing.lost()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.quiet++; spoiled {
@@ -188,9 +232,22 @@ func (r *resolver) lost(class record.Class, spoiled bool) {
 	}
 	r.spoiled++
 	if (r.good == 0 && r.spoiled >= 2) || r.spoiled >= 8 {
-		r.smallUntil = time.Now().Add(smallFor)
+		r.onlySmall()
 		r.spoiled, r.good = 0, 0
 	}
+}
+
+// onlySmall spares the resolver Large records for a while. r.mu is held.
+func (r *resolver) onlySmall() {
+	r.smallUntil = time.Now().Add(smallFor)
+	r.standing.carriesSmall()
+}
+
+// outrun records that another resolver, asked later, was sooner.
+func (r *resolver) outrun() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.quiet++
 }
 
 // cut halves the window, once a round trip: all that was under way shares one loss.
@@ -253,6 +310,17 @@ func (r *resolver) timeout(try int) time.Duration {
 		return min(t, maxTimeout)
 	}
 	return min(max(r.srtt+4*r.rttvar, minTimeout)<<min(try, 5), maxTimeout)
+}
+
+// hedge is after how long without an answer another resolver is worth asking as
+// well: one answer in twenty takes longer. 0 for never.
+func (r *resolver) hedge() time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.srtt == 0 {
+		return 0
+	}
+	return max(r.srtt+2*r.rttvar, minHedge)
 }
 
 // grace is how long to go on listening after a "no" or an answer that can't be

@@ -22,6 +22,7 @@ type walker struct {
 	c     *Client
 	class record.Class
 	got   func(n int) // hears of payload bytes that came; may be called at once
+	once  bool        // bytes are dear: see query
 }
 
 // each does n things at once. One that fails ends the others, unless all that is
@@ -47,7 +48,7 @@ func each(ctx context.Context, n int, do func(ctx context.Context, i int) error)
 func (w *walker) record(ctx context.Context, name record.Name) (record.Record, error) {
 	rec, err := w.c.cache.get(ctx, name, func() ([]byte, error) {
 		rec, err := w.c.ask(ctx, query{
-			name: name.Label(), class: w.class, tries: recordTries,
+			name: name.Label(), class: w.class, tries: recordTries, once: w.once,
 			check: func(rec []byte) verdict {
 				if record.NameOf(rec) == name {
 					return take

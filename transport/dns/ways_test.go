@@ -225,6 +225,7 @@ func (f *front) client(w *world, resolvers ...string) *Client {
 		f.t.Fatal(err)
 	}
 	f.t.Cleanup(func() {
+		c.probes.Wait()
 		for _, r := range c.resolvers {
 			if r.links != [2]*link{} || r.dials != [2]*dial{} {
 				f.t.Error("a connection is still open")

@@ -1,0 +1,311 @@
+package dns
+
+import (
+	"encoding/json"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"tamizdat/bundle/record"
+	"tamizdat/transport"
+	"tamizdat/transport/gateway"
+)
+
+const (
+	// maxFacts is how many resolvers a pool remembers of one network, the best.
+	maxFacts = 128
+	// Who was good is remembered for a month after that, who never was for a week
+	// after he was asked.
+	keepGood = 30 * 24 * time.Hour
+	keepBad  = 7 * 24 * time.Hour
+	// smallAgain is how long it is remembered that a resolver carries Small records
+	// only: then it gets another chance at once, sooner it gets one after smallFor.
+	smallAgain = 24 * time.Hour
+	// trustLess is how much sooner than others a resolver counts as gone of which we
+	// know only from an earlier run.
+	trustLess = 4
+)
+
+// Keeper keeps small values from one run to the next, and none of them lets
+// anybody in; what is in them says which resolvers somebody asks, so they should be
+// encrypted. Its methods may be called at once and don't wait for a disk; a value
+// that is lost costs time only.
+type Keeper interface {
+	// Load returns what was last stored under key, nil if nothing was.
+	Load(key string) []byte
+	// Store keeps at most 64 KiB under key; nil deletes it.
+	Store(key string, value []byte)
+}
+
+// PoolConfig configures a Pool. Network is required.
+type PoolConfig struct {
+	Network transport.Network
+	// Trust says by what certificates of resolvers asked over TLS are checked. The
+	// zero value is what everybody uses.
+	Trust gateway.Trust
+	// Hurry lifts the limit of 10 queries a second with a burst of 32 for each
+	// resolver. Some resolvers refuse faster clients, and it stands out.
+	Hurry bool
+	// Keeper, if not nil, keeps what was learned of the resolvers under Key, which
+	// should be another one for each network: resolvers are often only for who is
+	// on theirs.
+	Keeper Keeper
+	Key    string
+}
+
+// Pool is what clients of several zones share: how fast each resolver may be
+// asked, by all of them together, and what it was found to carry. Its methods may
+// be called at once.
+type Pool struct {
+	cfg PoolConfig
+
+	mu    sync.Mutex
+	known map[string]*standing
+	order []string // of known, as they came
+	dirty bool
+}
+
+// NewPool makes a pool, which remembers what cfg.Keeper has.
+func NewPool(cfg PoolConfig) *Pool {
+	p := &Pool{cfg: cfg, known: map[string]*standing{}}
+	for _, f := range loadFacts(cfg.Keeper, cfg.Key) {
+		p.put(&standing{Facts: f})
+	}
+	return p
+}
+
+func (p *Pool) put(s *standing) {
+	s.pool = p
+	if !p.cfg.Hurry {
+		s.lim = rate.NewLimiter(quietRate, quietBurst)
+	}
+	p.known[s.Resolver] = s
+	p.order = append(p.order, s.Resolver)
+}
+
+// standing returns what is known of a resolver.
+func (p *Pool) standing(a Address) *standing {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	key := a.String()
+	s := p.known[key]
+	if s == nil {
+		s = &standing{Facts: Facts{Resolver: key}}
+		p.put(s)
+	}
+	return s
+}
+
+// Found are the best n of the resolvers that a Scan has found on this network, as
+// ParseResolver takes them.
+func (p *Pool) Found(n int) []string {
+	var out []string
+	for _, f := range p.Facts() {
+		if f.Found && !f.OK.IsZero() && len(out) < n {
+			out = append(out, f.Resolver)
+		}
+	}
+	return out
+}
+
+// Facts are what is known of all resolvers, the best first.
+func (p *Pool) Facts() []Facts {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.facts()
+}
+
+func (p *Pool) facts() []Facts {
+	var out []Facts
+	for _, key := range p.order {
+		if s := p.known[key]; !s.At.IsZero() || s.Found {
+			out = append(out, s.Facts)
+		}
+	}
+	return best(out)
+}
+
+// save stores what was learned since the last time.
+func (p *Pool) save() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.dirty && p.cfg.Keeper != nil {
+		storeFacts(p.cfg.Keeper, p.cfg.Key, p.facts())
+	}
+	p.dirty = false
+}
+
+// Facts is what is known of one resolver on one network.
+type Facts struct {
+	// Resolver is as ParseResolver takes it.
+	Resolver string `json:"resolver"`
+	// Found: a Scan found it, nobody named it.
+	Found bool `json:"found,omitempty"`
+	// Size is the length in bytes of the longest record that came through over
+	// datagrams, Stream of the longest over a stream.
+	Size   int `json:"size,omitempty"`
+	Stream int `json:"stream,omitempty"`
+	// Small is when Large records were last found not to come through; zero if
+	// they do.
+	Small time.Time `json:"small,omitzero"`
+	// Name is the longest name in characters, random labels and zone included, that
+	// was answered.
+	Name int `json:"name,omitempty"`
+	// Recases: it answers with other letters in the name than it was asked with.
+	Recases bool `json:"recases,omitempty"`
+	// RTT is how long an answer takes, Rate the most good answers that came in one
+	// second.
+	RTT  time.Duration `json:"rtt,omitempty"`
+	Rate int           `json:"rate,omitempty"`
+	// Good and Lost count questions with and without a good answer; both are halved
+	// now and then, so that the old weighs less.
+	Good int `json:"good,omitempty"`
+	Lost int `json:"lost,omitempty"`
+	// OK is when it was last good, At when it was last asked; it is left alone until
+	// Cool, since it could not be reached.
+	OK   time.Time `json:"ok,omitzero"`
+	At   time.Time `json:"at,omitzero"`
+	Cool time.Time `json:"cool,omitzero"`
+}
+
+// maxCounted is when counts are halved.
+const maxCounted = 200
+
+// Score says what a resolver is worth, to be compared: payload bytes that one
+// question brings, a good many of which can be under way at once, less where
+// answers are slow. 0 if it never was good.
+func (f Facts) Score() float64 {
+	if f.OK.IsZero() {
+		return 0
+	}
+	payload := record.Large.Payload()
+	if !f.Small.IsZero() {
+		payload = record.Small.Payload()
+	}
+	share := float64(f.Good+1) / float64(f.Good+f.Lost+2)
+	return share * float64(payload) / (1 + f.RTT.Seconds())
+}
+
+// fresh reports whether the facts are still of use.
+func (f Facts) fresh(now time.Time) bool {
+	return now.Sub(f.OK) < keepGood || now.Sub(f.At) < keepBad
+}
+
+// best sorts facts, the best first, and leaves no more than may be kept.
+func best(fs []Facts) []Facts {
+	slices.SortStableFunc(fs, func(a, b Facts) int {
+		switch x, y := a.Score(), b.Score(); {
+		case x > y:
+			return -1
+		case x < y:
+			return 1
+		}
+		return 0
+	})
+	return fs[:min(len(fs), maxFacts)]
+}
+
+// loadFacts reads what a pool stored. What can't be read counts as nothing.
+func loadFacts(m Keeper, key string) []Facts {
+	if m == nil {
+		return nil
+	}
+	var fs []Facts
+	if json.Unmarshal(m.Load(key), &fs) != nil || len(fs) > maxFacts {
+		return nil // of another version: start anew
+	}
+	now, seen := time.Now(), map[string]bool{}
+	return slices.DeleteFunc(fs, func(f Facts) bool {
+		a, err := ParseResolver(f.Resolver)
+		twice := seen[f.Resolver]
+		seen[f.Resolver] = true
+		return err != nil || a.String() != f.Resolver || twice || !f.fresh(now)
+	})
+}
+
+func storeFacts(m Keeper, key string, fs []Facts) {
+	b, err := json.Marshal(fs)
+	if err != nil {
+		return // can't be: times of this clock, and numbers
+	}
+	m.Store(key, b)
+}
+
+// standing is a resolver's facts, and its limit, for all who ask it.
+type standing struct {
+	Facts // of the pool's lock
+	pool  *Pool
+	lim   *rate.Limiter // nil in a hurry
+
+	second time.Time // when the second began in which answers are counted
+	inIt   int
+}
+
+// answered notes a good answer, and how long they take lately; 0 if that can't be
+// told.
+func (s *standing) answered(ev event, rtt time.Duration) {
+	s.pool.mu.Lock()
+	defer s.pool.mu.Unlock()
+	now := time.Now()
+	s.pool.dirty = true
+	s.OK, s.At, s.Cool = now, now, time.Time{}
+	size := len(ev.rec)
+	if ev.stream {
+		s.Stream = max(s.Stream, size)
+	} else {
+		s.Size = max(s.Size, size)
+	}
+	if size > plainSize {
+		s.Small = time.Time{}
+	}
+	s.Name = max(s.Name, ev.name)
+	if ev.mixed {
+		s.Recases = ev.recased
+	}
+	if rtt > 0 {
+		s.RTT = rtt
+	}
+	if now.Sub(s.second) >= time.Second {
+		s.second, s.inIt = now, 0
+	}
+	s.inIt++
+	s.Rate = max(s.Rate, s.inIt)
+	s.count(&s.Good)
+}
+
+// lost notes a question without a good answer.
+func (s *standing) lost() {
+	s.pool.mu.Lock()
+	defer s.pool.mu.Unlock()
+	s.pool.dirty, s.At = true, time.Now()
+	s.count(&s.Lost)
+}
+
+func (s *standing) count(n *int) {
+	if *n++; s.Good+s.Lost > maxCounted {
+		s.Good, s.Lost = s.Good/2, s.Lost/2
+	}
+}
+
+// carriesSmall notes that Large records don't come through.
+func (s *standing) carriesSmall() {
+	s.pool.mu.Lock()
+	defer s.pool.mu.Unlock()
+	s.pool.dirty, s.Small = true, time.Now()
+}
+
+// cools notes until when it is left alone.
+func (s *standing) cools(until time.Time) {
+	s.pool.mu.Lock()
+	defer s.pool.mu.Unlock()
+	s.pool.dirty, s.Cool = true, until
+}
+
+// remembered is a copy of the facts.
+func (s *standing) remembered() Facts {
+	s.pool.mu.Lock()
+	defer s.pool.mu.Unlock()
+	return s.Facts
+}
