@@ -75,6 +75,13 @@ func (c *cache) get(ctx context.Context, name record.Name, fetch func() ([]byte,
 	}
 }
 
+// know puts in a record that came earlier; its name is its own.
+func (c *cache) know(rec []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.put(record.NameOf(rec), rec)
+}
+
 func (c *cache) put(name record.Name, rec []byte) {
 	if record.KindByte(record.ClassOf(rec), record.Leaf) == rec[0] {
 		c.leaves.put(name, rec)

@@ -23,6 +23,7 @@ type walker struct {
 	class record.Class
 	got   func(n int) // hears of payload bytes that came; may be called at once
 	once  bool        // bytes are dear: see query
+	half  *half       // what has come of the piece that is fetched; nil above pieces
 }
 
 // each does n things at once. One that fails ends the others, unless all that is
@@ -59,6 +60,9 @@ func (w *walker) record(ctx context.Context, name record.Name) (record.Record, e
 		if r, bad := record.Parse(rec); err == nil && bad == nil && r.Kind == record.Leaf {
 			w.got(len(r.Payload))
 		}
+		if err == nil && w.half != nil {
+			w.half.add(rec)
+		}
 		return rec, err
 	})
 	if err != nil {
@@ -87,10 +91,21 @@ func (w *walker) piece(ctx context.Context, top *record.Record) ([]byte, error) 
 		return top.Payload, nil
 	case record.Piece:
 		dst := make([]byte, top.Size) // Parse bounds it
-		return dst, w.children(ctx, top, dst)
+		err := w.kept(top.Names[0], func(w *walker) error { return w.children(ctx, top, dst) })
+		return dst, err
 	default:
 		return nil, fmt.Errorf("%w: not a piece", record.ErrBad)
 	}
+}
+
+// kept does the work on the piece whose first child is named so, going on with what
+// an earlier run has left of it.
+func (w *walker) kept(first record.Name, do func(*walker) error) error {
+	of := *w
+	of.half = w.c.halfOf(first)
+	err := do(&of)
+	of.half.end(err == nil)
+	return err
 }
 
 func (w *walker) children(ctx context.Context, r *record.Record, dst []byte) error {
@@ -169,7 +184,10 @@ func (l *pieceList) piece(ctx context.Context, i int) ([]byte, error) {
 func (l *pieceList) short(ctx context.Context, r *record.Record, i int) ([]byte, error) {
 	dst := make([]byte, r.Sizes[i]) // Parse bounds it
 	payload, leaves := r.Class.Payload(), r.LeavesOf(i)
-	return dst, each(ctx, len(leaves), func(ctx context.Context, k int) error {
-		return l.w.fill(ctx, leaves[k], dst[k*payload:min(len(dst), (k+1)*payload)])
+	err := l.w.kept(leaves[0], func(w *walker) error {
+		return each(ctx, len(leaves), func(ctx context.Context, k int) error {
+			return w.fill(ctx, leaves[k], dst[k*payload:min(len(dst), (k+1)*payload)])
+		})
 	})
+	return dst, err
 }
