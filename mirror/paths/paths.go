@@ -49,9 +49,20 @@ type Config struct {
 	// which spares a returning reader a round trip. They are secrets.
 	Sessions relay.Sessions
 	// Where says which network the device is on, in any words; nil means that all
-	// are one. Relays remember for each how they were reached.
+	// are one. Relays remember for each how they were reached, DNS what its resolvers
+	// carry.
 	Where func() string
-	Log   *slog.Logger
+	// Keeper, if not nil, keeps what was learned of resolvers from one run to the
+	// next. Those that a scan has found are asked beside the system's.
+	Keeper dns.Keeper
+	Log    *slog.Logger
+}
+
+func (c *Config) where() string {
+	if c.Where == nil {
+		return ""
+	}
+	return c.Where()
 }
 
 func (c *Config) trust() gateway.Trust { return gateway.Trust{Roots: c.Roots, Now: c.Now} }
@@ -66,6 +77,8 @@ type Set struct {
 	closers []io.Closer
 	node    *ipfs.Node
 	labels  map[string]int  // how many paths have this label
+	pool    *dns.Pool       // of the network that was the last one
+	pooled  string          // that network
 	system  func() []string // the resolvers of the network that we are on
 }
 
@@ -74,12 +87,17 @@ func New(cfg Config) *Set {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Set{cfg: cfg, system: SystemResolvers, known: map[string][]transport.Path{}, relays: map[string]*relay.Client{}, labels: map[string]int{}}
+	return &Set{cfg: cfg, system: (&asked{ask: SystemResolvers, where: cfg.where}).resolvers, known: map[string][]transport.Path{}, relays: map[string]*relay.Client{}, labels: map[string]int{}}
 }
 
 // Paths returns the paths to one channel: the same ones for the same places. A
 // place that can't be used (malformed, no resolver known) is left out.
 func (s *Set) Paths(_ channel.ID, ipns ed25519.PublicKey, places channel.Places) []transport.Path {
+	var system []string
+	if len(s.cfg.Resolvers) == 0 && len(places.Zones) > 0 {
+		system = s.system() // it may take a while, and nobody is to wait for it who needs none
+	}
+	where := s.cfg.where()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	out := append([]transport.Path(nil), s.cfg.Extra...)
@@ -103,13 +121,14 @@ func (s *Set) Paths(_ channel.ID, ipns ed25519.PublicKey, places channel.Places)
 		})...)
 	}
 	// Each network has resolvers of its own.
-	resolvers := s.cfg.Resolvers
-	if len(resolvers) == 0 && len(places.Zones) > 0 {
-		resolvers = s.system()
-	}
 	for _, z := range places.Zones {
-		out = append(out, s.once("dns", z.Name+"@"+z.Authority+" "+strings.Join(resolvers, " "), func() ([]transport.Path, error) {
-			return s.zone(z, resolvers)
+		pool := s.poolOf(where)
+		resolvers := s.cfg.Resolvers
+		if len(resolvers) == 0 {
+			resolvers = append(system[:len(system):len(system)], pool.Found(maxFound)...)
+		}
+		out = append(out, s.once("dns", z.Name+"@"+z.Authority+" "+where+" "+strings.Join(resolvers, " "), func() ([]transport.Path, error) {
+			return s.zone(z, resolvers, pool)
 		})...)
 	}
 	return out
@@ -238,7 +257,24 @@ func peerLabel(addr string) string {
 	return "peer " + id[max(0, len(id)-6):]
 }
 
-func (s *Set) zone(z channel.Zone, resolvers []string) ([]transport.Path, error) {
+// maxFound is how many of the resolvers that a scan has found are asked.
+const maxFound = 16
+
+// poolOf is what all zones share on one network.
+func (s *Set) poolOf(where string) *dns.Pool {
+	if s.pool == nil || s.pooled != where {
+		s.pool, s.pooled = dns.NewPool(dns.PoolConfig{
+			Network: s.cfg.Network, Trust: s.cfg.trust(), Hurry: s.cfg.Hurry, Keeper: s.cfg.Keeper, Key: PoolKey(where),
+		}), where
+	}
+	return s.pool
+}
+
+// PoolKey is under which key a Config.Keeper keeps what was learned of the
+// resolvers of a network.
+func PoolKey(where string) string { return "dns/resolvers/" + where }
+
+func (s *Set) zone(z channel.Zone, resolvers []string, pool *dns.Pool) ([]transport.Path, error) {
 	if z.Authority != "" && !secret(resolvers) {
 		resolvers = append(resolvers[:len(resolvers):len(resolvers)], z.Authority)
 	}
@@ -246,8 +282,7 @@ func (s *Set) zone(z channel.Zone, resolvers []string) ([]transport.Path, error)
 		return nil, errors.New("no resolver is known; name one with --resolver")
 	}
 	c, err := dns.NewClient(dns.ClientConfig{
-		Network: s.cfg.Network, Zone: z.Name, Resolvers: resolvers, Hurry: s.cfg.Hurry, Logger: s.cfg.Log,
-		Trust: s.cfg.trust(),
+		Pool: pool, Zone: z.Name, Resolvers: resolvers, Logger: s.cfg.Log,
 	})
 	if err != nil {
 		return nil, err

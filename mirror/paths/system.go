@@ -8,6 +8,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
+	"time"
 )
 
 const (
@@ -30,6 +32,31 @@ const (
 //     resolvers are given by hand. Termux has a resolv.conf of its own, with a
 //     public resolver that nobody chose: it is not used.
 func SystemResolvers() []string { return askable(systemResolvers()) }
+
+// askAgain is how long what the system said holds, if the network is the same.
+const askAgain = 30 * time.Second
+
+// asked is what the system said last: on some systems it takes a program to ask.
+type asked struct {
+	ask   func() []string
+	where func() string
+
+	mu   sync.Mutex
+	here string
+	at   time.Time
+	said []string
+}
+
+// resolvers are those of the system, as it said a moment ago on the same network.
+func (a *asked) resolvers() []string {
+	here := a.where()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.said) == 0 || here != a.here || time.Since(a.at) >= askAgain {
+		a.said, a.here, a.at = a.ask(), here, time.Now()
+	}
+	return a.said
+}
 
 // askable leaves the first few that can be asked.
 func askable(as []netip.Addr) []string {

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 func TestResolvConf(t *testing.T) {
@@ -109,4 +111,29 @@ func TestAskable(t *testing.T) {
 			t.Errorf("%s: %v", r, err)
 		}
 	}
+}
+
+// The system is asked again on another network, after a while, and while it says
+// nothing.
+func TestAskedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		here, times := "home", 0
+		var said []string
+		a := &asked{where: func() string { return here }, ask: func() []string { times++; return said }}
+		check := func(what string, want int, list string) {
+			t.Helper()
+			if got := a.resolvers(); times != want || strings.Join(got, " ") != list {
+				t.Errorf("%s: asked %d times, not %d: %v", what, times, want, got)
+			}
+		}
+		check("nothing yet", 1, "")
+		said = []string{"192.0.2.1:53"}
+		check("something", 2, "192.0.2.1:53")
+		said = []string{"192.0.2.2:53"}
+		check("again", 2, "192.0.2.1:53")
+		here = "away"
+		check("elsewhere", 3, "192.0.2.2:53")
+		time.Sleep(askAgain)
+		check("later", 4, "192.0.2.2:53")
+	})
 }

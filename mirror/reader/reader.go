@@ -73,9 +73,10 @@ type Reader struct {
 	log   *slog.Logger
 	lib   *library.Library
 	paths *paths.Set
-	// sessions are relays' TLS sessions, for paths.
-	sessions *sessions
-	networks *networks
+	// sessions are relays' TLS sessions, resolvers what was learned over DNS, for
+	// paths.
+	sessions, resolvers *sessions
+	networks            *networks
 
 	syncing sync.Mutex // held while a sync runs
 
@@ -108,10 +109,11 @@ func Open(ctx context.Context, cfg Config) (*Reader, error) {
 		}
 	}
 	kept := newSessions(lib, log)
-	r := &Reader{cfg: cfg, log: log, lib: lib, sessions: kept, networks: &networks{lib: lib, log: log}, rhythms: map[channel.ID]rhythm{}}
+	learned := newKeep(lib, log, dnsIndex, maxDNS)
+	r := &Reader{cfg: cfg, log: log, lib: lib, sessions: kept, resolvers: learned, networks: &networks{lib: lib, log: log}, rhythms: map[channel.ID]rhythm{}}
 	r.paths = paths.New(paths.Config{
 		Network: cfg.Network, Resolvers: cfg.Resolvers, Hurry: cfg.Hurry, Extra: cfg.Extra,
-		Roots: cfg.Roots, Now: cfg.Now, Sessions: kept, Log: log,
+		Roots: cfg.Roots, Now: cfg.Now, Sessions: kept, Keeper: learned, Log: log,
 		Where: func() string { return r.network(context.Background()) },
 	})
 	return r, nil
@@ -123,6 +125,7 @@ func (r *Reader) Close() error {
 	defer r.syncing.Unlock()
 	err := r.paths.Close()
 	r.sessions.close() // after the last connection, before the library
+	r.resolvers.close()
 	return errors.Join(err, r.lib.Close())
 }
 

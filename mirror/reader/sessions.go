@@ -11,25 +11,31 @@ import (
 
 	"tamizdat/mirror/library"
 	"tamizdat/transport"
+	"tamizdat/transport/dns"
 	"tamizdat/transport/relay"
 )
 
 const (
-	// sessionIndex is the note that lists the keys of the others, oldest first.
+	// Relays' sessions, and what was learned over DNS: the note that lists the keys
+	// of the others, oldest first, and how many are kept, the newest ones.
 	sessionIndex = "tls/index"
-	// maxSessions is how many relays' sessions are kept, the newest ones.
-	maxSessions = 64
+	maxSessions  = 64
+	dnsIndex     = "dns/index"
+	maxDNS       = 48 // networks' resolvers, and blocks of which a part has come
 	// gather is how long what is to be stored waits for more: to use a session up
 	// and to get the next one then cost one write.
 	gather = time.Second
 )
 
-// sessions keeps relays' TLS sessions in the library's notes, where they are as
+// sessions keeps small values that paths would do without, relays' TLS sessions
+// say, in the library's notes, where they are as
 // encrypted as the rest. Writing waits for the disk, so it is done behind the
 // connection's back; a program that is killed forgets the last second.
 type sessions struct {
-	lib *library.Library
-	log *slog.Logger
+	lib  *library.Library
+	log  *slog.Logger
+	name string // of the index's note
+	max  int
 
 	mu     sync.Mutex
 	loaded bool
@@ -46,10 +52,17 @@ type sessions struct {
 	writer  sync.WaitGroup
 }
 
-var _ relay.Sessions = (*sessions)(nil)
+var (
+	_ relay.Sessions = (*sessions)(nil)
+	_ dns.Keeper     = (*sessions)(nil)
+)
 
 func newSessions(lib *library.Library, log *slog.Logger) *sessions {
-	return &sessions{lib: lib, log: log, pending: map[string][]byte{}, closing: make(chan struct{})}
+	return newKeep(lib, log, sessionIndex, maxSessions)
+}
+
+func newKeep(lib *library.Library, log *slog.Logger, name string, limit int) *sessions {
+	return &sessions{lib: lib, log: log, name: name, max: limit, pending: map[string][]byte{}, closing: make(chan struct{})}
 }
 
 // Load implements relay.Sessions. It reads the disk once for a key that is
@@ -79,13 +92,13 @@ func (s *sessions) load() {
 		return
 	}
 	s.loaded = true
-	b, err := s.lib.Note(context.Background(), sessionIndex)
+	b, err := s.lib.Note(context.Background(), s.name)
 	if err != nil {
 		return
 	}
 	var keys []string
 	if json.Unmarshal(b, &keys) == nil {
-		s.index = keys[max(0, len(keys)-maxSessions):]
+		s.index = keys[max(0, len(keys)-s.max):]
 		s.written = slices.Clone(s.index)
 	}
 }
@@ -107,7 +120,7 @@ func (s *sessions) Store(key string, value []byte) {
 	case len(s.index) < had:
 		s.pending[key] = nil
 	}
-	for len(s.index) > maxSessions {
+	for len(s.index) > s.max {
 		s.pending[s.index[0]] = nil
 		s.index = s.index[1:]
 	}
@@ -168,7 +181,7 @@ func (s *sessions) put(batch map[string][]byte, index []string, changed bool) er
 		if err != nil {
 			return err
 		}
-		if err := s.lib.SetNote(ctx, sessionIndex, b); err != nil {
+		if err := s.lib.SetNote(ctx, s.name, b); err != nil {
 			return err
 		}
 	}
