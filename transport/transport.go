@@ -178,6 +178,23 @@ type Wide interface {
 	Ahead() int64
 }
 
+// Costly is an optional interface of Blocks, of a path that is so narrow that
+// people want to know beforehand what something takes.
+type Costly interface {
+	// Cost says what n bytes of blocks take from now on, going by how the path did
+	// lately. It asks nobody and may be called at any time.
+	Cost(n int64) Cost
+}
+
+// Cost is what something takes, about.
+type Cost struct {
+	Queries int64 `json:"queries"`
+	// Up and Down are bytes on the wire, with the headers of UDP and IP.
+	Up   int64         `json:"up"`
+	Down int64         `json:"down"`
+	Time time.Duration `json:"time"` // in nanoseconds
+}
+
 // Hints tells the engine how a path likes to be used. Zero values mean "no
 // opinion".
 type Hints struct {
