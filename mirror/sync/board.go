@@ -29,7 +29,8 @@ const (
 
 // The order in which wants are worked on.
 const (
-	rankLangs  = iota // texts in the reader's languages, and front pages
+	rankTapped = iota // texts that somebody waits for, and front pages
+	rankLangs         // texts in the reader's languages
 	rankText          // other texts
 	rankOlder         // older front pages
 	rankImages        // pictures
@@ -46,6 +47,10 @@ type job struct {
 	// then, if not nil, takes in what a job without an error has brought, and
 	// returns the jobs that follow from it.
 	then func() ([]*job, error)
+	// blocks are those that hold what it is about, with their sizes, as far as they
+	// are known beforehand; sized: the board had them.
+	blocks map[place]int64
+	sized  bool
 
 	rounds, open int // tries so far, wants on the board
 	done         bool

@@ -60,6 +60,9 @@ type plan struct {
 	held  map[uint64]int
 	asked map[uint64]bool
 	hoped bool
+	// ends is where texts end; tapped are articles that were put first.
+	ends   sizes
+	tapped map[string]bool
 }
 
 // bring fetches what belongs to the front page shown: texts, then older headlines
@@ -70,7 +73,12 @@ func (s *session) bring(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p := &plan{session: s, ctx: ctx, front: s.front, known: known, asked: map[uint64]bool{}}
+	p := &plan{session: s, ctx: ctx, front: s.front, known: known, asked: map[uint64]bool{}, tapped: map[string]bool{}}
+	if p.Tapped != nil {
+		for _, id := range p.Tapped() {
+			p.tapped[id] = true
+		}
+	}
 	texts, err := p.bodies("text")
 	if err != nil {
 		return err
@@ -102,14 +110,34 @@ func (p *plan) add(jobs []*job) []*job {
 // the texts.
 func (p *plan) more() []*job {
 	p.tellText()
-	if p.all {
-		return p.uncovered()
-	}
-	if !p.wide() || p.purse.limit > 0 && p.at == 0 {
-		return nil
+	jobs := p.taps()
+	switch {
+	case p.all:
+		return append(jobs, p.uncovered()...)
+	case !p.wide() || p.purse.limit > 0 && p.at == 0:
+		return jobs
 	}
 	p.all = true
-	return p.later()
+	return append(jobs, p.later()...)
+}
+
+// taps plans the texts that somebody has begun to wait for.
+func (p *plan) taps() []*job {
+	if p.Tapped == nil {
+		return nil
+	}
+	var entries []bundle.Entry
+	for _, id := range p.Tapped() {
+		if p.tapped[id] {
+			continue
+		}
+		p.tapped[id] = true
+		h, err := p.Library.Headline(p.ctx, p.ch, id)
+		if err == nil && !h.Text {
+			entries = append(entries, h.Entry)
+		}
+	}
+	return p.parts("text", entries)
 }
 
 func (p *plan) later() []*job {
@@ -196,11 +224,13 @@ func (p *plan) saveWhole(whole map[uint64]bool) error {
 func (p *plan) bodies(stage string) ([]*job, error) {
 	var entries []bundle.Entry
 	held := map[uint64]int{}
+	p.ends = sizes{}
 	for h, err := range p.Library.Headlines(p.ctx, library.Query{Channel: p.ch}) {
 		if err != nil {
 			return nil, err
 		}
 		held[h.Edition]++
+		p.ends.add(h.Entry)
 		if stage == "text" && !h.Text || stage == "images" && len(h.Images) > 0 && !p.known[h.Edition].Images {
 			entries = append(entries, h.Entry)
 		}
@@ -210,26 +240,34 @@ func (p *plan) bodies(stage string) ([]*job, error) {
 }
 
 // parts makes a job for each edition, the newest first, and before all else for
-// texts in the reader's languages. An edition that can't be had doesn't keep the
-// others.
+// texts that somebody waits for, then for those in the reader's languages. Over
+// narrow ways each block of texts is a job: what has come is to be read while the
+// next one is fetched, which may take a minute. An edition that can't be had doesn't
+// keep the others.
 func (p *plan) parts(stage string, entries []bundle.Entry) []*job {
 	type part struct {
 		edition uint64
 		rank    int
+		block   int64
 	}
 	parts := map[part][]bundle.Entry{}
 	for _, e := range entries {
-		at := part{e.Edition, rankText}
+		at := part{edition: e.Edition, rank: rankText}
+		if stage == "text" && !p.wide() {
+			at.block = e.Text.Offset / chunk
+		}
 		switch {
 		case stage == "images":
 			at.rank = rankImages
+		case p.tapped[e.ID]:
+			at.rank = rankTapped
 		case p.speaks(e.Lang):
 			at.rank = rankLangs
 		}
 		parts[at] = append(parts[at], e)
 	}
 	order := slices.SortedFunc(maps.Keys(parts), func(a, b part) int {
-		return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(b.edition, a.edition))
+		return cmp.Or(cmp.Compare(a.rank, b.rank), cmp.Compare(b.edition, a.edition), cmp.Compare(a.block, b.block))
 	})
 	var jobs []*job
 	for _, at := range order {
@@ -246,7 +284,11 @@ func (p *plan) parts(stage string, entries []bundle.Entry) []*job {
 		if stage == "images" {
 			try = func() error { return p.images(p.ctx, vol, parts[at]) }
 		}
-		jobs = append(jobs, &job{ed: info.edition(p.ch), stage: stage, rank: at.rank, try: try})
+		j := &job{ed: info.edition(p.ch), stage: stage, rank: at.rank, try: try}
+		if stage == "text" {
+			j.blocks = p.ends.blocks(parts[at])
+		}
+		jobs = append(jobs, j)
 	}
 	return p.add(jobs)
 }

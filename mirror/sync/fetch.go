@@ -362,6 +362,9 @@ func (w *work) tellMissing() {
 		}
 	}
 	n, bytes := w.board.missing(w.stage)
+	if w.stage == "text" {
+		bytes = w.left()
+	}
 	w.tell(w.stage, n, bytes)
 }
 

@@ -107,7 +107,11 @@ func (s *session) tell(stage string, missing int, bytes int64) {
 	if s.Progress != nil {
 		p := s.step(stage)
 		p.Missing = missing
-		if p.Rate > 0 {
+		p.Cost = s.cost(bytes)
+		switch {
+		case p.Cost.Queries > 0:
+			p.Left = p.Cost.Time
+		case p.Rate > 0:
 			p.Left = time.Duration(float64(bytes) / float64(p.Rate) * float64(time.Second))
 		}
 		s.Progress(p)

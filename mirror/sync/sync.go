@@ -92,6 +92,9 @@ type Engine struct {
 	// Langs are the reader's languages, BCP 47: their texts come first. Empty
 	// means that all are alike.
 	Langs []string
+	// Tapped, if not nil, are the IDs of articles that somebody waits for: their
+	// texts come before all others. It is called now and then while texts come.
+	Tapped func() []string
 }
 
 // Budget bounds what one sync may spend. The zero value is no bound.
@@ -129,6 +132,9 @@ type Progress struct {
 	// the stage still takes, 0 if unknown; At is the time since the start.
 	Rate     int64
 	Left, At time.Duration
+	// Cost is what is left of the stage, if only narrow ways have answered: what
+	// it still takes. Its Queries are 0 if that is not so, or not known.
+	Cost transport.Cost
 }
 
 // The values of Progress.Event.
