@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"strconv"
 	"strings"
@@ -10,6 +11,7 @@ import (
 
 	"tamizdat/internal/cli"
 	newsync "tamizdat/mirror/sync"
+	"tamizdat/transport"
 )
 
 // dataFlags bound what a command fetches.
@@ -78,6 +80,8 @@ func (s *size) UnmarshalText(text []byte) error {
 // progress shows a sync on a terminal: what comes, from where, how fast, how long.
 type progress struct {
 	meter *cli.Meter
+	out   io.Writer
+	told  bool // what the texts take
 	stage string
 	from  []string // paths that brought something of this stage
 }
@@ -88,11 +92,26 @@ var stageNames = map[string]string{"head": "asking what is newest", "headlines":
 func (p *progress) heard(n newsync.Progress) {
 	if n.Stage != p.stage {
 		p.stage, p.from = n.Stage, nil
+		p.told = p.told && n.Stage != "head" // another channel
 	}
 	if n.Event == newsync.EventBrought {
 		p.from = append(p.from, n.Path)
 	}
+	if n.Cost.Queries > 0 && !p.told {
+		p.told = true
+		p.meter.Done()
+		fmt.Fprintf(p.out, "only DNS works: the %s take %s\n", stageNames[n.Stage], costWords(n.Cost))
+	}
 	p.meter.Stage(p.line(n), n.Missing)
+}
+
+// costWords say what something takes over DNS.
+func costWords(c transport.Cost) string {
+	took := fmt.Sprintf("%d seconds", int(math.Ceil(c.Time.Seconds())))
+	if c.Time >= 2*time.Minute {
+		took = fmt.Sprintf("%d minutes", int(math.Ceil(c.Time.Minutes())))
+	}
+	return fmt.Sprintf("about %d questions, %s up and %s down, %s", c.Queries, cli.Bytes(c.Up), cli.Bytes(c.Down), took)
 }
 
 func (p *progress) line(n newsync.Progress) string {
@@ -113,6 +132,9 @@ func (p *progress) line(n newsync.Progress) string {
 		line += ", " + cli.Bytes(n.Rate) + "/s"
 	}
 	line += fmt.Sprintf(", %d s", int(n.At.Seconds()))
+	if n.Cost.Queries > 0 {
+		return line + ", " + costWords(n.Cost) + " left"
+	}
 	if n.Left >= time.Second {
 		line += fmt.Sprintf(", about %d s left", int(n.Left.Seconds()))
 	}

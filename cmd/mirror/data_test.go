@@ -11,6 +11,7 @@ import (
 	"tamizdat/bundle/channel"
 	"tamizdat/internal/cli"
 	newsync "tamizdat/mirror/sync"
+	"tamizdat/transport"
 )
 
 func TestSize(t *testing.T) {
@@ -116,5 +117,30 @@ func TestProgressLine(t *testing.T) {
 	p.heard(newsync.Progress{Stage: "images"})
 	if len(p.from) != 0 {
 		t.Error("what brought texts is said to bring images")
+	}
+}
+
+// Where only DNS works people hear at once what the texts take, and all the time
+// what is left.
+func TestCostIsTold(t *testing.T) {
+	var out strings.Builder
+	p := progress{meter: cli.NewMeter(nil), out: &out}
+	cost := transport.Cost{Queries: 1500, Up: 150_000, Down: 1_700_000, Time: 148 * time.Second}
+	for range 2 {
+		p.heard(newsync.Progress{Stage: "head"})
+		for range 3 {
+			p.heard(newsync.Progress{Stage: "text", Cost: cost, Left: cost.Time})
+		}
+	}
+	want := "only DNS works: the texts take about 1500 questions, 150.0 kB up and 1.7 MB down, 3 minutes\n"
+	if out.String() != want+want {
+		t.Errorf("%q", out.String())
+	}
+	if got := p.line(newsync.Progress{Stage: "text", Cost: cost, Left: cost.Time}); !strings.HasSuffix(got, "1.7 MB down, 3 minutes left") {
+		t.Errorf("%q", got)
+	}
+	cost.Time = 1500 * time.Millisecond
+	if got := costWords(cost); !strings.HasSuffix(got, ", 2 seconds") {
+		t.Errorf("%q", got)
 	}
 }

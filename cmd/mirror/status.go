@@ -29,6 +29,7 @@ type channelStatus struct {
 	Unread    int                  `json:"unread"`
 	FirstTime bool                 `json:"first_time"`
 	Forks     int                  `json:"forks"`
+	Lacks     newsync.Lacking      `json:"lacks"` // of texts
 	Freshness newsync.Freshness    `json:"freshness"`
 	Paths     []newsync.PathReport `json:"paths"`
 }
@@ -82,6 +83,9 @@ func status(e *env, r *reader.Reader, ch channel.ID) (channelStatus, error) {
 	if st.Freshness, err = r.Freshness(e.ctx, ch); err != nil {
 		return st, err
 	}
+	if st.Lacks, err = r.Lacks(e.ctx, ch); err != nil {
+		return st, err
+	}
 	reports, err := newsync.Reports(e.ctx, r.Library(), ch)
 	if reports != nil {
 		st.Paths = reports
@@ -95,6 +99,13 @@ func (st channelStatus) print(e *env) {
 		fmt.Fprintln(e.out, "  nothing has arrived yet; mirror sync fetches it")
 	} else {
 		fmt.Fprintf(e.out, "  edition %d, packed %s; %d headlines, %d unread\n", *st.Edition, ago(*st.Packed), st.Headlines, st.Unread)
+	}
+	if l := st.Lacks; l.Articles > 0 {
+		fmt.Fprintf(e.out, "  %s still missing, %s", cli.Count(l.Articles, "text"), cli.Bytes(l.Bytes))
+		if l.Cost.Queries > 0 {
+			fmt.Fprintf(e.out, "; if only DNS works: %s", costWords(l.Cost))
+		}
+		fmt.Fprintln(e.out)
 	}
 	f := st.Freshness
 	f.ClockBehind, f.ClockOff = false, false // clock says it with figures

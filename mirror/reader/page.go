@@ -85,6 +85,12 @@ func (e engine) FetchImages(_ context.Context, ch channel.ID, id string) {
 	}()
 }
 
+// FetchText implements web.Engine. A sync that runs takes it up.
+func (e engine) FetchText(ctx context.Context, _ channel.ID, id string) {
+	e.r.tap(id)
+	e.Sync(ctx)
+}
+
 // Status implements web.Engine.
 func (e engine) Status(ctx context.Context) web.Status {
 	r := e.r
@@ -102,6 +108,9 @@ func (e engine) Status(ctx context.Context) web.Status {
 		}
 		st.ClockWrong = st.ClockWrong || f.ClockBehind
 		st.Fresh = append(st.Fresh, web.Fresh{Channel: ch, Name: r.channelName(ctx, ch), Freshness: f})
+		if l, err := r.Lacks(ctx, ch); err == nil {
+			st.Lacks = append(st.Lacks, web.Lacks{Channel: ch, Lacking: l})
+		}
 		reports, err := newsync.Reports(ctx, r.lib, ch)
 		if err != nil {
 			continue

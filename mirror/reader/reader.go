@@ -87,9 +87,10 @@ type Reader struct {
 	work            web.Work
 	events          []web.Event
 	answered        bool // a path answered in the sync that runs
-	// fetching are the articles whose pictures the page has asked for.
-	fetching []string
-	rhythms  map[channel.ID]rhythm
+	// fetching are the articles whose pictures the page has asked for, tapped those
+	// whose texts are to come first.
+	fetching, tapped []string
+	rhythms          map[channel.ID]rhythm
 }
 
 // Open opens the library and makes it if there is none.

@@ -3,6 +3,7 @@ package reader
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"tamizdat/bundle/channel"
 	newsync "tamizdat/mirror/sync"
@@ -60,7 +61,7 @@ func (r *Reader) fromFile(ctx context.Context, ch channel.ID, ways newsync.Ways)
 func (r *Reader) engine(ctx context.Context, ways newsync.Ways, budget newsync.Budget, progress func(newsync.Progress)) *newsync.Engine {
 	return &newsync.Engine{
 		Library: r.lib, Ways: ways, Log: r.log, Progress: progress, Budget: budget,
-		Now: r.cfg.Now, Network: r.network(ctx), Langs: r.cfg.Langs,
+		Now: r.cfg.Now, Network: r.network(ctx), Langs: r.cfg.Langs, Tapped: r.waitedFor,
 	}
 }
 
@@ -147,14 +148,39 @@ func (r *Reader) add(e web.Event) {
 	r.events = r.events[max(0, len(r.events)-web.MaxEvents):]
 }
 
+// maxTapped bounds how many texts are to come first, the newest.
+const maxTapped = 32
+
+// tap puts an article's text before all others.
+func (r *Reader) tap(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.tapped = slices.DeleteFunc(r.tapped, func(o string) bool { return o == id })
+	r.tapped = append(r.tapped, id)
+	r.tapped = r.tapped[max(0, len(r.tapped)-maxTapped):]
+}
+
+// waitedFor is the engine's Tapped.
+func (r *Reader) waitedFor() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.tapped)
+}
+
+// Lacks says what has not come of a channel's texts, and what that takes where only
+// DNS works. It asks nobody.
+func (r *Reader) Lacks(ctx context.Context, ch channel.ID) (newsync.Lacking, error) {
+	return newsync.Lacks(ctx, r.lib, r.paths, ch)
+}
+
 // heard is the engine's Progress.
 func (r *Reader) heard(p newsync.Progress) {
 	r.mu.Lock()
-	w := web.Work{Stage: p.Stage, Bytes: p.Bytes, Rate: p.Rate, Left: p.Left}
+	w := web.Work{Stage: p.Stage, Bytes: p.Bytes, Rate: p.Rate, Left: p.Left, Cost: p.Cost}
 	if w.Stage == r.work.Stage {
 		w.From, w.More = r.work.From, r.work.More
 		if p.Event != "" { // it says nothing of what is left
-			w.Left = r.work.Left
+			w.Left, w.Cost = r.work.Left, r.work.Cost
 		}
 	}
 	switch {

@@ -111,6 +111,9 @@ func (s *Server) articleAction(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		back = "/"
+	case "text":
+		s.o.Engine.FetchText(ctx, ch, id)
+		back += "?asked=1"
 	case "images":
 		s.o.Engine.FetchImages(ctx, ch, id)
 		back += "?asked=1"

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	newsync "tamizdat/mirror/sync"
+	"tamizdat/transport"
 )
 
 // MaxEvents is how many of the newest events Status should hold.
@@ -48,6 +49,8 @@ type Work struct {
 	More int
 	// Left is about how long the stage still takes; 0 if unknown.
 	Left time.Duration
+	// Cost is what is left, where only narrow ways are open; see sync.Progress.
+	Cost transport.Cost
 }
 
 type eventRow struct{ At, ISO, Path, Text string }
@@ -93,12 +96,33 @@ func (c *catalogue) work(w Work) (parts []string) {
 	if w.Rate > 0 {
 		parts = append(parts, c.bytes(w.Rate)+c.T("persecond"))
 	}
-	switch {
-	case w.Left <= 0:
-	case w.Left < time.Minute:
-		parts = append(parts, c.T("work.soon"))
-	default:
-		parts = append(parts, fmt.Sprintf(c.T("work.left"), c.span(w.Left)))
+	if w.Cost.Queries > 0 {
+		return append(parts, c.cost(w.Cost)...)
+	}
+	if left := c.left(w.Left); left != "" {
+		parts = append(parts, left)
 	}
 	return parts
+}
+
+// left says how long something still takes, "" if that is not known.
+func (c *catalogue) left(d time.Duration) string {
+	switch {
+	case d <= 0:
+		return ""
+	case d < time.Minute:
+		return c.T("work.soon")
+	}
+	return fmt.Sprintf(c.T("work.left"), c.span(d))
+}
+
+// cost says what something takes over DNS alone: questions, bytes, time.
+func (c *catalogue) cost(w transport.Cost) (parts []string) {
+	if w.Queries == 0 {
+		return nil
+	}
+	return []string{
+		fmt.Sprintf(c.T("cost.queries"), c.number(int(w.Queries))),
+		fmt.Sprintf(c.T("cost.bytes"), c.bytes(w.Up), c.bytes(w.Down)), c.left(w.Time),
+	}
 }

@@ -62,6 +62,9 @@ type Engine interface {
 	// Sync starts to look for news if that is not going on already, and returns.
 	// The work goes on after ctx has ended; so does that of FetchImages.
 	Sync(ctx context.Context)
+	// FetchText sees to it that the text of one article comes before all others, and
+	// starts to look for news if that is not going on already.
+	FetchText(ctx context.Context, ch channel.ID, id string)
 	// FetchImages starts to fetch the pictures of one article, and no others, and
 	// returns; from then on until it is over, Status names the article.
 	FetchImages(ctx context.Context, ch channel.ID, id string)

@@ -4,7 +4,9 @@ import (
 	"net/http"
 	"time"
 
+	"tamizdat/bundle/channel"
 	"tamizdat/mirror/library"
+	newsync "tamizdat/mirror/sync"
 )
 
 // Status is how things stand.
@@ -19,12 +21,20 @@ type Status struct {
 	ClockWrong bool
 	// Fresh is how fresh each channel's news is.
 	Fresh []Fresh
+	// Lacks is what has not come of each channel's texts.
+	Lacks []Lacks
 	// Work is what is going on now, if Syncing.
 	Work Work
 	// Fetching are the articles whose pictures are being fetched, by ID.
 	Fetching []string
 	// Events are what happened last, oldest first, MaxEvents at most.
 	Events []Event
+}
+
+// Lacks is what has not come of a channel's texts.
+type Lacks struct {
+	Channel channel.ID
+	newsync.Lacking
 }
 
 // PathState says how a path does.
@@ -98,6 +108,10 @@ type channelRow struct {
 	// Lines say how fresh it is, the rest are the figures behind them.
 	Lines                            []freshLine
 	Sources, Checked, Signed, Rhythm string
+	// Lacks is how many texts have not come, Cost what that takes over DNS alone, in
+	// parts.
+	Lacks string
+	Cost  []string
 }
 
 type pathRow struct {
@@ -126,7 +140,9 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 		v.Last = ui.ago(s.now(st.LastSync).Sub(st.LastSync))
 	}
 	for _, m := range metas {
-		v.Channels = append(v.Channels, s.channelRow(ui, m, st.Fresh, now))
+		row := s.channelRow(ui, m, st.Fresh, now)
+		row.lacks(ui, m.Channel, st.Lacks)
+		v.Channels = append(v.Channels, row)
 	}
 	for _, p := range st.Paths {
 		row := pathRow{Name: p.Name, Kind: ui.T("kind." + p.Kind), State: ui.T("path." + p.State.key()), Class: p.State.key(), Bytes: ui.bytes(p.Bytes)}
@@ -174,6 +190,14 @@ func (s *Server) channelRow(ui *catalogue, m library.Meta, fresh []Fresh, now ti
 		}
 	}
 	return row
+}
+
+func (row *channelRow) lacks(ui *catalogue, ch channel.ID, ls []Lacks) {
+	for _, l := range ls {
+		if l.Channel == ch && l.Articles > 0 {
+			row.Lacks, row.Cost = ui.number(l.Articles), ui.cost(l.Cost)
+		}
+	}
 }
 
 // sync starts to look for news and shows how it goes.

@@ -106,6 +106,7 @@ func (f *fake) Image(_ context.Context, _ channel.ID, _ string, n int) (bundle.I
 }
 func (f *fake) Status(context.Context) Status                          { return f.st }
 func (f *fake) Sync(context.Context)                                   { f.note("sync") }
+func (f *fake) FetchText(_ context.Context, _ channel.ID, id string)   { f.note("text", id) }
 func (f *fake) FetchImages(_ context.Context, _ channel.ID, id string) { f.note("images", id) }
 func (f *fake) View(context.Context) PanelView {
 	return PanelView{Busy: f.busy, Title: "Demo", Switches: []Switch{{Name: "DNS", Action: "block dns", Label: "Block", State: "open", On: true}}, Buttons: []Button{{"publish", "Publish a new article"}}}
@@ -498,8 +499,16 @@ func TestArticle(t *testing.T) {
 	if a := find(n, "article")[0]; attr(a, "dir") != "rtl" || attr(a, "lang") != "fa" || !strings.Contains(text(n), english.T("notext")) {
 		t.Error("an article without text")
 	}
+	if len(find(n, "form", "action=/a/"+ch.String()+"/"+id2+"/text")) != 1 {
+		t.Error("no way to fetch the text first")
+	}
+	f.st.Syncing = true
+	if n = b.get("/a/"+ch.String()+"/"+id2+"?asked=1", 200); !strings.Contains(text(n), english.T("notext.asked")) {
+		t.Errorf("the text is on its way: %q", text(n))
+	}
+	f.st.Syncing = false
 	f.asked = nil
-	for action, want := range map[string]string{"unread": "read " + id1 + " false", "read": "read " + id1 + " true", "images": "images " + id1} {
+	for action, want := range map[string]string{"unread": "read " + id1 + " false", "read": "read " + id1 + " true", "images": "images " + id1, "text": "text " + id1} {
 		f.asked = nil
 		if c := b.post(path+"/"+action, nil); c != 303 || !slices.Equal(f.asked, []string{want}) {
 			t.Errorf("%s: %d did %q", action, c, f.asked)
@@ -593,6 +602,31 @@ func TestStatus(t *testing.T) {
 	for _, p := range []string{"/", "/status"} {
 		if got := text(visit(t, f).get(p, 200)); !strings.Contains(got, english.T("clock")) || !strings.Contains(got, "just now") {
 			t.Errorf("%s: a clock three years off: %q", p, got)
+		}
+	}
+}
+
+// Where only DNS works, the page says what is still to come takes, before and while
+// it comes.
+func TestStatusOfCost(t *testing.T) {
+	f := sample()
+	cost := transport.Cost{Queries: 1234, Up: 123_400, Down: 1_400_000, Time: 150 * time.Second}
+	f.st = Status{Lacks: []Lacks{{Channel: ch, Lacking: newsync.Lacking{Articles: 12, Bytes: 1_260_000, Cost: cost}}}}
+	for _, ui := range catalogues {
+		b := visit(t, f)
+		b.head = http.Header{"Accept-Language": {ui.tag}}
+		got := text(b.get("/status", 200))
+		for _, part := range append([]string{ui.T("lacks"), ui.T("cost"), ui.number(12)}, ui.cost(cost)...) {
+			if part == "" || !strings.Contains(got, part) {
+				t.Errorf("%s: no %q in %q", ui.tag, part, got)
+			}
+		}
+	}
+	f.st = Status{Syncing: true, Work: Work{Stage: "text", Cost: cost, Left: cost.Time}}
+	got := text(visit(t, f).get("/status", 200))
+	for _, want := range []string{"about 1234 DNS questions", "123 KB up, 1.4 MB down", "about 2 minutes left"} {
+		if strings.Count(got, want) != 1 {
+			t.Errorf("%q is there %d times in %q", want, strings.Count(got, want), got)
 		}
 	}
 }
