@@ -43,6 +43,8 @@ type query struct {
 	tries int
 	// once: nothing is to be asked for twice while it may still come.
 	once bool
+	// mixed: the name is spelled with both kinds of letters, to see what comes back.
+	mixed bool
 	// check judges a candidate. It is called by several goroutines at once and
 	// must not block.
 	check func(rec []byte) verdict
@@ -59,7 +61,7 @@ type asking struct {
 	query
 	c      *Client
 	full   string
-	mixed  string // how it is spelled, if not in lower case
+	spell  string // how it is spelled, if not in lower case
 	events chan event
 	wg     sync.WaitGroup
 
@@ -90,6 +92,9 @@ func (c *Client) ask(ctx context.Context, q query) ([]byte, error) {
 			a.second.release()
 		}
 	}()
+	if q.mixed {
+		a.spell = mixedCase(a.full)
+	}
 	c.earn()
 	turn := int(c.turn.Add(1))
 	spoiled := false
@@ -337,7 +342,7 @@ func (a *asking) open(ctx context.Context, r *resolver, stream bool, try int) (*
 	if err != nil {
 		return nil, err
 	}
-	p := &pending{name: a.full, mixed: a.mixed, from: r, class: a.class, check: a.check, events: a.events, try: try}
+	p := &pending{name: a.full, mixed: a.spell, from: r, class: a.class, check: a.check, events: a.events, try: try}
 	if err := l.send(p); err != nil {
 		return l, err
 	}

@@ -89,7 +89,7 @@ func (c *Client) probe(q query) {
 		defer cancel()
 		q.recheck, q.once = nil, true // what is held is none of our concern
 		a := &asking{query: q, c: c, full: q.name + "." + c.zone, events: make(chan event, 32)}
-		a.mixed = mixedCase(a.full)
+		a.spell = mixedCase(a.full)
 		_, err := a.try(ctx, r, 0)
 		cancel()
 		a.wg.Wait()

@@ -1,0 +1,268 @@
+package dns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
+
+	"tamizdat/bundle/channel"
+	"tamizdat/bundle/record"
+	"tamizdat/transport"
+	"tamizdat/transport/gateway"
+)
+
+const (
+	// So many resolvers are probed at once, and so many more are begun a second.
+	scanAtOnce = 64
+	scanRate   = 20
+	// The same for who is in a hurry.
+	hurryAtOnce = 256
+	hurryRate   = 200
+	// scanTries is how often a resolver that is silent is asked, scanLeaves how many
+	// records a good one is asked for at once.
+	scanTries  = 2
+	scanLeaves = 8
+	// scanPatience is how long one may keep the others waiting who was asked what to
+	// ask for.
+	scanPatience = 15 * time.Second
+)
+
+// ScanConfig configures Scan. All but Trust, Hurry and Logger is required.
+type ScanConfig struct {
+	Network transport.Network
+	// Trust is as in ClientConfig.
+	Trust gateway.Trust
+	// Zone and Channel are what the resolvers are asked for.
+	Zone    string
+	Channel channel.ID
+	// Hurry lifts the limit of 64 resolvers at once, 20 new ones a second, to four
+	// times and ten times as many.
+	Hurry  bool
+	Logger *slog.Logger
+}
+
+// scan is one Scan under way.
+type scan struct {
+	cfg ScanConfig
+	ch  channel.ID
+
+	// leaves are full Large records of the newest front page: the first resolver
+	// that works has told. Whoever holds turn may touch them.
+	leaves []record.Name
+	turn   chan struct{}
+}
+
+// Scan probes resolvers: whether each answers for a zone at all, and what it
+// carries. done hears of the result for the i-th address, in the order in which
+// they end, one call at a time; a Score of 0 means that it is of no use. A dead
+// resolver is asked three questions, a good one about ten: what any reader asks,
+// who begins to read. All answers are checked: the channel's own keys, or hashes,
+// vouch for them.
+//
+// The error is ctx's, or says what is wrong with cfg.
+func Scan(ctx context.Context, cfg ScanConfig, addrs iter.Seq[Address], done func(i int, f Facts)) error {
+	if _, err := checkZone(cfg.Zone); err != nil {
+		return err
+	}
+	if cfg.Network == nil {
+		return errors.New("dns scan needs a network")
+	}
+	s := &scan{cfg: cfg, ch: cfg.Channel, turn: make(chan struct{}, 1)}
+	atOnce, pace := scanAtOnce, rate.NewLimiter(scanRate, scanRate)
+	if cfg.Hurry {
+		atOnce, pace = hurryAtOnce, rate.NewLimiter(hurryRate, hurryRate)
+	}
+	var g errgroup.Group
+	g.SetLimit(atOnce)
+	var mu sync.Mutex
+	i := 0
+	for a := range addrs {
+		if pace.Wait(ctx) != nil {
+			break
+		}
+		n := i
+		i++
+		g.Go(func() error {
+			f, err := s.probe(ctx, a)
+			if err != nil || ctx.Err() != nil {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			done(n, f)
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return ctx.Err()
+}
+
+// probe asks one resolver.
+func (s *scan) probe(ctx context.Context, a Address) (Facts, error) {
+	c, err := NewClient(ClientConfig{
+		Network: s.cfg.Network, Trust: s.cfg.Trust, Zone: s.cfg.Zone, Resolvers: []string{a.String()}, Logger: s.cfg.Logger,
+	})
+	if err != nil {
+		return Facts{}, err
+	}
+	c.resolvers[0] = newResolver(c.pool, a) // a stamp's pins are not in the text
+	c.enter()
+	defer c.leave()
+	who := c.resolvers[0].standing
+	if !s.note(ctx, c, record.Large) || !s.large(ctx, c) {
+		if !s.note(ctx, c, record.Small) {
+			return Facts{Resolver: a.String(), Found: true, At: who.remembered().At}, ctx.Err()
+		}
+		who.carriesSmall()
+	}
+	f := who.remembered()
+	f.Found = true
+	return f, ctx.Err()
+}
+
+// note asks for the first root note, which the channel's ID vouches for: of the
+// Large class by the longest name that we ever ask for, spelled at random; of the
+// Small one by the shortest, with nothing newer than RFC 1035.
+func (s *scan) note(ctx context.Context, c *Client, class record.Class) bool {
+	q := query{name: s.ch.RootLabel(1), class: class, tries: scanTries, check: func(rec []byte) verdict {
+		r, err := record.Parse(rec)
+		if err != nil || r.Class != class {
+			return drop
+		}
+		if r.Kind == record.Leaf {
+			if _, err := channel.ParseRoots(s.ch, [][]byte{r.Payload}); err != nil {
+				return drop
+			}
+			return take
+		}
+		if r.Kind == record.Piece && r.Size <= channel.MaxRootNote {
+			return take // a long note: the size is all that can be told
+		}
+		return drop
+	}}
+	if class == record.Large {
+		q.name, q.mixed = c.fresh(q.name, true), true
+	} else {
+		q.name, q.tries = smallLabel(q.name), 1
+	}
+	_, err := c.ask(ctx, q)
+	return err == nil
+}
+
+// large asks for several full records at once, and reports whether most came. Where
+// none is known yet, nothing can be told.
+func (s *scan) large(ctx context.Context, c *Client) bool {
+	names := s.known(ctx, c)
+	var came atomic.Int32
+	var wg sync.WaitGroup
+	for _, name := range names {
+		wg.Go(func() {
+			_, err := c.ask(ctx, query{
+				name: name.Label(), class: record.Large, tries: scanTries,
+				check: func(rec []byte) verdict {
+					if record.NameOf(rec) == name {
+						return take
+					}
+					return drop
+				},
+			})
+			if err == nil {
+				came.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	return 2*int(came.Load()) >= len(names)
+}
+
+// known are the names of full records, which the first resolver that works is
+// asked for; others wait for its answer.
+func (s *scan) known(ctx context.Context, c *Client) []record.Name {
+	select {
+	case s.turn <- struct{}{}:
+		defer func() { <-s.turn }()
+	case <-ctx.Done():
+		return nil
+	}
+	if len(s.leaves) > 0 {
+		return s.leaves
+	}
+	ctx, cancel := context.WithTimeout(ctx, scanPatience)
+	defer cancel()
+	h, _, err := c.verifiedHead(ctx, transport.Ask{Channel: s.ch})
+	if err != nil || h == nil {
+		return nil
+	}
+	names, err := c.fullLeaves(ctx, h.Front.Large)
+	if err != nil {
+		c.log.Debug("dns: no front page to scan with", "err", err)
+		return nil
+	}
+	s.leaves = names[:min(len(names), scanLeaves)]
+	return s.leaves
+}
+
+// fullLeaves are the names of leaves below a list of Large records, without the
+// last one of each piece.
+func (c *Client) fullLeaves(ctx context.Context, top record.Name) (names []record.Name, err error) {
+	w := &walker{c: c, class: record.Large, got: func(int) {}}
+	r, err := w.record(ctx, top)
+	if err != nil {
+		return nil, err
+	}
+	for r.Kind == record.List {
+		if r, err = w.record(ctx, r.Names[len(r.Names)-1]); err != nil {
+			return nil, err
+		}
+	}
+	switch r.Kind {
+	case record.ShortList:
+		for i := range r.Sizes {
+			leaves := r.LeavesOf(i)
+			names = append(names, leaves[:len(leaves)-1]...)
+		}
+	case record.Piece: // of one level: its children are leaves
+		names = r.Names[:len(r.Names)-1]
+	default:
+	}
+	if len(names) == 0 {
+		return nil, fmt.Errorf("dns: front page of single records: %w", transport.ErrNotFound)
+	}
+	return names, nil
+}
+
+// Merge puts what a Scan has found into what is kept under a key, and returns all
+// of it, the best first. What was found in earlier scans stays, as long as it is
+// good. A stamp's hashes of certificates are not kept: authorities vouch for these.
+func Merge(k Keeper, key string, found []Facts) []Facts {
+	all := loadFacts(k, key)
+	for _, f := range found {
+		f.Found = true
+		if f.Score() == 0 {
+			continue
+		}
+		kept := false
+		for i := range all {
+			if all[i].Resolver == f.Resolver {
+				f.Rate, kept = max(f.Rate, all[i].Rate), true
+				all[i] = f
+			}
+		}
+		if !kept {
+			all = append(all, f)
+		}
+	}
+	all = best(all)
+	storeFacts(k, key, all)
+	return all
+}

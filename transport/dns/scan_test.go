@@ -1,0 +1,150 @@
+package dns
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"tamizdat/transport"
+)
+
+// A list of all kinds of resolvers: what is found is what works, the best first,
+// with what it carries, and what is dead costs little time and few questions.
+func TestScan(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		truth := w.honest()
+		truncating := func(req []byte, tcp bool) [][]byte {
+			out := truth(req, tcp)
+			if len(out[0]) > plainSize && !tcp {
+				cut := withCode(req, 0)
+				cut[2] |= 2
+				return [][]byte{cut}
+			}
+			return out
+		}
+		upper := func(req []byte, tcp bool) [][]byte {
+			resp := truth(req, tcp)[0]
+			end := questionEnd(resp) - 5
+			copy(resp[headerLen:end], bytes.ToUpper(resp[headerLen:end]))
+			return [][]byte{resp}
+		}
+		short := func(req []byte, tcp bool) [][]byte {
+			if questionEnd(req)-headerLen > 40 {
+				return nil // and names are longer than that
+			}
+			return truth(req, tcp)
+		}
+		kinds := []struct {
+			name  string
+			n     *fakeNet
+			works bool
+			check func(f Facts) bool
+		}{
+			{"good", &fakeNet{rtt: 30 * time.Millisecond, answer: truth}, true, func(f Facts) bool { return f.Size > 1000 && f.Small.IsZero() && !f.Recases && f.Rate >= scanLeaves }},
+			{"slow", &fakeNet{rtt: 600 * time.Millisecond, answer: truth}, true, func(f Facts) bool { return f.Size > 1000 && f.RTT > 500*time.Millisecond }},
+			{"over TCP", &fakeNet{rtt: 30 * time.Millisecond, answer: truncating}, true, func(f Facts) bool { return f.Stream > 1000 && f.Size <= plainSize && f.Small.IsZero() }},
+			{"small", &fakeNet{rtt: 30 * time.Millisecond, answer: truncating, noTCP: true}, true, func(f Facts) bool { return !f.Small.IsZero() && f.Size <= plainSize }},
+			{"in capitals", &fakeNet{rtt: 30 * time.Millisecond, answer: upper}, true, func(f Facts) bool { return f.Recases && f.Size > 1000 }},
+			{"dead", &fakeNet{rtt: 30 * time.Millisecond, answer: func([]byte, bool) [][]byte { return nil }}, false, nil},
+			{"refuses", &fakeNet{rtt: 30 * time.Millisecond, answer: func(req []byte, _ bool) [][]byte { return [][]byte{withCode(req, 5)} }}, false, nil},
+			{"denies", &fakeNet{rtt: 30 * time.Millisecond, answer: func(req []byte, _ bool) [][]byte { return [][]byte{withCode(req, 3)} }}, false, nil},
+			{"lies", &fakeNet{rtt: 30 * time.Millisecond, answer: func(req []byte, _ bool) [][]byte { return [][]byte{withTXT(req, random("lie", 300))} }}, false, nil},
+			{"redirects", &fakeNet{rtt: 30 * time.Millisecond, answer: func(req []byte, _ bool) [][]byte { return [][]byte{withA(req)} }}, false, nil},
+			{"drops all names", &fakeNet{rtt: 30 * time.Millisecond, answer: short}, false, nil},
+		}
+		nw := &manyNet{many: many{}}
+		var addrs []Address
+		for i, k := range kinds {
+			a, err := ParseResolver(fmt.Sprintf("192.0.2.%d", i+1))
+			if err != nil {
+				t.Fatal(err)
+			}
+			addrs = append(addrs, a)
+			nw.many[a.dial()] = k.n
+		}
+		found := make([]Facts, len(kinds))
+		began := time.Now()
+		err := Scan(t.Context(), ScanConfig{Network: nw, Zone: testZone, Channel: w.ch}, slices.Values(addrs), func(i int, f Facts) { found[i] = f })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := time.Since(began); d > 30*time.Second {
+			t.Errorf("took %v", d)
+		}
+		for i, k := range kinds {
+			f, n := found[i], k.n.queries.Load()
+			if (f.Score() > 0) != k.works || k.works && !k.check(f) || f.Resolver != addrs[i].String() || !f.Found {
+				t.Errorf("%s: %+v", k.name, f)
+			}
+			if most := map[bool]int64{true: 40, false: 5}[k.works]; n > most || n == 0 {
+				t.Errorf("%s was asked %d questions", k.name, n)
+			}
+		}
+
+		// Later runs ask those that work.
+		kept := &keeper{}
+		all := Merge(kept, "here", found)
+		if len(all) != 5 || all[0].Resolver == addrs[1].String() || !all[4].Found {
+			t.Errorf("%+v", all)
+		}
+		again := Merge(kept, "here", found[:1])
+		if len(again) != 5 {
+			t.Errorf("a second scan leaves %d", len(again))
+		}
+		pool := NewPool(PoolConfig{Network: nw, Keeper: kept, Key: "here"})
+		if got := pool.Found(2); len(got) != 2 || got[0] != all[0].Resolver {
+			t.Errorf("%v", got)
+		}
+		c, err := NewClient(ClientConfig{Pool: pool, Zone: testZone, Resolvers: pool.Found(16)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.heads(t.Context(), c)
+		w.fetchAll(t.Context(), c)
+		c.probes.Wait()
+		time.Sleep(time.Minute)
+	})
+}
+
+// Politeness: no more than so many new ones a second, however many are dead; and a
+// scan that is stopped has told what it knew.
+func TestScanPace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		nw := &fakeNet{rtt: 30 * time.Millisecond, answer: func([]byte, bool) [][]byte { return nil }}
+		addrs := func(yield func(Address) bool) {
+			for i := range 100_000 {
+				a := Address{Host: fmt.Sprintf("10.%d.%d.%d", i>>16, i>>8&255, i&255), Port: 53}
+				if !yield(a) {
+					return
+				}
+			}
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		done := 0
+		err := Scan(ctx, ScanConfig{Network: nw, Zone: testZone, Channel: w.ch}, addrs, func(int, Facts) { done++ })
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+		// 64 at once, 3.3 s each: that many, and no more than 20 a second.
+		if done < 800 || done > 61*scanRate {
+			t.Errorf("%d in a minute", done)
+		}
+		if n := nw.queries.Load(); n > int64(4*(done+scanAtOnce)) {
+			t.Errorf("%d questions", n)
+		}
+	})
+	for _, cfg := range []ScanConfig{{}, {Network: &fakeNet{}}, {Zone: testZone}, {Network: &fakeNet{}, Zone: "no zone"}} {
+		if err := Scan(t.Context(), cfg, slices.Values([]Address{{Host: "192.0.2.1", Port: 53}}), func(int, Facts) {}); err == nil {
+			t.Errorf("accepted %+v", cfg)
+		}
+	}
+	var _ transport.Network = (*manyNet)(nil)
+}
