@@ -37,6 +37,7 @@ type commands struct {
 	Open   openCmd   `cmd:"" help:"Serve the reader's page on this device and print its address."`
 	Export exportCmd `cmd:"" help:"Write the newest edition to a file, for a friend with an invite."`
 	Import importCmd `cmd:"" help:"Take in an edition from a file or a folder of them."`
+	DNS    dnsCmd    `cmd:"" name:"dns" help:"Find DNS resolvers that bring the news."`
 	Status statusCmd `cmd:"" help:"Show channels, how fresh the news is, and which ways work."`
 	Proof  proofCmd  `cmd:"" help:"Write the proof that a channel shows different readers different news, or check one."`
 	Wipe   wipeCmd   `cmd:"" help:"Destroy the library on this device, at once."`

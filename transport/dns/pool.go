@@ -124,7 +124,7 @@ func (p *Pool) facts() []Facts {
 			out = append(out, s.Facts)
 		}
 	}
-	return best(out)
+	return Best(out)
 }
 
 // save stores what was learned since the last time.
@@ -193,8 +193,8 @@ func (f Facts) fresh(now time.Time) bool {
 	return now.Sub(f.OK) < keepGood || now.Sub(f.At) < keepBad
 }
 
-// best sorts facts, the best first, and leaves no more than may be kept.
-func best(fs []Facts) []Facts {
+// Best sorts facts, the best first, and leaves no more than may be kept.
+func Best(fs []Facts) []Facts {
 	slices.SortStableFunc(fs, func(a, b Facts) int {
 		switch x, y := a.Score(), b.Score(); {
 		case x > y:

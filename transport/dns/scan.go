@@ -262,7 +262,7 @@ func Merge(k Keeper, key string, found []Facts) []Facts {
 			all = append(all, f)
 		}
 	}
-	all = best(all)
+	all = Best(all)
 	storeFacts(k, key, all)
 	return all
 }
