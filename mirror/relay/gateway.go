@@ -34,7 +34,7 @@ const (
 
 // blockSource is where a gateway finds its blocks.
 type blockSource struct {
-	// get returns a block, its hash checked, or an error wrapping os.ErrNotExist.
+	// get returns a block, checked to be sound, or an error wrapping os.ErrNotExist.
 	get func(cid.Cid) ([]byte, error)
 	// has says the same without reading anything.
 	has func(cid.Cid) bool

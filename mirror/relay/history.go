@@ -109,7 +109,7 @@ func (e *edition) blockIn(f io.ReaderAt, c cid.Cid) ([]byte, error) {
 	if !ok {
 		return nil, bundle.ErrMissing
 	}
-	return s.read(f, c, nil)
+	return s.read(f, nil)
 }
 
 // historyError tells a bad log from a bad disk.

@@ -69,9 +69,8 @@ func (b *buffers) enter() bool {
 
 // sections calls put with the sections of a CAR that hold these blocks, in their
 // order, some at a time. In an edition's own file neighbours lie side by side in just
-// this form, so they are read together and go out as they are, each block's hash
-// checked as in Block, and so is what stands before it. What put gets is good until it
-// returns. The error is that of Block, or put's.
+// this form, so they are read together and go out as they are, each block checked as
+// in Block, and so is what stands before it. What put gets is good until it returns. The error is that of Block, or put's.
 func (s *Store) sections(ch channel.ID, cs []cid.Cid, put func([]byte) error) error {
 	buf, done := s.buffers.run()
 	defer done()
@@ -167,16 +166,13 @@ func startSize(c cid.Cid, size int) int64 {
 func sound(cs []cid.Cid, b []byte, index map[string]span) (n, size int) {
 	var room [64]byte
 	for _, c := range cs {
-		start := car.AppendStart(room[:0], c, index[c.KeyString()].len)
+		at := index[c.KeyString()]
+		start := car.AppendStart(room[:0], c, at.len)
 		data, ok := bytes.CutPrefix(b[size:], start)
-		if !ok {
+		if !ok || at.check(data[:at.len]) != nil {
 			break
 		}
-		data = data[:index[c.KeyString()].len]
-		if bundle.CheckBlock(c, data) != nil {
-			break
-		}
-		n, size = n+1, size+len(start)+len(data)
+		n, size = n+1, size+len(start)+at.len
 	}
 	return n, size
 }

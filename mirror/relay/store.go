@@ -206,7 +206,7 @@ func (s *Store) loadEdition(ctx context.Context, o object) (*edition, error) {
 
 func indexPath(car string) string { return strings.TrimSuffix(car, ".car") + ".idx" }
 
-// maxIndex bounds an index in bytes: 49 a block.
+// maxIndex bounds an index in bytes: 53 a block.
 const maxIndex = 16 << 20
 
 // shelf returns the channel's shelf, made if needed; s.mu is held for writing,
@@ -251,8 +251,8 @@ func (s *Store) snapshot(ch channel.ID) []*edition {
 	return es
 }
 
-// Block returns a block of any edition that the channel has here; its hash is
-// checked. The error wraps os.ErrNotExist if there is none.
+// Block returns a block of any edition that the channel has here, checked to be
+// what was stored. The error wraps os.ErrNotExist if there is none.
 func (s *Store) Block(ch channel.ID, c cid.Cid) ([]byte, error) { return s.blockInto(ch, c, nil) }
 
 // blockInto is Block, in buf if it has room.
