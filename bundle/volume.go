@@ -493,7 +493,7 @@ func layerOrder(layer string) int { return slices.Index(layers, layer) }
 // layerOf is the layer that a name in the edition's folder stands for, "" if none.
 func layerOf(name string) string {
 	for _, l := range layers {
-		if name == fileName(l) {
+		if name == FileName(l) {
 			return l
 		}
 	}

@@ -217,7 +217,7 @@ func (s *Set) mirror(base string) ([]transport.Path, error) {
 
 func (s *Set) gateway(base string, key ed25519.PublicKey) ([]transport.Path, error) {
 	rt := s.web()
-	c, err := gateway.New(base, rt, gateway.Options{})
+	c, err := gateway.New(base, rt, gateway.Options{Runs: gateway.RunsTried})
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@
 // (a web host with plain files under ipfs/ and head/, see [Options.Static]), and
 // to a relay under its secret prefix: only base URL and round tripper differ.
 // Raw blocks are asked for in parallel; over HTTP/2 and HTTP/3 that is one flight.
+// On a line that brings much, neighbours are asked for as one CAR (runs.go).
 //
 // Whatever comes back is hostile until hashed: bodies are bounded, redirects
 // are not followed, and a block that does not match its CID is dropped here
@@ -54,6 +55,19 @@ type Records interface {
 	Head(ch channel.ID, record []byte) ([]byte, error)
 }
 
+// Runs says whether neighbouring blocks may be asked for as one CAR.
+type Runs int
+
+const (
+	// RunsNever asks for raw blocks alone.
+	RunsNever Runs = iota
+	// RunsTried is for gateways of which it is not known how well they make CARs:
+	// after one that is odd they are asked for raw blocks.
+	RunsTried
+	// RunsTrusted is for relays: one that sends what was not asked for lies.
+	RunsTrusted
+)
+
 // Options of a Client; the zero value works.
 type Options struct {
 	// Parallel is how many requests one Fetch keeps in flight, DefaultParallel
@@ -61,11 +75,13 @@ type Options struct {
 	Parallel int
 	// Records, if not nil, gives the path Heads.
 	Records Records
+	// Runs says whether neighbours are asked for as one CAR.
+	Runs Runs
 	// Static tells that base is a static mirror (FORMAT.md, section 11): requests
 	// have no query, and head/ gives the path Heads.
 	Static bool
-	// BlockTimeout bounds one block from request to last byte; 30 s if 0. It is
-	// what a body of one byte a second runs into.
+	// BlockTimeout bounds one block from request, or from the block before it, to
+	// last byte; 30 s if 0. It is what a body of one byte a second runs into.
 	BlockTimeout time.Duration
 }
 
@@ -74,6 +90,7 @@ type Client struct {
 	base string
 	rt   http.RoundTripper
 	opts Options
+	pace pace
 }
 
 var _ transport.Blocks = (*Client)(nil)
@@ -188,9 +205,14 @@ func (m *mortal) Close() error {
 // as they arrive. The error wraps transport.ErrNotFound if the gateway says
 // that it has none, and is a *transport.WantError if the bytes are wrong.
 func (c *Client) Block(ctx context.Context, id cid.Cid, size int, got func(n int)) ([]byte, error) {
-	return c.block(ctx, transport.Want{CID: id, Size: size}, got)
+	data, err := c.block(ctx, transport.Want{CID: id, Size: size}, got)
+	if err != nil {
+		return nil, err
+	}
+	return data, nil
 }
 
+// block is Block for a want; with an error it returns what has come.
 func (c *Client) block(ctx context.Context, w transport.Want, got func(n int)) ([]byte, error) {
 	id := w.CID
 	ctx, cancel := context.WithTimeout(ctx, c.opts.BlockTimeout)
@@ -202,7 +224,7 @@ func (c *Client) block(ctx context.Context, w transport.Want, got func(n int)) (
 	defer resp.Body.Close()
 	data, err := readBlock(resp.Body, resp.ContentLength, most(w), w.Size, got)
 	if err != nil {
-		return nil, &transport.WantError{CID: id, Err: err}
+		return data, &transport.WantError{CID: id, Err: err}
 	}
 	if err := bundle.CheckBlock(id, data); err != nil {
 		return nil, &transport.WantError{CID: id, Err: err}
@@ -316,7 +338,7 @@ func most(w transport.Want) int {
 var files = []string{bundle.LayerFront, bundle.LayerText, bundle.LayerMedia, bundle.LayerDict, bundle.LayerLog}
 
 // readBlock reads a body of at most limit bytes, and no fewer than want, trusting
-// no length that is announced.
+// no length that is announced. With an error it returns what has come.
 func readBlock(body io.Reader, announced int64, limit, want int, got func(n int)) ([]byte, error) {
 	if announced > int64(limit) {
 		return nil, errFlood
@@ -333,11 +355,11 @@ func readBlock(body io.Reader, announced int64, limit, want int, got func(n int)
 			return nil, errFlood
 		case err == io.EOF:
 			if len(buf) < want {
-				return nil, io.ErrUnexpectedEOF
+				return buf, io.ErrUnexpectedEOF
 			}
 			return buf, nil
 		case err != nil:
-			return nil, err
+			return buf, err
 		}
 	}
 }

@@ -84,9 +84,6 @@ func (b *bulk) isBad() bool {
 // plain fetches over one connection. more: the line was found to be bad; what is
 // left of the request is returned.
 func (b *bulk) plain(ctx context.Context, r transport.Request, begun *beginnings, yield func(transport.Block, error) bool) (left transport.Request, more bool) {
-	if !r.Once { // else all of it comes over this one
-		ctx = context.WithValue(ctx, beginningsKey{}, begun)
-	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	w := &watch{main: b.main, left: make([]int, len(r.Wants))}
 	for i, want := range r.Wants {
@@ -115,7 +112,7 @@ func (b *bulk) plain(ctx context.Context, r transport.Request, begun *beginnings
 	defer done.Wait()
 	defer cancel(nil)
 	here := map[string]bool{}
-	for block, err := range b.one.Fetch(ctx, req) {
+	for block, err := range b.one.FetchKeeping(ctx, req, begun.keep) {
 		if err != nil && errors.Is(context.Cause(ctx), errBadLine) {
 			return rest(r, here), true
 		}
@@ -123,7 +120,6 @@ func (b *bulk) plain(ctx context.Context, r transport.Request, begun *beginnings
 		switch {
 		case err == nil:
 			here[block.CID.KeyString()] = true
-			begun.forget(block.CID.String())
 		case errors.As(err, &failed): // said once
 			here[failed.CID.KeyString()] = true
 		}

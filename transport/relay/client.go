@@ -50,7 +50,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -128,11 +127,11 @@ func New(cfg Config) (*Client, error) {
 		// The port that https means is left out of the Host field, as browsers do:
 		// a CDN may not know its own name with it.
 		base := "https://" + strings.TrimSuffix(addr, ":443") + "/" + cfg.Relay.Prefix.Path()
-		var blocks http.RoundTripper = rt
-		if way.kind == transport.KindQUIC {
-			blocks = keeper{rt}
+		runs := gateway.RunsTrusted
+		if way.hints.Patience > 0 { // what is large does not come through there
+			runs = gateway.RunsNever
 		}
-		g, err := gateway.New(base, blocks, gateway.Options{})
+		g, err := gateway.New(base, rt, gateway.Options{Runs: runs})
 		if err != nil {
 			return nil, err
 		}

@@ -82,7 +82,7 @@ func (s *spreading) plan(begun *beginnings) {
 		blk := &spreadBlock{i: i, want: w, data: make([]byte, size)}
 		s.blocks = append(s.blocks, blk)
 		at := int64(0)
-		if have := begun.of[w.CID.String()]; size > 0 {
+		if have := begun.of[w.CID.KeyString()]; size > 0 {
 			at = min(int64(len(have)), size-1) // of one that is whole the last byte again
 			copy(blk.data, have[:at])
 		}
