@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -202,6 +203,92 @@ func TestNodesBelowNodes(t *testing.T) {
 	visited := 0
 	if err := volume(in, p, all).Walk(func(Want, []byte) error { visited++; return nil }); err != nil || visited != len(all) {
 		t.Errorf("%d blocks of %d, %v", visited, len(all), err)
+	}
+}
+
+// Who asks only what is missing reads no leaf, and hears of the same blocks as who
+// reads.
+func TestMissingOf(t *testing.T) {
+	in := input(article(1, 300_000, 200_000), article(2, 400_000))
+	p, err := Pack(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := blocksOf(p)
+	spans := []Span{{Offset: -1, Size: 5}, {Offset: 1 << 40, Size: 5}} // that can't be read
+	byID := map[string]*Entry{}
+	for i := range p.Front.Articles {
+		byID[p.Front.Articles[i].ID] = &p.Front.Articles[i]
+	}
+	e := byID[article(2).ID]
+	spans = append(spans, e.Images[0].Span, e.Images[0].Span)
+	for _, prologue := range []bool{false, true} {
+		for _, asks := range []bool{false, true} {
+			have, leaves := held{}, 0
+			v := volume(in, p, have)
+			if !prologue {
+				v.Prologues = nil
+			}
+			v.Get = func(c cid.Cid) ([]byte, error) {
+				if c.Type() == cid.Raw {
+					leaves++
+				}
+				return have.get(c)
+			}
+			if asks {
+				v.Holds = func(cs []cid.Cid) ([]bool, error) {
+					out := make([]bool, len(cs))
+					for i, c := range cs {
+						_, out[i] = have[c]
+					}
+					return out, nil
+				}
+			}
+			reads := volume(in, p, have)
+			reads.Prologues = v.Prologues
+			for range 8 {
+				wants, err := v.MissingOf(LayerMedia, spans)
+				var m, other *MissingError
+				if errors.As(err, &m) {
+					wants = m.Wants
+				} else if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := reads.Image(e, 0); errors.As(err, &other) != (len(wants) > 0) {
+					t.Fatalf("%d blocks are missing, and reading says %v", len(wants), err)
+				}
+				if len(wants) == 0 {
+					break
+				}
+				for _, w := range wants {
+					if !slices.ContainsFunc(other.Wants, func(o Want) bool { return o.CID == w.CID }) || len(other.Wants) != len(wants) {
+						t.Fatalf("missing are %d blocks, to be read %d", len(wants), len(other.Wants))
+					}
+					have[w.CID] = all[w.CID]
+				}
+			}
+			if _, err := reads.Image(e, 0); err != nil || len(have) == len(all) {
+				t.Errorf("prologue %v: %v with %d blocks of %d", prologue, err, len(have), len(all))
+			}
+			for rounds := 0; ; rounds++ {
+				var m *MissingError
+				if err := v.Walk(nil); !errors.As(err, &m) {
+					if err != nil || len(have) != len(all) || rounds > 3 {
+						t.Errorf("after %d rounds %d blocks of %d are here: %v", rounds, len(have), len(all), err)
+					}
+					break
+				}
+				for _, w := range m.Wants {
+					if have[w.CID] != nil {
+						t.Fatal("asked for a block that is held")
+					}
+					have[w.CID] = all[w.CID]
+				}
+			}
+			if asks && leaves > 0 {
+				t.Errorf("%d leaves were read", leaves)
+			}
+		}
 	}
 }
 

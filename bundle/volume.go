@@ -29,6 +29,9 @@ type Volume struct {
 	// Get returns the block that c names, or an error wrapping ErrMissing. It
 	// must return nothing whose hash was not checked.
 	Get func(c cid.Cid) ([]byte, error)
+	// Holds, if not nil, tells of each block whether Get would return it, and reads
+	// none: for who asks only what is missing.
+	Holds func(cs []cid.Cid) ([]bool, error)
 }
 
 // ErrMissing is what Volume.Get returns for a block that isn't held.
@@ -153,12 +156,61 @@ func (v *Volume) Missing(layer string) ([]Want, error) {
 	if err != nil {
 		return nil, err
 	}
-	var out []Want
-	for _, w := range leaves {
-		if _, err := v.get(w); errors.As(err, new(*MissingError)) {
+	return v.lacks(leaves)
+}
+
+// MissingOf lists the blocks that reading these spans of a layer takes and that are
+// not held, each once, or *MissingError as Missing. Spans that can't be read are
+// left out: whoever reads them hears of it.
+func (v *Volume) MissingOf(layer string, spans []Span) ([]Want, error) {
+	leaves, _, err := v.Layer(layer)
+	if err != nil {
+		return nil, err
+	}
+	_, have := v.Prologues[layer]
+	needed := make([]bool, len(leaves))
+	for _, s := range spans {
+		first, last := s.Offset/chunkSize, (s.Offset+s.Size-1)/chunkSize
+		if s.check() != nil || last >= int64(len(leaves)) {
+			continue
+		}
+		needed[0] = needed[0] || !have
+		for i := first; i <= last; i++ {
+			needed[i] = true
+		}
+	}
+	var wants []Want
+	for i, w := range leaves {
+		if needed[i] {
+			wants = append(wants, w)
+		}
+	}
+	return v.lacks(wants)
+}
+
+// lacks lists those of the wants that are not held.
+func (v *Volume) lacks(wants []Want) (out []Want, err error) {
+	if v.Holds == nil {
+		for _, w := range wants {
+			if _, err := v.get(w); errors.As(err, new(*MissingError)) {
+				out = append(out, w)
+			} else if err != nil {
+				return nil, err
+			}
+		}
+		return out, nil
+	}
+	cs := make([]cid.Cid, len(wants))
+	for i, w := range wants {
+		cs[i] = w.CID
+	}
+	held, err := v.Holds(cs)
+	if err != nil {
+		return nil, err
+	}
+	for i, w := range wants {
+		if !held[i] {
 			out = append(out, w)
-		} else if err != nil {
-			return nil, err
 		}
 	}
 	return out, nil
@@ -408,7 +460,8 @@ func (v *Volume) Image(e *Entry, i int) (*Image, error) {
 
 // Walk visits every block of the edition depth first from its directory, in the
 // order of its CAR file. Blocks that aren't held are not descended into but
-// listed in the *MissingError that Walk then returns in the end.
+// listed in the *MissingError that Walk then returns in the end. visit may be nil:
+// then only blocks of links are read, and their leaves asked for.
 func (v *Volume) Walk(visit func(Want, []byte) error) error {
 	missing := &MissingError{}
 	seen := map[cid.Cid]bool{}
@@ -426,7 +479,10 @@ func (v *Volume) Walk(visit func(Want, []byte) error) error {
 		if err != nil {
 			return err
 		}
-		if err := visit(w, b); err != nil || !w.Node {
+		if visit != nil {
+			err = visit(w, b)
+		}
+		if err != nil || !w.Node {
 			return err
 		}
 		if depth > maxDepth { // the directory is above the files
@@ -435,6 +491,22 @@ func (v *Volume) Walk(visit func(Want, []byte) error) error {
 		links, err := v.links(w, b)
 		if err != nil {
 			return err
+		}
+		if visit == nil {
+			var leaves []Want
+			links = slices.DeleteFunc(links, func(l Want) bool {
+				leaf := !l.Node && !seen[l.CID]
+				if leaf {
+					leaves = append(leaves, l)
+					seen[l.CID] = true
+				}
+				return leaf
+			})
+			lacks, err := v.lacks(leaves)
+			if err != nil {
+				return err
+			}
+			missing.Wants = append(missing.Wants, lacks...)
 		}
 		for _, l := range links {
 			if err := descend(l, depth+1); err != nil {

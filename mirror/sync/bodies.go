@@ -34,9 +34,7 @@ func (s *session) rest(ctx context.Context, target *channel.Head) error {
 	if err != nil {
 		return err
 	}
-	err = s.until(ctx, "rest", info.edition(s.ch), func() error {
-		return vol.Walk(func(bundle.Want, []byte) error { return nil })
-	})
+	err = s.until(ctx, "rest", info.edition(s.ch), func() error { return vol.Walk(nil) })
 	if errors.Is(err, ErrIncomplete) {
 		return nil
 	}
@@ -282,7 +280,7 @@ func (p *plan) parts(stage string, entries []bundle.Entry) []*job {
 		}
 		try := func() error { return p.text(p.ctx, vol, parts[at]) }
 		if stage == "images" {
-			try = func() error { return p.images(p.ctx, vol, parts[at]) }
+			try = func() error { return p.images(vol, parts[at]) }
 		}
 		j := &job{ed: info.edition(p.ch), stage: stage, rank: at.rank, try: try}
 		if stage == "text" {
@@ -354,19 +352,21 @@ func (s *session) text(ctx context.Context, vol *bundle.Volume, entries []bundle
 	return wantsOf(all)
 }
 
-// images makes sure that each article's pictures are in the library.
-func (s *session) images(_ context.Context, vol *bundle.Volume, entries []bundle.Entry) error {
-	all := &bundle.MissingError{}
+// images makes sure that each article's pictures are in the library. They are not
+// opened: every block was checked when it came, and whoever looks at a picture opens
+// it.
+func (s *session) images(vol *bundle.Volume, entries []bundle.Entry) error {
+	var spans []bundle.Span
 	for i := range entries {
-		e := &entries[i]
-		for j := range e.Images {
-			_, err := vol.Image(e, j)
-			if !collect(all, err) && err != nil {
-				s.log.Warn("image does not open", "edition", e.Edition, "error", err)
-			}
+		for j := range entries[i].Images {
+			spans = append(spans, entries[i].Images[j].Span)
 		}
 	}
-	return wantsOf(all)
+	wants, err := vol.MissingOf(bundle.LayerMedia, spans)
+	if err != nil {
+		return err
+	}
+	return wantsOf(&bundle.MissingError{Wants: wants})
 }
 
 // collect adds what err says is missing, and reports whether it did.

@@ -159,6 +159,7 @@ func (s *session) volume(ctx context.Context, e editionInfo) (*bundle.Volume, er
 		return nil, err
 	}
 	v.Get = func(c cid.Cid) ([]byte, error) { return getBlock(ctx, s.Library, c) }
+	v.Holds = func(cs []cid.Cid) ([]bool, error) { return s.Library.Has(ctx, cs...) }
 	return v, nil
 }
 

@@ -16,8 +16,12 @@ const (
 	// How long what is on its way may still land when the sync turns.
 	landTime = time.Second
 	// What has arrived is stored in batches: a call of the library costs a sync
-	// of the disk.
-	putBatch = 32
+	// of the disk. Nothing waits for pictures one by one, so their batches are so
+	// many bytes, or what has come in putTime; with the blocks on their way from
+	// the paths, twice as much is in memory.
+	putBytes = 4 << 20
+	putBatch = putBytes / bundle.MaxBlock
+	putTime  = 500 * time.Millisecond
 	// maxRounds bounds how often a job may ask for more: directory, node, chunk.
 	maxRounds = 8
 )
@@ -98,9 +102,10 @@ func (w *work) hire(ctx context.Context) {
 func (w *work) drain(ctx context.Context) (err error) {
 	byEdition := map[uint64][]transport.Block{}
 	for a := range w.out {
-		if w.note(a); a.want != nil {
-			byEdition[a.want.ed.Number] = append(byEdition[a.want.ed.Number], a.block)
-		}
+		w.take(a)
+	}
+	for _, a := range w.ready {
+		byEdition[a.want.ed.Number] = append(byEdition[a.want.ed.Number], a.block)
 	}
 	for n, blocks := range byEdition {
 		if put := w.Library.PutBlocks(context.WithoutCancel(ctx), w.ch, n, blocks); err == nil {
@@ -119,6 +124,12 @@ type work struct {
 	board   *board
 	out     chan arrival
 	workers gosync.WaitGroup
+	// ready is what waits to be stored: so many bytes, since then; urgent, that
+	// jobs wait for some of it.
+	ready  []arrival
+	bytes  int
+	since  time.Time
+	urgent bool
 }
 
 // arrival is a block, an event, or the end of a batch.
@@ -197,6 +208,12 @@ func (w *work) run(ctx context.Context) error {
 	var land <-chan time.Time // set when the sync has turned
 	for {
 		if w.board.over() && len(w.out) == 0 {
+			if len(w.ready) > 0 {
+				if err := w.store(ctx); err != nil {
+					return err
+				}
+				continue
+			}
 			if land != nil {
 				return errTurned
 			}
@@ -227,7 +244,14 @@ func (w *work) run(ctx context.Context) error {
 			if !ok {
 				return ctx.Err()
 			}
-			if err := w.store(ctx, a); err != nil {
+			if w.takeAll(a); w.due() > 0 {
+				continue
+			}
+			if err := w.store(ctx); err != nil {
+				return err
+			}
+		case <-after(w.due()):
+			if err := w.store(ctx); err != nil {
 				return err
 			}
 		case h := <-w.asks.out:
@@ -281,26 +305,50 @@ func (s *session) incomplete(n int) error {
 	return err
 }
 
-// store takes in one arrival and what else is there already, in one transaction
-// of the library for each edition.
-func (w *work) store(ctx context.Context, first arrival) error {
-	var ready []arrival
-	take := func(a arrival) {
-		if w.note(a); a.want != nil {
-			ready = append(ready, a)
-		}
+// take puts an arrival with those that wait to be stored.
+func (w *work) take(a arrival) {
+	if w.note(a); a.want == nil {
+		return
 	}
-	take(first)
-	for more := true; more && len(ready) < putBatch; {
+	if len(w.ready) == 0 {
+		w.since = time.Now()
+	}
+	w.ready = append(w.ready, a)
+	w.bytes += len(a.block.Data)
+	w.urgent = w.urgent || a.want.rank < rankImages || a.want.Node
+}
+
+// due is when what is ready is to be stored, negative for never.
+func (w *work) due() time.Duration {
+	switch {
+	case len(w.ready) == 0:
+		return -1
+	case w.urgent, w.bytes >= putBytes:
+		return 0
+	}
+	return max(0, time.Until(w.since.Add(putTime)))
+}
+
+// takeAll takes an arrival and what else is there already, as much as is stored at once.
+func (w *work) takeAll(a arrival) {
+	w.take(a)
+	for w.bytes < putBytes {
 		select {
 		case a, ok := <-w.out:
-			if more = ok; ok {
-				take(a)
+			if !ok {
+				return
 			}
+			w.take(a)
 		default:
-			more = false
+			return
 		}
 	}
+}
+
+// store puts what is ready into the library, in one transaction for each edition.
+func (w *work) store(ctx context.Context) error {
+	ready := w.ready
+	w.ready, w.bytes, w.urgent = nil, 0, false
 	return w.put(ctx, ready)
 }
 

@@ -86,6 +86,16 @@ func (m *memory) Block(ctx context.Context, c cid.Cid) ([]byte, error) {
 	return read(ctx, m, m.blocks, c)
 }
 
+func (m *memory) Has(ctx context.Context, cids ...cid.Cid) ([]bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	has := make([]bool, len(cids))
+	for i, c := range cids {
+		_, has[i] = m.blocks[c]
+	}
+	return has, ctx.Err()
+}
+
 func (m *memory) PutBlocks(ctx context.Context, _ channel.ID, _ uint64, bs []transport.Block) error {
 	for _, b := range bs {
 		if err := bundle.CheckBlock(b.CID, b.Data); err != nil {

@@ -41,6 +41,8 @@ type Library interface {
 	State(ctx context.Context, ch channel.ID) ([]byte, error)
 	SetState(ctx context.Context, ch channel.ID, state []byte) error
 	Block(ctx context.Context, c cid.Cid) ([]byte, error)
+	// Has tells of each block whether it is stored, without reading it.
+	Has(ctx context.Context, cids ...cid.Cid) ([]bool, error)
 	PutBlocks(ctx context.Context, ch channel.ID, edition uint64, blocks []transport.Block) error
 	SetFront(ctx context.Context, ch channel.ID, f *bundle.Front) error
 	Headline(ctx context.Context, ch channel.ID, id string) (library.Headline, error)
