@@ -115,8 +115,8 @@ func New(cfg Config) (*Client, error) {
 		dial       func(transport.Network, peer) conn
 		hints      transport.Hints
 	}{
-		{transport.KindQUIC, "quic", newQUIC, transport.Hints{Batch: 32, Parallel: 2, Setup: 1, Overhead: 1.04}},
-		{transport.KindTCP, "tcp", newTCP, transport.Hints{Batch: 32, Parallel: 2, Setup: 1, Overhead: 1.04}},
+		{transport.KindQUIC, "quic", newQUIC, transport.Hints{Batch: 256, Parallel: 2, Setup: 1, Overhead: 1.04}},
+		{transport.KindTCP, "tcp", newTCP, transport.Hints{Batch: 256, Parallel: 2, Setup: 1, Overhead: 1.04}},
 		{transport.KindTCP, "tcp, small connections", newSmall, transport.Hints{Batch: 2, Parallel: 2, Setup: 3, Overhead: 2, Patience: smallPatience}},
 	} {
 		rt := way.dial(cfg.Network, peer{
