@@ -247,7 +247,9 @@ func TestWork(t *testing.T) {
 func TestAskedByThePage(t *testing.T) {
 	c := published(t)
 	synctest.Test(t, func(t *testing.T) {
-		r := inMemory(t, c, nil, transporttest.NewMemory(t, c.Editions()...).Path("p"))
+		m := transporttest.NewMemory(t, c.Editions()...)
+		m.Delay = 10 * time.Millisecond // or the first sync may be over before the button is pressed again
+		r := inMemory(t, c, nil, m.Path("p"))
 		page := r.Engine(t.Context())
 		page.Sync(t.Context())
 		if !page.Status(t.Context()).Syncing {
