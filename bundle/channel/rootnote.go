@@ -129,6 +129,13 @@ func parseRootNote(msg []byte) (*RootNote, []sigLine, error) {
 	if err != nil {
 		return refuse(err)
 	}
+	n, err := parseRootText(text)
+	return n, sigs, err
+}
+
+// parseRootText is parseRootNote of the text alone.
+func parseRootText(text []byte) (*RootNote, error) {
+	refuse := func(err error) (*RootNote, error) { return nil, fmt.Errorf("%w: %w", ErrRootNote, err) }
 	n, l := &RootNote{}, &lines{rest: string(text)}
 	l.exact("tamizdat/v1/root")
 	n.Version = l.uint(l.fields("version", 1)[0])
@@ -180,8 +187,11 @@ func parseRootNote(msg []byte) (*RootNote, []sigLine, error) {
 		}
 		seen[string(k)] = true
 	}
-	return n, sigs, nil
+	return n, nil
 }
+
+// Hash is the SHA-256 of the note's text, by which the next one names it.
+func (n *RootNote) Hash() [32]byte { return sha256.Sum256(n.Text()) }
 
 func (n *RootNote) allKeys() []ed25519.PublicKey {
 	keys := append([]ed25519.PublicKey{n.Log.Key, n.IPNS}, n.RootKeys...)
@@ -194,16 +204,17 @@ func (n *RootNote) allKeys() []ed25519.PublicKey {
 // signedBy reports whether at least the threshold of the root keys of by
 // signed text.
 func (n *RootNote) signedBy(by *RootNote, text []byte, sigs []sigLine) bool {
-	valid := 0
-	for _, k := range by.RootKeys {
-		for _, s := range sigs {
-			if s.verifiedBy(text, rootKeyName, k) {
-				valid++
-				break
-			}
+	return validSigs(by.RootKeys, text, sigs) >= by.Threshold
+}
+
+// validSigs counts those of some distinct root keys that have signed text.
+func validSigs(keys []ed25519.PublicKey, text []byte, sigs []sigLine) (valid int) {
+	for _, k := range keys {
+		if slices.ContainsFunc(sigs, func(s sigLine) bool { return s.verifiedBy(text, rootKeyName, k) }) {
+			valid++
 		}
 	}
-	return valid >= by.Threshold
+	return valid
 }
 
 // Roots is a verified chain of root notes 1..n of one channel. It is immutable.
@@ -259,7 +270,7 @@ func (r *Roots) Extend(msg []byte) (*Roots, error) {
 			return nil, fmt.Errorf("%w: version %d does not follow %d", ErrRootNote, n.Version, prev.Version)
 		case n.Channel != r.ch:
 			return nil, fmt.Errorf("%w: it belongs to another channel", ErrRootNote)
-		case n.Previous != sha256.Sum256(prev.Text()):
+		case n.Previous != prev.Hash():
 			return nil, fmt.Errorf("%w: it follows another note", ErrRootNote)
 		case n.Log.Generation < prev.Log.Generation || n.Log.Generation > prev.Log.Generation+1:
 			return nil, fmt.Errorf("%w: log generation jumps", ErrRootNote)

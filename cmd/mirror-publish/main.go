@@ -34,6 +34,7 @@ type commands struct {
 	Target relayCmd  `cmd:"" help:"Add a relay, whose line comes from standard input, or a static mirror."`
 	Zone   zoneCmd   `cmd:"" help:"Print the DNS zone file of what is published."`
 	Export exportCmd `cmd:"" help:"Write the newest edition as one file, for a stick."`
+	Root   rootCmd   `cmd:"" help:"Root keys: those that say which other keys hold."`
 	Status statusCmd `cmd:"" help:"Show editions, sizes, and what each target holds."`
 }
 

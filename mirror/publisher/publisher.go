@@ -5,7 +5,7 @@
 //
 //	publisher.toml    the channel's name, sources and targets, with comments
 //	keys/             root, log and IPNS keys, epoch keys, batch seeds: secrets
-//	root/1            the signed root note
+//	root/N            the signed root notes
 //	grants/NAME       one grant file a batch, sealed anew only when it changes
 //	editions/N.json   what edition N's leaf and front page say
 //	editions/N.car    edition N as it travels
@@ -82,7 +82,8 @@ type edition struct {
 
 // keyring is keys/keys.json: everything that must stay secret.
 type keyring struct {
-	// Root, Log and IPNS are Ed25519 seeds.
+	// Root, Log and IPNS are Ed25519 seeds; Root is empty if the root keys are
+	// elsewhere.
 	Root []byte `json:"root"`
 	Log  []byte `json:"log"`
 	IPNS []byte `json:"ipns"`
@@ -206,7 +207,7 @@ func (p *Publisher) load() error {
 		return err
 	}
 	if err := json.Unmarshal(b, &p.keys); err != nil || len(p.keys.Epochs) == 0 ||
-		len(p.keys.Root) != 32 || len(p.keys.Log) != 32 || len(p.keys.IPNS) != 32 {
+		len(p.keys.Root) != 0 && len(p.keys.Root) != 32 || len(p.keys.Log) != 32 || len(p.keys.IPNS) != 32 {
 		return errors.New("keys/keys.json is damaged; restore it from a backup")
 	}
 	var notes [][]byte

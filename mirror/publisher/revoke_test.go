@@ -178,7 +178,9 @@ func TestPushDenies(t *testing.T) {
 	packStory(t, p, 1)
 	good := &deaf{Folder: file.Folder{Dir: filepath.Join(t.TempDir(), "a")}, pin: channel.Pin{1}}
 	bad := &deaf{Folder: file.Folder{Dir: filepath.Join(t.TempDir(), "b")}, pin: channel.Pin{2}, fail: transport.ErrRefused}
-	push := func() []Pushed { return p.Push(t.Context(), []Target{{Name: "good", Publisher: good}, {Name: "bad", Publisher: bad}}, nil) }
+	push := func() []Pushed {
+		return p.Push(t.Context(), []Target{{Name: "good", Publisher: good}, {Name: "bad", Publisher: bad}}, nil)
+	}
 	for i, r := range push() {
 		if r.Err != nil || r.Newest != 0 {
 			t.Errorf("%d, before: %+v", i, r)

@@ -1,0 +1,174 @@
+package main
+
+import (
+	"crypto/ed25519"
+	"fmt"
+
+	"tamizdat/bundle/channel"
+	"tamizdat/internal/cli"
+	"tamizdat/mirror/publisher"
+)
+
+type rootCmd struct {
+	Show   rootShowCmd   `cmd:"" help:"Show which root keys the channel has, and how many must sign."`
+	New    rootNewCmd    `cmd:"" help:"Make a root key in a file; do it on a machine without network."`
+	Rotate rootRotateCmd `cmd:"" help:"Draft the root note that puts other root keys in place."`
+	Sign   rootSignCmd   `cmd:"" help:"Sign a draft with a root key; do it where the key is."`
+	Use    rootUseCmd    `cmd:"" help:"Put a draft in place that enough keys have signed."`
+}
+
+type rootShowCmd struct{}
+
+// Run shows the newest root note.
+func (c *rootShowCmd) Run(e *env) (err error) {
+	p, err := e.open()
+	if err != nil {
+		return err
+	}
+	defer cli.Close(p, &err)
+	keys, threshold := p.RootKeys()
+	fmt.Fprintf(e.out, "root note %d: %d of %s must sign the next one\n", p.Roots().Version(), threshold, cli.Count(len(keys), "key"))
+	for _, k := range keys {
+		where := ""
+		if k.Here {
+			where = "  (in this folder)"
+		}
+		fmt.Fprintf(e.out, "  %s%s\n", publisher.RootKeyLine(k.Public), where)
+	}
+	return nil
+}
+
+type rootNewCmd struct {
+	File string `arg:"" help:"The file to make; whoever has it has the key." type:"path"`
+}
+
+// Run makes a root key. It opens no channel.
+func (c *rootNewCmd) Run(e *env) error {
+	pub, err := publisher.NewRootKey(c.File)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(e.out, publisher.RootKeyLine(pub))
+	fmt.Fprintf(e.err, "the line above goes to the publisher's machine; %s stays here, with a copy on paper or on a second stick\n", c.File)
+	return nil
+}
+
+type rootRotateCmd struct {
+	Draft     string   `arg:"" help:"The file to write the draft to." type:"path"`
+	Key       []string `help:"A root key that holds from then on, as root new printed it; once for each. \"here\" is the one in this folder." required:"" placeholder:"KEY" sep:"none"`
+	Threshold int      `help:"How many of them must sign the note after that (default: more than half)." placeholder:"N"`
+}
+
+// Run drafts the next root note.
+func (c *rootRotateCmd) Run(e *env) (err error) {
+	p, err := e.open()
+	if err != nil {
+		return err
+	}
+	defer cli.Close(p, &err)
+	var keys []ed25519.PublicKey
+	for _, s := range c.Key {
+		k, err := c.key(p, s)
+		if err != nil {
+			return err
+		}
+		keys = append(keys, k)
+	}
+	if c.Threshold == 0 {
+		c.Threshold = len(keys)/2 + 1
+	}
+	d, err := p.Rotate(keys, c.Threshold)
+	if err != nil {
+		return err
+	}
+	if err := publisher.SaveDraft(c.Draft, d); err != nil {
+		return err
+	}
+	fmt.Fprintf(e.out, "root note %d drafted in %s: %d of %s must sign what follows it\n", d.Note.Version, c.Draft, d.Note.Threshold, cli.Count(len(keys), "key"))
+	lacking(e, p, d, c.Draft)
+	return nil
+}
+
+func (c *rootRotateCmd) key(p *publisher.Publisher, s string) (ed25519.PublicKey, error) {
+	if s != "here" {
+		return publisher.ParseRootKeyLine(s)
+	}
+	keys, _ := p.RootKeys()
+	for _, k := range keys {
+		if k.Here {
+			return k.Public, nil
+		}
+	}
+	return nil, fmt.Errorf("there is no root key in this folder")
+}
+
+// lacking says what a draft still needs, and what to do next.
+func lacking(e *env, p *publisher.Publisher, d *channel.Draft, file string) {
+	old, next := p.Lacking(d)
+	if old+next == 0 {
+		fmt.Fprintf(e.err, "it is signed by enough keys; next: mirror-publish root use %s\n", file)
+		return
+	}
+	fmt.Fprintf(e.err, "it still needs signatures: %d of the present root keys, %d of the new ones; carry it to them: mirror-publish root sign %s KEYFILE\n", old, next, file)
+}
+
+type rootSignCmd struct {
+	Draft string `arg:"" help:"The draft; the signature is added to it." type:"existingfile"`
+	Key   string `arg:"" help:"The root key's file." type:"existingfile"`
+}
+
+// Run signs. It opens no channel.
+func (c *rootSignCmd) Run(e *env) error {
+	d, err := publisher.LoadDraft(c.Draft)
+	if err != nil {
+		return err
+	}
+	key, err := publisher.LoadRootKey(c.Key)
+	if err != nil {
+		return err
+	}
+	if err := d.Sign(key); err != nil {
+		return err
+	}
+	if err := publisher.SaveDraft(c.Draft, d); err != nil {
+		return err
+	}
+	fmt.Fprintf(e.out, "signed with %s:\n\n%s", publisher.RootKeyLine(key.Public().(ed25519.PublicKey)), d.Note.Text())
+	return nil
+}
+
+type rootUseCmd struct {
+	Draft string `arg:"" help:"The draft." type:"existingfile"`
+}
+
+// Run makes a draft the newest root note.
+func (c *rootUseCmd) Run(e *env) (err error) {
+	p, err := e.open()
+	if err != nil {
+		return err
+	}
+	defer cli.Close(p, &err)
+	d, err := publisher.LoadDraft(c.Draft)
+	if err != nil {
+		return err
+	}
+	held := len(hereKeys(p))
+	if err := p.UseRoot(d); err != nil {
+		return err
+	}
+	fmt.Fprintf(e.out, "root note %d holds from now on; the next pack carries it to readers\n", p.Roots().Version())
+	if held > len(hereKeys(p)) {
+		fmt.Fprintln(e.err, "the root key that was in this folder was destroyed: it has no use any more. Copies of the folder may still hold it")
+	}
+	return nil
+}
+
+func hereKeys(p *publisher.Publisher) (here []publisher.RootKey) {
+	keys, _ := p.RootKeys()
+	for _, k := range keys {
+		if k.Here {
+			here = append(here, k)
+		}
+	}
+	return here
+}
