@@ -1,6 +1,7 @@
 package dns
 
 import (
+	"bufio"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -33,6 +34,8 @@ const (
 	tcpQueries    = 10000
 	tcpBad        = 20
 	defaultMaxTCP = 256
+	// tcpBuffer is how many bytes of answers are kept back at most.
+	tcpBuffer = 16 << 10
 )
 
 // Server is an authoritative name server for zones of records (RFC 1034, 1035,
@@ -260,19 +263,23 @@ func addrOf(a net.Addr) netip.Addr {
 }
 
 // serveConn answers the queries of one connection in turn (RFC 7766 section
-// 6.2.1.1 lets a client send on without waiting).
+// 6.2.1.1 lets a client send on without waiting). While a whole query is there
+// already, answers are kept back to go out together.
 func (s *Server) serveConn(ctx context.Context, conn net.Conn, from netip.Addr, patience func() time.Duration) {
 	in, out := make([]byte, maxMessage), make([]byte, 0, 2048)
+	r, w := bufio.NewReaderSize(conn, 2+maxMessage), bufio.NewWriterSize(conn, tcpBuffer)
+	defer func() { _ = w.Flush() }() // to whom may be gone
 	bad := 0
 	for range tcpQueries {
 		idle := patience()
 		_ = conn.SetReadDeadline(time.Now().Add(idle))
-		req, err := readFrame(conn, in)
+		req, err := readFrame(r, in)
 		if err != nil {
 			return
 		}
 		if asksForZone(req) {
-			if s.transfer(ctx, conn, req) != nil {
+			_ = conn.SetWriteDeadline(time.Now().Add(tcpWrite))
+			if w.Flush() != nil || s.transfer(ctx, conn, req) != nil {
 				return
 			}
 			continue
@@ -284,7 +291,7 @@ func (s *Server) serveConn(ctx context.Context, conn net.Conn, from netip.Addr, 
 			return
 		}
 		_ = conn.SetWriteDeadline(time.Now().Add(tcpWrite))
-		if err := writeFrame(conn, resp); err != nil {
+		if writeFrame(w, resp) != nil || !frameThere(r) && w.Flush() != nil {
 			return
 		}
 		switch dnsmessage.RCode(resp[3] & 15) {
@@ -294,6 +301,15 @@ func (s *Server) serveConn(ctx context.Context, conn net.Conn, from netip.Addr, 
 			}
 		}
 	}
+}
+
+// frameThere reports whether a whole message can be read without waiting.
+func frameThere(r *bufio.Reader) bool {
+	if r.Buffered() < 2 {
+		return false
+	}
+	head, err := r.Peek(2)
+	return err == nil && r.Buffered() >= 2+int(binary.BigEndian.Uint16(head))
 }
 
 // readFrame reads one message with its two bytes of length (RFC 1035 section

@@ -1,6 +1,7 @@
 package dns
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -111,4 +112,37 @@ func TestIdleEnds(t *testing.T) {
 			t.Errorf("ended after %v: %v", time.Since(began), err)
 		}
 	})
+}
+
+// Queries that are sent without waiting are answered in their order, also when the
+// last one comes in pieces.
+func TestPipelining(t *testing.T) {
+	w := newWorld(t).serve()
+	conn, err := net.Dial("tcp", w.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	var sent bytes.Buffer
+	const n = 300
+	for i := range n {
+		_ = writeFrame(&sent, appendQuery(nil, uint16(i), w.ch.Label()+"."+testZone, record.Large))
+	}
+	raw := sent.Bytes()
+	read := func(from, to int) {
+		for i := from; i < to; i++ {
+			resp, err := readFrame(conn, make([]byte, maxMessage))
+			if id, ok := readID(resp); err != nil || !ok || int(id) != i || resp[7] != 1 {
+				t.Fatalf("answer %d: %x, %v", i, resp, err)
+			}
+		}
+	}
+	if _, err := conn.Write(raw[:len(raw)-5]); err != nil {
+		t.Fatal(err)
+	}
+	read(0, n-1) // nothing is kept back for the rest of the last
+	if _, err := conn.Write(raw[len(raw)-5:]); err != nil {
+		t.Fatal(err)
+	}
+	read(n-1, n)
 }
