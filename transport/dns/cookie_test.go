@@ -182,6 +182,11 @@ func TestRate(t *testing.T) {
 		if resp := srv.respond(t.Context(), other, nil, from("192.0.2.1")); resp[2]&2 == 0 || len(resp) > len(other) {
 			t.Errorf("refusals are not limited: %x", resp)
 		}
+		// What can't be read gets no code that only EDNS could tell.
+		spoiled := append(withOption(q, optCookie, []byte("client's")), 0)
+		if resp := parsed(t, srv.respond(t.Context(), spoiled, nil, from("192.0.2.1"))); resp.Rcode != 0 || !resp.Truncated || resp.IsEdns0() != nil {
+			t.Errorf("spoiled: %v", resp)
+		}
 		// A cookie of its own makes BADCOOKIE of TC; the one that comes with that is
 		// good.
 		resp := parsed(t, srv.respond(t.Context(), withOption(q, optCookie, []byte("client's")), nil, from("192.0.2.1")))

@@ -63,7 +63,7 @@ func parseQuery(req []byte) (q question, rcode dnsmessage.RCode, err error) {
 	err = q.parseRecords(req, off)
 	switch {
 	case errors.Is(err, errFormat):
-		q.edns = false
+		q.edns, q.cookie, q.keepalive = false, nil, false
 		return q, bad, err
 	case err != nil:
 		return q, 0, err

@@ -342,6 +342,9 @@ func FuzzRespond(f *testing.F) {
 			if resp[2]&0x80 == 0 || !bytes.Equal(resp[:2], req[:2]) {
 				t.Fatalf("response %x", resp)
 			}
+			if resp[11] == 0 && resp[3]&15 > 5 {
+				t.Fatalf("a code that needs EDNS without it: %x", resp)
+			}
 			// Names with odd bytes are legal on the wire and refused by some parsers; all
 			// others must parse.
 			if new(mdns.Msg).Unpack(req) == nil {
