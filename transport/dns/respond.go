@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -205,14 +206,22 @@ func (w *reply) options(c *cookies, from peer) (known bool) {
 }
 
 // find returns the zone that a name lies in and how many labels are in front of
-// it; of nested zones the inner one.
+// it.
 func (s *Server) find(labels []string) (*zone, int) {
-	for i := range labels {
-		if z := s.zones[strings.Join(labels[i:], ".")]; z != nil {
+	name := strings.Join(labels, ".")
+	for i, l := range labels {
+		if z := s.zones[name]; z != nil && !dotted(labels[i:]) {
 			return z, i
 		}
+		name = name[min(len(l)+1, len(name)):]
 	}
 	return nil, 0
+}
+
+// dotted reports whether a label holds a dot of its own, as on the wire it may:
+// joined, it would pass for two.
+func dotted(labels []string) bool {
+	return slices.ContainsFunc(labels, func(l string) bool { return strings.Contains(l, ".") })
 }
 
 // reply is a response in the making, as wire bytes: the one thing that must be
@@ -270,6 +279,9 @@ func (w *reply) fill(ctx context.Context, z *zone, depth int) (dnsmessage.RCode,
 		return dnsmessage.RCodeSuccess, nil
 	}
 	label := w.q.labels[depth-1]
+	if dotted(w.q.labels[depth-1 : depth]) {
+		return dnsmessage.RCodeNameError, nil
+	}
 	rec, named, err := z.linked(ctx, w.q.labels[:depth])
 	if errors.Is(err, transport.ErrNotFound) {
 		rec, named, err = z.lookup(ctx, label, depth > 1)
@@ -298,6 +310,9 @@ func (w *reply) fill(ctx context.Context, z *zone, depth int) (dnsmessage.RCode,
 // host answers for the name servers that lie in the zone, and for the empty
 // names above them.
 func (w *reply) host(z *zone) (exists bool) {
+	if dotted(w.q.labels) {
+		return false
+	}
 	name := strings.Join(w.q.labels, ".")
 	for _, ns := range z.ns {
 		if ns.Host != name {

@@ -117,6 +117,9 @@ func TestServer(t *testing.T) {
 			ask(w.ch.Label()+".news.test.", mdns.TypeA, true):                                mdns.RcodeSuccess,
 			ask(name+".news.test.", mdns.TypeAAAA, true):                                     mdns.RcodeSuccess,
 			ask(w.ch.RootLabel(1)+".news.test.", mdns.TypeNS, true):                          mdns.RcodeSuccess,
+			ask(`a\.ns.news.test.`, mdns.TypeA, true):                                        mdns.RcodeNameError,
+			ask(`x\.`+w.ch.Label()+".news.test.", mdns.TypeTXT, true):                        mdns.RcodeNameError,
+			ask(`_dnslink\.`+w.ch.Label()+".news.test.", mdns.TypeTXT, true):                 mdns.RcodeNameError,
 			ask("_dmarc.deep.below.nothing.news.test.", mdns.TypeMX, true):                   mdns.RcodeNameError,
 		} {
 			resp := exchange(t, addr, network, q)
@@ -136,12 +139,14 @@ func TestServer(t *testing.T) {
 		update := ask("news.test.", mdns.TypeSOA, false)
 		update.Opcode = mdns.OpcodeNotify
 		for q, rcode := range map[*mdns.Msg]int{
-			ask("example.org.", mdns.TypeA, true): mdns.RcodeRefused,
-			ask("test.", mdns.TypeA, true):        mdns.RcodeRefused,
-			ask(".", mdns.TypeNS, true):           mdns.RcodeRefused,
-			ask("xnews.test.", mdns.TypeA, true):  mdns.RcodeRefused,
-			chaos:                                 mdns.RcodeRefused,
-			badvers:                               mdns.RcodeBadVers,
+			ask("example.org.", mdns.TypeA, true):  mdns.RcodeRefused,
+			ask(`news\.test.`, mdns.TypeSOA, true): mdns.RcodeRefused,
+			ask(`x.news\.test.`, mdns.TypeA, true): mdns.RcodeRefused,
+			ask("test.", mdns.TypeA, true):         mdns.RcodeRefused,
+			ask(".", mdns.TypeNS, true):            mdns.RcodeRefused,
+			ask("xnews.test.", mdns.TypeA, true):   mdns.RcodeRefused,
+			chaos:                                  mdns.RcodeRefused,
+			badvers:                                mdns.RcodeBadVers,
 		} {
 			if resp := exchange(t, addr, network, q); resp.Rcode != rcode || len(resp.Answer)+len(resp.Ns) != 0 {
 				t.Errorf("%v: %v", q.Question, resp)
