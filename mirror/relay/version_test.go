@@ -226,6 +226,8 @@ func TestZones(t *testing.T) {
 	}{
 		{"each its own", c, "n.example ns1.host.example[] a.n.example[192.0.2.1]; m.example ns2.host.example[]; o.example ns.o.example[192.0.2.9]"},
 		{"by flag", c.OnlyZones([]string{"M.example.", "p.example"}), "M.example. ns2.host.example[]; p.example ns.p.example[192.0.2.9]"},
+		{"by flag, with dns_ns", FileConfig{DNSNS: []string{"ns1.host.example"}}.OnlyZones([]string{"p.example"}), "p.example ns1.host.example[]"},
+		{"by flags, with dns_ns", FileConfig{DNSNS: []string{"ns1.host.example"}}.OnlyZones([]string{"p.example", "q.example"}), "refused"},
 		{"without", FileConfig{}, ""},
 		{"no address", FileConfig{DNSZone: "n.example", DNSNS: []string{"a=b"}}, "refused"},
 		{"of nothing", FileConfig{DNSNS: []string{"ns1.host.example"}}, "refused"},

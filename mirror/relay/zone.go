@@ -48,10 +48,18 @@ const maxSecondaries = 32
 const maxZones = 32
 
 // OnlyZones is the configuration with those zones instead of its own, of which
-// those of the same name keep their name servers.
+// those of the same name keep their name servers. Where dns_ns stands without
+// dns_zone it is for the one that is named.
 func (c FileConfig) OnlyZones(names []string) FileConfig {
 	known := c.zones()
-	c.DNSZone, c.DNSNS, c.DNSZones = "", nil, nil
+	switch {
+	case c.DNSZone != "":
+		c.DNSZone, c.DNSNS = "", nil
+	case len(names) == 1 && len(c.DNSNS) > 0:
+		known = append(known, ZoneConfig{names[0], c.DNSNS})
+		c.DNSNS = nil
+	}
+	c.DNSZones = nil
 	for _, name := range names {
 		z := ZoneConfig{Name: name}
 		if i := slices.IndexFunc(known, func(k ZoneConfig) bool { return sameZone(k.Name, name) }); i >= 0 {
@@ -76,7 +84,7 @@ func (c FileConfig) zones() []ZoneConfig {
 // Zones are the zones that the relay answers for.
 func (c FileConfig) Zones() ([]dns.Zone, error) {
 	if c.DNSZone == "" && len(c.DNSNS) > 0 {
-		return nil, fmt.Errorf("%s: dns_ns is for dns_zone; set that as well", ConfigFile)
+		return nil, fmt.Errorf("%s: dns_ns is for dns_zone; set that as well, and ns of each of dns_zones", ConfigFile)
 	}
 	zones := c.zones()
 	if len(zones) > maxZones {
