@@ -82,7 +82,7 @@ func Knot(t testing.TB, dir, conf string) (addr string) {
 }
 
 // KnotWorkers is Knot with that many threads for UDP, each on a socket of its own,
-// and says which process it is.
+// and for TCP; it says which process it is.
 func KnotWorkers(t testing.TB, dir, conf string, workers int) (addr string, pid int) {
 	t.Helper()
 	bin := unconfined(t, need(t, "knotd", "install the package knot"))
@@ -95,8 +95,8 @@ func KnotWorkers(t testing.TB, dir, conf string, workers int) (addr string, pid 
 		file := written(t, dir, "knot.conf", fmt.Sprintf(`server:
     rundir: "%s"
     listen: 127.0.0.1@%s
-    udp-workers: %d
-    tcp-workers: 1
+    udp-workers: %[3]d
+    tcp-workers: %[3]d
     background-workers: 1
 
 database:

@@ -1,12 +1,15 @@
 package relay
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -172,44 +175,111 @@ func waitForZone(t *testing.T, addr string) {
 const (
 	loadSockets = 4
 	loadWindow  = 64
+	// loadTCP is how much is asked over one connection: the relay ends it after
+	// 10,000 queries.
+	loadTCP = 150 * loadWindow
 )
 
-// load asks a name server for so many answers, with several sockets and a window of
-// queries on each, and says how that went. Each answer is looked at.
+// tally is what came of asking a name server.
+type tally struct{ answered, octets, silent atomic.Int64 }
+
+// take looks at one answer: with authority, whole, one record.
+func (y *tally) take(t *testing.T, resp []byte) bool {
+	if len(resp) < 12 || resp[3]&15 != 0 || resp[2]&0x86 != 0x84 || resp[7] != 1 {
+		t.Errorf("answer %x", resp[:min(12, len(resp))])
+		return false
+	}
+	y.answered.Add(1)
+	y.octets.Add(int64(len(resp)))
+	return true
+}
+
+// load asks a name server for so many answers over UDP and then over TCP, with
+// several sockets and a window of queries on each, and says how that went.
 func load(t *testing.T, name, addr string, pid int, queries [][]byte) {
 	t.Helper()
-	var answered, silent, octets atomic.Int64
-	var wg sync.WaitGroup
-	before, _ := cpuOf(t, pid)
-	began := time.Now()
-	for i := range loadSockets {
-		wg.Go(func() {
-			conn, err := net.Dial("udp", addr)
-			if err != nil {
+	for _, by := range []struct {
+		network string
+		ask     func(t *testing.T, addr string, queries [][]byte, next, want int, y *tally)
+	}{{"udp", loadUDP}, {"tcp", loadStream}} {
+		var y tally
+		var wg sync.WaitGroup
+		before, _ := cpuOf(t, pid)
+		began := time.Now()
+		for i := range loadSockets {
+			wg.Go(func() { by.ask(t, addr, queries, i, *authorityAnswers/loadSockets, &y) })
+		}
+		wg.Wait()
+		took := time.Since(began)
+		after, _ := cpuOf(t, pid)
+		cpu, n := after-before, max(y.answered.Load(), 1)
+		t.Logf("%s over %s: %d answers of %d bytes in %v, %.0f a second; %d times nothing came for 200 ms; %v of its processor time, %.2f µs an answer",
+			name, by.network, n, y.octets.Load()/n, took.Round(time.Millisecond), float64(n)/took.Seconds(), y.silent.Load(), cpu, float64(cpu.Microseconds())/float64(n))
+	}
+}
+
+// loadStream sends a window of queries at once and waits for all its answers.
+func loadStream(t *testing.T, addr string, queries [][]byte, next, want int, y *tally) {
+	var conn net.Conn
+	var r *bufio.Reader
+	var out []byte
+	in := make([]byte, 1<<16)
+	for got := 0; got < want; got += loadWindow {
+		if got%loadTCP == 0 {
+			if conn != nil {
+				conn.Close()
+			}
+			var err error
+			if conn, err = net.Dial("tcp", addr); err != nil {
 				t.Error(err)
 				return
 			}
 			defer conn.Close()
-			loadSocket(t, conn.(*net.UDPConn), queries, i, *authorityAnswers/loadSockets, &answered, &silent, &octets)
-		})
+			r = bufio.NewReaderSize(conn, 1<<16)
+		}
+		out = out[:0]
+		for range loadWindow {
+			q := queries[next%len(queries)]
+			out = append(binary.BigEndian.AppendUint16(out, uint16(len(q))), q...)
+			next += loadSockets
+		}
+		if _, err := conn.Write(out); err != nil {
+			t.Error(err)
+			return
+		}
+		for range loadWindow {
+			if _, err := io.ReadFull(r, in[:2]); err != nil {
+				t.Error(err)
+				return
+			}
+			n := int(binary.BigEndian.Uint16(in))
+			if _, err := io.ReadFull(r, in[:n]); err != nil {
+				t.Error(err)
+				return
+			}
+			if !y.take(t, in[:n]) {
+				return
+			}
+		}
 	}
-	wg.Wait()
-	took := time.Since(began)
-	after, _ := cpuOf(t, pid)
-	cpu := after - before
-	n := answered.Load()
-	t.Logf("%s: %d answers of %d bytes in %v, %.0f a second; %d times nothing came for 200 ms; %v of its processor time, %.2f µs an answer",
-		name, n, octets.Load()/max(n, 1), took.Round(time.Millisecond), float64(n)/took.Seconds(), silent.Load(), cpu, float64(cpu.Microseconds())/float64(max(n, 1)))
 }
 
-func loadSocket(t *testing.T, conn *net.UDPConn, queries [][]byte, first, want int, answered, silent, octets *atomic.Int64) {
+// loadUDP keeps a window of queries under way.
+func loadUDP(t *testing.T, addr string, queries [][]byte, next, want int, y *tally) {
+	c, err := net.Dial("udp", addr)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer c.Close()
+	conn := c.(*net.UDPConn)
 	pc := ipv4.NewPacketConn(conn)
 	in, out := make([]ipv4.Message, loadWindow), make([]ipv4.Message, loadWindow)
 	for i := range in {
 		in[i].Buffers = [][]byte{make([]byte, 4096)}
 		out[i].Buffers = [][]byte{make([]byte, 0, 512)}
 	}
-	next, due := first, loadWindow
+	due := loadWindow
 	for got := 0; got < want; {
 		for i := range due {
 			q := append(out[i].Buffers[0][:0], queries[next%len(queries)]...)
@@ -229,7 +299,7 @@ func loadSocket(t *testing.T, conn *net.UDPConn, queries [][]byte, first, want i
 		_ = conn.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
 		n, err := pc.ReadBatch(in, 0)
 		if errors.Is(err, os.ErrDeadlineExceeded) {
-			silent.Add(1)
+			y.silent.Add(1)
 			due = loadWindow
 			continue
 		}
@@ -238,15 +308,11 @@ func loadSocket(t *testing.T, conn *net.UDPConn, queries [][]byte, first, want i
 			return
 		}
 		for _, m := range in[:n] {
-			resp := m.Buffers[0][:m.N]
-			if m.N < 12 || resp[3]&15 != 0 || resp[2]&0x86 != 0x84 || resp[7] != 1 {
-				t.Errorf("answer %x", resp[:min(12, m.N)])
+			if !y.take(t, m.Buffers[0][:m.N]) {
 				return
 			}
-			octets.Add(int64(m.N))
 		}
 		got += n
-		answered.Add(int64(n))
 		due = n
 	}
 }

@@ -156,8 +156,8 @@ func (s *Server) respond(ctx context.Context, req, out []byte, from peer) []byte
 	known := w.options(s.cookies, from)
 	switch {
 	case !known && !from.stream && from.addr.IsValid() && !s.rates.allow(from.addr):
-		// Nothing is sent that is larger than what came. With a cookie the client may
-		// come again at once, without one over TCP.
+		// Nothing is sent that is larger than what came, but for this server's half of
+		// a cookie. With that the client may come again at once, without over TCP.
 		if len(q.cookie) > 0 {
 			return w.finish(badCookie, from.limit)
 		}
@@ -165,7 +165,7 @@ func (s *Server) respond(ctx context.Context, req, out []byte, from peer) []byte
 		return w.finish(0, from.limit)
 	case errors.Is(err, errVersion):
 		return w.finish(badVersion, from.limit)
-	case len(q.raw) == 0 && len(q.cookie) > clientCookie && !known && err != nil && rcode == dnsmessage.RCodeSuccess:
+	case len(q.raw) == 0 && len(q.cookie) > clientCookie && !known && rcode == dnsmessage.RCodeSuccess:
 		return w.finish(badCookie, from.limit)
 	case err != nil:
 		return w.finish(int(rcode), from.limit)
