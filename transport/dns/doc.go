@@ -26,7 +26,7 @@
 //	GRANT, GRANT-s    top record of a grant; GRANT is the grant's name
 //	_dnslink.HEAD     "dnslink=/ipns/" and the channel's IPNS name, as it is, for
 //	                  stock IPFS tools (dnslink.dev)
-//	*.X               the same as X, for each X of the last four rows: a random
+//	*.X               the same as X, for each X of all rows but the first: a random
 //	                  label in front gets past a resolver that keeps old answers
 //
 // Root notes and grants are single pieces. The three trees of an edition are
