@@ -31,11 +31,13 @@ const (
 	tcpBusy = 2 * time.Second
 	// tcpQueries bounds what one connection may ask before it has to come back,
 	// tcpBad how much of that may be what is not answered here.
-	tcpQueries    = 10000
-	tcpBad        = 20
-	defaultMaxTCP = 256
+	tcpQueries = 10000
+	tcpBad     = 20
+	// defaultMaxTCP leaves room for resolvers that open a connection for every query
+	// that was over the rate of UDP; one takes some 20 kB.
+	defaultMaxTCP = 1024
 	// tcpBuffer is how many bytes of answers are kept back at most.
-	tcpBuffer = 16 << 10
+	tcpBuffer = 8 << 10
 )
 
 // Server is an authoritative name server for zones of records (RFC 1034, 1035,
@@ -64,7 +66,7 @@ type ServerConfig struct {
 	// Zones are answered from Store, all with the same content.
 	Zones []Zone
 	Store Store
-	// MaxTCP is how many TCP connections may be open at once; 0 means 256. More
+	// MaxTCP is how many TCP connections may be open at once; 0 means 1,024. More
 	// are closed at once.
 	MaxTCP int
 	// MaxTCPPerNet is how many of them one /24, or /56 of IPv6, may have; 0 means a
