@@ -12,7 +12,7 @@ import (
 // up behind the first, as who has sent only half of one.
 func h1(name, request string, half bool, page string) Probe {
 	return Probe{label("h1", "%s", name), func(ctx context.Context, s Server) string {
-		c, err := dialTLS(ctx, s, clientTLS("http/1.1"))
+		c, err := dialH1(ctx, s)
 		if err != nil {
 			return "no connection: " + ending(err)
 		}

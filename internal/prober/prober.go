@@ -35,6 +35,8 @@ type Network interface {
 type Server struct {
 	Network Network
 	Addr    string
+	// Plain: it speaks HTTP/1.1 without TLS, for PlainProbes.
+	Plain bool
 }
 
 // udp is the server's address for datagrams.
@@ -163,6 +165,31 @@ func dialTLS(ctx context.Context, s Server, cfg *tls.Config) (*tls.Conn, error) 
 	return t, nil
 }
 
+// halfCloser is a connection that can say that nothing more comes.
+type halfCloser interface {
+	net.Conn
+	CloseWrite() error
+}
+
+// dialH1 connects for HTTP/1.1.
+func dialH1(ctx context.Context, s Server) (halfCloser, error) {
+	if !s.Plain {
+		return dialTLS(ctx, s, clientTLS("http/1.1"))
+	}
+	c, err := s.Network.Dial(ctx, "tcp", s.Addr)
+	if err != nil {
+		return nil, err
+	}
+	deadline, _ := ctx.Deadline()
+	_ = c.SetDeadline(deadline)
+	half, ok := c.(halfCloser)
+	if !ok {
+		c.Close()
+		return nil, errors.ErrUnsupported
+	}
+	return half, nil
+}
+
 func clientTLS(protos ...string) *tls.Config {
 	return &tls.Config{InsecureSkipVerify: true, ServerName: Host, NextProtos: protos}
 }
@@ -192,6 +219,10 @@ func Probes(p Paths) []Probe {
 	out = append(out, echProbes(p)...)
 	return append(out, quicProbes()...)
 }
+
+// PlainProbes returns what can be asked over HTTP/1.1 alone, also of a server
+// without TLS.
+func PlainProbes(p Paths) []Probe { return h1Probes(p) }
 
 func label(proto, what string, a ...any) string {
 	text := fmt.Sprintf(what, a...)

@@ -4,13 +4,17 @@ import (
 	"crypto/ecdh"
 	"crypto/rand"
 	"crypto/tls"
+	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -222,6 +226,53 @@ func TestProberOfSettings(t *testing.T) {
 			t.Error("with the right configuration: not accepted")
 		}
 	})
+}
+
+// TestProberOfCertified is TestProber for a relay with an authority's certificate and
+// a port without TLS: both are as at a server that is no relay.
+func TestProberOfCertified(t *testing.T) {
+	a, dir := newAuthority(t, 90*24*time.Hour), t.TempDir()
+	conf := Config{
+		Dir: dir, Network: &netreal.Network{}, Redirect: fmt.Sprintf("127.0.0.1:%d", a.http), Listen: []string{"127.0.0.1:0"},
+		ACME: ACME{Names: []string{prober.Host, "relay.example.org"}, Directory: a.url, Roots: a.roots},
+	}
+	first, log := startACME(t, conf)
+	log.wait(t)
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	cert, err := tls.LoadX509KeyPair(filepath.Join(dir, acmeCertFile), filepath.Join(dir, keyFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := compareRelay(t, conf, func() http.Handler { return siteOf(t, "") }, nil, &tls.Config{Certificates: []tls.Certificate{cert}})
+	c.check(t, 2)
+	_, text, _ := net.SplitHostPort(c.relay.Addr)
+	port, err := strconv.ParseUint(text, 10, 16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	opened := func(port uint16) *door {
+		d, err := openDoor(t.Context(), conf.Network, "127.0.0.1:0", port, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { d.Close() })
+		return d
+	}
+	at := func(d *door) prober.Server {
+		return prober.Server{Network: conf.Network, Addr: d.ln.Addr().String(), Plain: true}
+	}
+	c.paths.Known = append(c.paths.Known, "/.well-known/acme-challenge/", "/.well-known/acme-challenge/"+strings.Repeat("A", 43))
+	plain := prober.PlainProbes(c.paths)
+	for _, d := range prober.Compare(t.Context(), at(c.node.door), at(opened(uint16(port))), plain) {
+		t.Errorf("without TLS: %s\nrelay:\n%.2000s\nwebsite:\n%.2000s", d.Probe, d.A, d.B)
+	}
+	t.Logf("%d probes without TLS", len(plain))
+	// It does find a difference.
+	if found := prober.Compare(t.Context(), at(c.node.door), at(opened(uint16(port)-1)), plain[:20]); len(found) == 0 {
+		t.Error("another redirect is not found")
+	}
 }
 
 // echID is where an ECHConfigList has its first key's config_id (RFC 9849, section 4).
