@@ -56,6 +56,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"freeport": freePort, "waitfor": waitFor, "capture": capture, "flip": flip, "truncate": truncate, "readonly": readOnly, "noise": noise,
+			"addline": addLine,
 		},
 		Condition: func(cond string) (bool, error) {
 			if cond == "root" {
@@ -139,6 +140,15 @@ func noise(ts *testscript.TestScript, _ bool, args []string) {
 	text := make([]byte, n/2)
 	_, _ = rand.NewChaCha8([32]byte{}).Read(text) // never fails
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), fmt.Appendf(nil, "---\ntitle: Noise\nlang: en\n---\n%x\n", text), 0o600))
+}
+
+// addLine FILE TEXT adds a line to a file.
+func addLine(ts *testscript.TestScript, _ bool, args []string) {
+	f, err := os.OpenFile(ts.MkAbs(args[0]), os.O_APPEND|os.O_WRONLY, 0o600)
+	ts.Check(err)
+	_, err = fmt.Fprintln(f, args[1])
+	ts.Check(err)
+	ts.Check(f.Close())
 }
 
 // readOnly DIR takes a folder's write permission away.

@@ -55,7 +55,7 @@ func (c *scanCmd) Run(e *env) (err error) {
 		fmt.Fprintf(e.err, "%s: %s\n", c.File, l)
 	}
 	if res.Wrong > 0 {
-		fmt.Fprintf(e.err, "%s of the list no resolver, and left out\n", isOrAre(res.Wrong))
+		fmt.Fprintf(e.err, "left out, since it is no resolver: %s\n", cli.Count(res.Wrong, "line"))
 	}
 	if res.Resumed > 0 {
 		fmt.Fprintf(e.err, "went on after %d that had been tried before\n", res.Resumed)
@@ -75,13 +75,6 @@ func (c *scanCmd) Run(e *env) (err error) {
 	fmt.Fprintf(e.out, "%d of %d bring the news; on this network they are asked from now on, the best first\n", res.Good, res.Total)
 	e.resolverList(res.Found[:min(len(res.Found), maxShown)])
 	return nil
-}
-
-func isOrAre(n int) string {
-	if n == 1 {
-		return "1 line is"
-	}
-	return fmt.Sprintf("%d lines are", n)
 }
 
 // scanLine is what a person reads meanwhile: tried of them now in so long a time.
