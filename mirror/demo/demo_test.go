@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -148,6 +149,9 @@ func TestCheckSeesWhatIsWrong(t *testing.T) {
 	}
 }
 
+// estimate is what people are told where only DNS works.
+var estimate = regexp.MustCompile(`about (\d+) (?:DNS )?questions, .+ up.+ down`)
+
 // The page of a reader whose ways are blocked by hand.
 func TestLive(t *testing.T) {
 	t.Parallel()
@@ -199,6 +203,16 @@ func TestLive(t *testing.T) {
 			// Its second paragraph is in no lead: the text itself is here.
 			_, body, _ := strings.Cut(bulletins[i%len(bulletins)].body, "</p>")
 			v.until("its text", func() bool { return strings.Contains(text(v.get(where)), safehtml.Text(body)) })
+			if kind != transport.KindDNS {
+				return
+			}
+			// Before it came, people were told what it takes.
+			for _, page := range []string{"/", "/status"} {
+				v.until("what it takes, on "+page, func() bool {
+					said := estimate.FindStringSubmatch(text(v.get(page)))
+					return said != nil && said[1] != "0"
+				})
+			}
 		})
 	}
 

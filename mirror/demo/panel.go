@@ -307,8 +307,11 @@ func (p panel) tell(events []web.Event) []string {
 			continue // of when the reader had another clock
 		}
 		text := words[e.What]
-		if e.What == newsync.EventBrought {
+		switch e.What {
+		case newsync.EventBrought:
 			text = words[e.What+e.Stage]
+		case web.EventCost:
+			text = fmt.Sprintf("only DNS works: the texts take about %d questions, %d kB up and %d kB down", e.Cost.Queries, (e.Cost.Up+999)/1000, (e.Cost.Down+999)/1000)
 		}
 		if text == "" || e.What == newsync.EventFailed && e.Path == stickName {
 			continue // a stick that is not there fails each time

@@ -87,6 +87,7 @@ type Reader struct {
 	work            web.Work
 	events          []web.Event
 	answered        bool // a path answered in the sync that runs
+	costed          bool // and what its texts take was said
 	// fetching are the articles whose pictures the page has asked for, tapped those
 	// whose texts are to come first.
 	fetching, tapped []string

@@ -109,7 +109,7 @@ func (r *Reader) release() {
 func (r *Reader) begin(what string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.active, r.answered, r.work = true, false, web.Work{}
+	r.active, r.answered, r.costed, r.work = true, false, false, web.Work{}
 	r.add(web.Event{What: what})
 }
 
@@ -189,6 +189,10 @@ func (r *Reader) heard(p newsync.Progress) {
 		w.From = p.Path
 	default:
 		w.More++
+	}
+	if p.Cost.Queries > 0 && !r.costed {
+		r.costed = true
+		r.add(web.Event{What: web.EventCost, Stage: p.Stage, Cost: p.Cost})
 	}
 	r.work = w
 	if p.Event != "" {

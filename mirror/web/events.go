@@ -2,6 +2,7 @@ package web
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	newsync "tamizdat/mirror/sync"
@@ -20,6 +21,8 @@ type Event struct {
 	Path string
 	// Stage is that of sync.Progress.
 	Stage string
+	// Cost is what the stage takes, of EventCost only.
+	Cost transport.Cost
 }
 
 // What happens besides what single paths do.
@@ -34,6 +37,7 @@ const (
 	EventPictures   = "pictures"   // the pictures of one article were asked for
 	EventPictured   = "pictured"   // they are here
 	EventUnpictured = "unpictured" // they, or some of them, did not come
+	EventCost       = "cost"       // only narrow ways are open, and what is to come takes so much
 	EventLimit      = "limit"      // it ended at the limit that the reader set
 )
 
@@ -66,6 +70,9 @@ func (c *catalogue) eventRows(es []Event) (rows []eventRow) {
 		text, ok := c.texts[key]
 		if !ok {
 			continue // of a newer engine
+		}
+		if cost := c.cost(e.Cost); len(cost) > 0 {
+			text += ": " + strings.Join(cost, ", ")
 		}
 		rows = append(rows, eventRow{
 			At: c.digits(e.At.In(time.Local).Format("15:04:05")), ISO: e.At.UTC().Format(time.RFC3339), Path: e.Path, Text: text,

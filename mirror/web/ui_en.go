@@ -71,7 +71,7 @@ var english = &catalogue{
 		"event.new": "done: there is something new", "event.same": "done: nothing newer", "event.file": "the file has nothing newer", "event.pictures": "fetching the pictures of an article", "event.pictured": "the pictures are here", "event.unpictured": "the pictures did not come", "event.nobody": "nobody answered", "event.incomplete": "some of the news has not come through yet", "event.limit": "stopped at your data limit",
 		"stage.head": "asking what is newest", "stage.headlines": "headlines", "stage.text": "texts", "stage.images": "pictures", "stage.rest": "the rest", "persecond": " a second",
 		"work.from": "from %s", "work.more": "from %s and %s more", "work.left": "about %s left", "work.soon": "less than a minute left",
-		"notext.asked": "The text is being fetched, before all others. Load this page again in a little while.", "notext.fetch": "Fetch this text first", "cost.queries": "about %s DNS questions", "cost.bytes": "%s up, %s down", "lacks": "Texts still missing", "cost": "What they take if only DNS works",
+		"notext.asked": "The text is being fetched, before all others. Load this page again in a little while.", "notext.fetch": "Fetch this text first", "event.cost": "only DNS works, and the texts take", "cost.queries": "about %s DNS questions", "cost.bytes": "%s up, %s down", "lacks": "Texts still missing", "cost": "What they take if only DNS works",
 		"live.on": "Follow live", "live.off": "Stop following",
 
 		"forbidden.title": "This page is closed", "forbidden.text": "It opens only by the link that the program shows when it starts, and only on this device.", "forbidden.todo": "Start the program again and use its new link. Nothing has been lost.",

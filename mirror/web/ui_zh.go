@@ -68,7 +68,7 @@ var chinese = &catalogue{
 		"event.new": "完成：有新内容", "event.same": "完成：没有更新的内容", "event.file": "文件里没有更新的内容", "event.pictures": "正在获取一篇文章的图片", "event.pictured": "图片已送达", "event.unpictured": "图片没有送达", "event.nobody": "没有任何回应", "event.incomplete": "部分新闻还没有送达", "event.limit": "已达到您设定的流量上限",
 		"stage.head": "询问最新一期", "stage.headlines": "标题", "stage.text": "正文", "stage.images": "图片", "stage.rest": "其余内容", "persecond": "/秒",
 		"work.from": "来自 %s", "work.more": "来自 %s 和另外 %s 条通路", "work.left": "大约还需 %s", "work.soon": "不到 1 分钟就好",
-		"notext.asked": "正在优先获取这篇正文。请稍后刷新本页。", "notext.fetch": "先获取这篇正文", "cost.queries": "大约 %s 次 DNS 查询", "cost.bytes": "上行 %s，下行 %s", "lacks": "尚未到达的正文", "cost": "只有 DNS 可用时所需",
+		"notext.asked": "正在优先获取这篇正文。请稍后刷新本页。", "notext.fetch": "先获取这篇正文", "event.cost": "只有 DNS 可用，正文需要", "cost.queries": "大约 %s 次 DNS 查询", "cost.bytes": "上行 %s，下行 %s", "lacks": "尚未到达的正文", "cost": "只有 DNS 可用时所需",
 		"live.on": "实时查看", "live.off": "停止实时查看",
 
 		"forbidden.title": "这个页面已关闭", "forbidden.text": "它只能通过程序启动时显示的链接打开，而且只能在这台设备上打开。", "forbidden.todo": "请重新启动程序并使用新的链接。没有丢失任何内容。",

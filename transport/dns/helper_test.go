@@ -65,7 +65,7 @@ const testZone = "news.test"
 
 // world is one channel with an edition and a server that carries it.
 type world struct {
-	t     *testing.T
+	t     testing.TB
 	nw    *loopback
 	keys  [3]ed25519.PrivateKey // root, log, ipns
 	ch    channel.ID
@@ -108,7 +108,7 @@ func pieces(blocks ...[]byte) []Piece {
 	return out
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{t: t, nw: &loopback{}, store: NewMemory(64 << 20)}
 	for i := range w.keys {
@@ -177,7 +177,7 @@ func (w *world) serve() *world {
 	return w
 }
 
-func start(t *testing.T, nw transport.Network, srv *Server) string {
+func start(t testing.TB, nw transport.Network, srv *Server) string {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	pc, ln, err := Listen(ctx, nw, "127.0.0.1:0")
