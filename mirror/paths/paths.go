@@ -266,6 +266,7 @@ func (s *Set) poolOf(where string) *dns.Pool {
 		s.pool, s.pooled = dns.NewPool(dns.PoolConfig{
 			Network: s.cfg.Network, Trust: s.cfg.trust(), Hurry: s.cfg.Hurry, Keeper: s.cfg.Keeper, Key: PoolKey(where),
 		}), where
+		s.closers = append(s.closers, s.pool)
 	}
 	return s.pool
 }
@@ -311,6 +312,6 @@ func (s *Set) Close() error {
 		errs = append(errs, c.Close())
 	}
 	s.closers, s.known, s.labels, s.node = nil, map[string][]transport.Path{}, map[string]int{}, nil
-	s.relays = map[string]*relay.Client{}
+	s.relays, s.pool = map[string]*relay.Client{}, nil
 	return errors.Join(errs...)
 }

@@ -6,9 +6,11 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"tamizdat/bundle/channel"
 	"tamizdat/transport"
+	"tamizdat/transport/dns"
 )
 
 // nothing is a Network that opens nothing.
@@ -76,5 +78,43 @@ func TestAuthorityInTheClear(t *testing.T) {
 			t.Errorf("%v: %v", c.resolvers, ps)
 		}
 		_ = s.Close()
+	}
+}
+
+// notes is the plainest dns.Keeper.
+type notes map[string][]byte
+
+func (n notes) Load(key string) []byte         { return n[key] }
+func (n notes) Store(key string, value []byte) { n[key] = value }
+
+// What a scan has found is asked beside the system's resolvers, on its network, and
+// never beside those that somebody named.
+func TestFoundResolvers(t *testing.T) {
+	kept := notes{}
+	dns.Merge(kept, PoolKey("home"), []dns.Facts{
+		{Resolver: "192.0.2.7:53", OK: time.Now(), Good: 9, Size: 1040},
+		{Resolver: "192.0.2.8:53", At: time.Now()}, // of no use
+	})
+	places := channel.Places{Zones: []channel.Zone{{Name: "n.example"}}}
+	here := "home"
+	name := func(resolvers ...string) string {
+		s := New(Config{Network: nothing{}, Resolvers: resolvers, Keeper: kept, Where: func() string { return here }})
+		defer s.Close()
+		s.system = func() []string { return []string{"198.51.100.1:53"} }
+		ps := s.Paths(channel.ID{}, nil, places)
+		if len(ps) != 1 {
+			t.Fatalf("%d paths", len(ps))
+		}
+		return ps[0].Name
+	}
+	if got := name(); got != "dns n.example via 198.51.100.1:53, 192.0.2.7:53" {
+		t.Errorf("at home: %s", got)
+	}
+	if got := name("203.0.113.1"); got != "dns n.example via 203.0.113.1:53" {
+		t.Errorf("with one that was named: %s", got)
+	}
+	here = "away"
+	if got := name(); got != "dns n.example via 198.51.100.1:53" {
+		t.Errorf("away: %s", got)
 	}
 }

@@ -108,9 +108,6 @@ func (e engine) Status(ctx context.Context) web.Status {
 		}
 		st.ClockWrong = st.ClockWrong || f.ClockBehind
 		st.Fresh = append(st.Fresh, web.Fresh{Channel: ch, Name: r.channelName(ctx, ch), Freshness: f})
-		if l, err := r.Lacks(ctx, ch); err == nil {
-			st.Lacks = append(st.Lacks, web.Lacks{Channel: ch, Lacking: l})
-		}
 		reports, err := newsync.Reports(ctx, r.lib, ch)
 		if err != nil {
 			continue
@@ -120,6 +117,34 @@ func (e engine) Status(ctx context.Context) web.Status {
 		}
 	}
 	return st
+}
+
+// lacksFor is how long an answer of Lacks holds: it looks at every headline.
+const lacksFor = 5 * time.Second
+
+// Lacks implements web.Engine.
+func (e engine) Lacks(ctx context.Context) []web.Lacks {
+	r := e.r
+	r.mu.Lock()
+	said, at := r.lacking, r.lackingAt
+	r.mu.Unlock()
+	if !at.IsZero() && time.Since(at) < lacksFor {
+		return said
+	}
+	ids, err := r.lib.Channels(ctx)
+	if err != nil {
+		return nil
+	}
+	var out []web.Lacks
+	for _, ch := range ids {
+		if l, err := r.Lacks(ctx, ch); err == nil {
+			out = append(out, web.Lacks{Channel: ch, Lacking: l})
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lacking, r.lackingAt = out, time.Now()
+	return out
 }
 
 func (r *Reader) channelName(ctx context.Context, ch channel.ID) string {

@@ -91,7 +91,10 @@ type Reader struct {
 	// fetching are the articles whose pictures the page has asked for, tapped those
 	// whose texts are to come first.
 	fetching, tapped []string
-	rhythms          map[channel.ID]rhythm
+	// lacking is what was said last of texts that have not come, and when.
+	lacking   []web.Lacks
+	lackingAt time.Time
+	rhythms   map[channel.ID]rhythm
 }
 
 // Open opens the library and makes it if there is none.

@@ -59,6 +59,8 @@ type Engine interface {
 	Image(ctx context.Context, ch channel.ID, id string, n int) (bundle.Image, error)
 	// Status tells how things stand now.
 	Status(ctx context.Context) Status
+	// Lacks tells what has not come of each channel's texts.
+	Lacks(ctx context.Context) []Lacks
 	// Sync starts to look for news if that is not going on already, and returns.
 	// The work goes on after ctx has ended; so does that of FetchImages.
 	Sync(ctx context.Context)

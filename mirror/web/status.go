@@ -21,8 +21,6 @@ type Status struct {
 	ClockWrong bool
 	// Fresh is how fresh each channel's news is.
 	Fresh []Fresh
-	// Lacks is what has not come of each channel's texts.
-	Lacks []Lacks
 	// Work is what is going on now, if Syncing.
 	Work Work
 	// Fetching are the articles whose pictures are being fetched, by ID.
@@ -139,9 +137,10 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 	if !st.LastSync.IsZero() {
 		v.Last = ui.ago(s.now(st.LastSync).Sub(st.LastSync))
 	}
+	lacks := s.o.Engine.Lacks(ctx)
 	for _, m := range metas {
 		row := s.channelRow(ui, m, st.Fresh, now)
-		row.lacks(ui, m.Channel, st.Lacks)
+		row.lacks(ui, m.Channel, lacks)
 		v.Channels = append(v.Channels, row)
 	}
 	for _, p := range st.Paths {

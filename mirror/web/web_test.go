@@ -32,6 +32,7 @@ var (
 
 // fake is a Library and an Engine in memory. The real library has tests of its own.
 type fake struct {
+	lacks    []Lacks
 	mu       sync.Mutex
 	metas    []library.Meta
 	heads    []library.Headline
@@ -105,6 +106,7 @@ func (f *fake) Image(_ context.Context, _ channel.ID, _ string, n int) (bundle.I
 	return bundle.Image{}, transport.ErrNotFound
 }
 func (f *fake) Status(context.Context) Status                          { return f.st }
+func (f *fake) Lacks(context.Context) []Lacks                          { return f.lacks }
 func (f *fake) Sync(context.Context)                                   { f.note("sync") }
 func (f *fake) FetchText(_ context.Context, _ channel.ID, id string)   { f.note("text", id) }
 func (f *fake) FetchImages(_ context.Context, _ channel.ID, id string) { f.note("images", id) }
@@ -611,7 +613,7 @@ func TestStatus(t *testing.T) {
 func TestStatusOfCost(t *testing.T) {
 	f := sample()
 	cost := transport.Cost{Queries: 1234, Up: 123_400, Down: 1_400_000, Time: 150 * time.Second}
-	f.st = Status{Lacks: []Lacks{{Channel: ch, Lacking: newsync.Lacking{Articles: 12, Bytes: 1_260_000, Cost: cost}}}}
+	f.lacks = []Lacks{{Channel: ch, Lacking: newsync.Lacking{Articles: 12, Bytes: 1_260_000, Cost: cost}}}
 	for _, ui := range catalogues {
 		b := visit(t, f)
 		b.head = http.Header{"Accept-Language": {ui.tag}}
@@ -622,7 +624,7 @@ func TestStatusOfCost(t *testing.T) {
 			}
 		}
 	}
-	f.st = Status{Syncing: true, Work: Work{Stage: "text", Cost: cost, Left: cost.Time}}
+	f.lacks, f.st = nil, Status{Syncing: true, Work: Work{Stage: "text", Cost: cost, Left: cost.Time}}
 	got := text(visit(t, f).get("/status", 200))
 	for _, want := range []string{"about 1234 DNS questions", "123 KB up, 1.4 MB down", "about 2 minutes left"} {
 		if strings.Count(got, want) != 1 {

@@ -149,7 +149,7 @@ func (c *Client) leave() {
 		for _, r := range c.resolvers {
 			r.close()
 		}
-		c.pool.save()
+		c.pool.save(saveFacts)
 	}
 }
 

@@ -23,6 +23,8 @@ const (
 	// smallAgain is how long it is remembered that a resolver carries Small records
 	// only: then it gets another chance at once, sooner it gets one after smallFor.
 	smallAgain = 24 * time.Hour
+	// saveFacts is how often they are stored at most.
+	saveFacts = 30 * time.Second
 	// trustLess is how much sooner than others a resolver counts as gone of which we
 	// know only from an earlier run.
 	trustLess = 4
@@ -57,7 +59,8 @@ type PoolConfig struct {
 
 // Pool is what clients of several zones share: how fast each resolver may be
 // asked, by all of them together, and what it was found to carry. Its methods may
-// be called at once.
+// be called at once. Without Close what was learned in the last half minute may be
+// forgotten.
 type Pool struct {
 	cfg PoolConfig
 
@@ -65,6 +68,7 @@ type Pool struct {
 	known map[string]*standing
 	order []string // of known, as they came
 	dirty bool
+	saved time.Time
 }
 
 // NewPool makes a pool, which remembers what cfg.Keeper has.
@@ -127,14 +131,21 @@ func (p *Pool) facts() []Facts {
 	return Best(out)
 }
 
-// save stores what was learned since the last time.
-func (p *Pool) save() {
+// Close stores what was learned since the last time. The pool may be used on.
+func (p *Pool) Close() error {
+	p.save(0)
+	return nil
+}
+
+// save stores what was learned, if that was not done lately.
+func (p *Pool) save(lately time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.dirty && p.cfg.Keeper != nil {
-		storeFacts(p.cfg.Keeper, p.cfg.Key, p.facts())
+	if !p.dirty || p.cfg.Keeper == nil || time.Since(p.saved) < lately {
+		return
 	}
-	p.dirty = false
+	storeFacts(p.cfg.Keeper, p.cfg.Key, p.facts())
+	p.dirty, p.saved = false, time.Now()
 }
 
 // Facts is what is known of one resolver on one network.

@@ -174,6 +174,9 @@ func TestSparesAreKnown(t *testing.T) {
 		c.probes.Wait()
 
 		// The next run knows all that.
+		if err := c.pool.Close(); err != nil {
+			t.Fatal(err)
+		}
 		again := poolClient(t, nw, PoolConfig{Keeper: kept, Key: "here"}, addr1, addr2, addr3)
 		if !again.resolvers[1].known() || again.resolvers[1].srtt == 0 {
 			t.Error("it is forgotten")
