@@ -5,7 +5,7 @@
 // library, syncs them, and answers what people ask: headlines, articles, how
 // old the news is and which paths work. run.go syncs, schedule.go says when,
 // budget.go how much, network.go tells networks apart, sessions.go keeps what
-// saves a round trip the next time; files.go is what needs no
+// saves a round trip the next time, scan.go finds DNS resolvers; files.go is what needs no
 // network, page.go and fresh.go what the page shows.
 package reader
 

@@ -7,7 +7,9 @@
 // publisher without a relay writes a zone file for any name server
 // ([WriteZone]), or keeps a zone on one that takes updates ([Updater]). A reader
 // asks any resolver through a [Client], which makes a [transport.Path]: in the
-// clear, over TLS or over HTTPS ([ParseResolver]). Other name servers may fetch a
+// clear, over TLS or over HTTPS ([ParseResolver]). Clients of several zones share a
+// [Pool] of resolvers, which a [Scan] may have found, and what is known of them.
+// Other name servers may fetch a
 // Server's zones as a whole, with a [Key].
 //
 // # What stands where in a zone

@@ -232,7 +232,7 @@ func loadFacts(m Keeper, key string) []Facts {
 		a, err := ParseResolver(f.Resolver)
 		twice := seen[f.Resolver]
 		seen[f.Resolver] = true
-		return err != nil || a.String() != f.Resolver || twice || !f.fresh(now)
+		return err != nil || a.String() != f.Resolver || twice || !f.fresh(now) || f.Good < 0 || f.Lost < 0 || f.RTT < 0
 	})
 }
 

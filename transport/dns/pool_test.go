@@ -316,8 +316,9 @@ func TestFactsAreChecked(t *testing.T) {
 	for name, text := range map[string]string{
 		"nothing": "", "no JSON": "[{", "another type": `{"resolver":"192.0.2.1:53"}`,
 		"no resolver": `[{"resolver":"x y"}]`, "not as we write it": `[{"resolver":"192.0.2.1","ok":"` + now.Format(time.RFC3339) + `"}]`,
-		"old":      `[{"resolver":"192.0.2.1:53","ok":"2001-01-01T00:00:00Z","at":"2001-01-01T00:00:00Z"}]`,
-		"too many": "[" + strings.Repeat(`{"resolver":"192.0.2.1:53"},`, maxFacts) + `{"resolver":"192.0.2.1:53"}]`,
+		"old":               `[{"resolver":"192.0.2.1:53","ok":"2001-01-01T00:00:00Z","at":"2001-01-01T00:00:00Z"}]`,
+		"less than nothing": `[{"resolver":"192.0.2.1:53","good":-2,"ok":"` + now.Format(time.RFC3339) + `"}]`,
+		"too many":          "[" + strings.Repeat(`{"resolver":"192.0.2.1:53"},`, maxFacts) + `{"resolver":"192.0.2.1:53"}]`,
 	} {
 		k.Store("k", []byte(text))
 		if fs := NewPool(PoolConfig{Network: &fakeNet{}, Keeper: k, Key: "k"}).Facts(); len(fs) != 0 {
