@@ -6,6 +6,10 @@ import (
 	"time"
 )
 
+// muchLater is so late that a batch is not left to a path that has become slow
+// because much of it is here.
+const muchLater = 10 * time.Second
+
 // glance is what a board knows of its paths at one moment: who would bring a want
 // soonest, and who is late with one.
 type glance struct {
@@ -148,13 +152,17 @@ func (g *glance) behind(t *batch, c *chance, soon time.Duration) bool {
 	if all == 0 { // blocks of links don't say their size: one that trickles must not pass for small
 		all = t.size / 8
 	}
+	rest := time.Duration(math.MaxInt64)
+	if t.came > 0 {
+		rest = seconds(float64(all-t.came) / float64(t.came) * age.Seconds())
+	}
 	switch {
 	case quiet > soon:
 		return true
 	case t.came == 0:
 		return age > t.due && !by.proven && c.proven
-	case age < 2*max(t.due, g.expect(by, t.known)) || t.came > all/4:
+	case age < 2*max(t.due, g.expect(by, t.known)), t.came > all/4 && rest < muchLater:
 		return false // too much would come in vain
 	}
-	return seconds(float64(all-t.came)/float64(t.came)*age.Seconds()) > soon
+	return rest > soon
 }

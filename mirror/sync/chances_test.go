@@ -51,6 +51,34 @@ func TestAllFrozen(t *testing.T) {
 	})
 }
 
+// TestThrottled: a path that was fast when it was given much, and is throttled in the
+// middle of it, does not keep the rest to itself.
+func TestThrottled(t *testing.T) {
+	c := transporttest.NewChannel(t, "Kolokol")
+	c.Publish(pictures(16 << 20)...)
+	for _, after := range []int{3 << 20, 6 << 20, 9 << 20} {
+		t.Run(fmt.Sprintf("after %d MiB", after>>20), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				fast := newRoad(t, 10*time.Millisecond, 32<<20, c.Editions()...)
+				fast.slowAfter, fast.slowRate = after, 16<<10
+				paths := []transport.Path{fast.path("throttled", transport.KindQUIC), newRoad(t, 50*time.Millisecond, 1<<20, c.Editions()...).path("steady", transport.KindTCP)}
+				for i := range paths {
+					paths[i].Hints.Batch = 256
+				}
+				r := newReader(t, c, paths...)
+				res := r.sync()
+				r.reads(true, c.Editions()...)
+				if res.ToImages > 90*time.Second {
+					t.Errorf("pictures after %s", res.ToImages)
+				}
+				if res.Twice > 4<<20 {
+					t.Errorf("%d bytes came twice", res.Twice)
+				}
+			})
+		})
+	}
+}
+
 // TestTogether: what does not depend on one another is asked for together, and
 // small things over the nearest path.
 func TestTogether(t *testing.T) {

@@ -27,6 +27,9 @@ type road struct {
 	broken int
 	// freezeAfter stops everything for ever after so many bytes of blocks, 0 never.
 	freezeAfter int
+	// slowAfter bytes of blocks it brings only slowRate, 0 never.
+	slowAfter int
+	slowRate  float64
 
 	mu      gosync.Mutex
 	asked   []time.Time     // when heads were asked for
@@ -78,7 +81,9 @@ func (r *road) carry(ctx context.Context, n int) error {
 		<-ctx.Done()
 		return ctx.Err()
 	}
-	r.partial += n
+	if r.partial += n; r.slowAfter > 0 && r.partial > r.slowAfter {
+		r.rate = r.slowRate
+	}
 	now := time.Now()
 	if r.line.Before(now) {
 		r.line = now
