@@ -68,7 +68,7 @@ func TestBatches(t *testing.T) {
 					t.Fatalf("%+v", res)
 				}
 				for i, n := range w.bytes {
-					if n > 4<<20+bundle.MaxBlock {
+					if n > 8<<20+bundle.MaxBlock {
 						t.Errorf("call %d stores %d bytes", i, n)
 					}
 				}

@@ -19,7 +19,7 @@ const (
 	// of the disk. Nothing waits for pictures one by one, so their batches are so
 	// many bytes, or what has come in putTime; with the blocks on their way from
 	// the paths, twice as much is in memory.
-	putBytes = 4 << 20
+	putBytes = 8 << 20
 	putBatch = putBytes / bundle.MaxBlock
 	putTime  = 500 * time.Millisecond
 	// maxRounds bounds how often a job may ask for more: directory, node, chunk.
