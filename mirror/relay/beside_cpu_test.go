@@ -48,7 +48,7 @@ func BenchmarkCPUBeside(b *testing.B) {
 	}
 	site, files := writeSite(b)
 	a, e := newAlbum(b, 32, siteEnv+"="+site)
-	blocks := writeBlocks(b, site, e)
+	blocks, runs := writeBlocks(b, site, e), runsOf(a)
 	cert := testservers.NewCert(b)
 	caddy, nginx := testservers.Caddy(b, site, cert), testservers.NginxServer(b, site, cert)
 	home := fmt.Sprintf("https://%s:%d", a.relay.Host, a.relay.Port)
@@ -63,6 +63,8 @@ func BenchmarkCPUBeside(b *testing.B) {
 		{name: "blocks over HTTP/3: caddy, as files", pid: caddy.PID, urls: below(caddy.URL, blocks), h3: true},
 		{name: "blocks over HTTP/2: the relay", pid: a.pid, urls: below(secret, blocks)},
 		{name: "blocks over HTTP/2: nginx, as files", pid: nginx.PID, urls: below(nginx.URL, blocks)},
+		{name: "runs over HTTP/3: the relay", pid: a.pid, urls: below(secret, runs), h3: true},
+		{name: "runs over HTTP/2: the relay", pid: a.pid, urls: below(secret, runs)},
 	}
 	all = slices.DeleteFunc(all, func(s *serving) bool { return !strings.Contains(s.name, *bulkWay) })
 	for b.Loop() {
@@ -112,6 +114,15 @@ func writeBlocks(b *testing.B, dir string, e *transporttest.Edition) (paths []st
 			b.Fatal(err)
 		}
 		paths = append(paths, path)
+	}
+	return paths
+}
+
+// runsOf are the same blocks in CARs of 4 MiB, as readers ask for them on fast lines.
+func runsOf(a *album) (paths []string) {
+	const run = 4 << 20
+	for at := 0; at < int(a.size)-run; at += run {
+		paths = append(paths, fmt.Sprintf("/ipfs/%s/media.age?format=car&dag-scope=entity&entity-bytes=%d:%d", a.root, at, at+run-1))
 	}
 	return paths
 }
@@ -168,7 +179,7 @@ func get(rt http.RoundTripper, url string, h3 bool) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	if strings.Contains(url, "/ipfs/") {
+	if strings.Contains(url, "/ipfs/") && !strings.Contains(url, "?") {
 		req.Header.Set("Accept", typeRaw)
 	}
 	resp, err := rt.RoundTrip(req)
