@@ -12,6 +12,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"slices"
 	"strconv"
@@ -288,7 +289,11 @@ func (s *Set) zone(z channel.Zone, resolvers []string, pool *dns.Pool) ([]transp
 	if err != nil {
 		return nil, err
 	}
-	return []transport.Path{c.Path()}, nil
+	p := c.Path()
+	if host, _, err := net.SplitHostPort(z.Authority); err == nil {
+		p.Source = "name server " + host // of several zones, perhaps: they confirm nothing to each other
+	}
+	return []transport.Path{p}, nil
 }
 
 // secret reports whether resolvers are named, all of them encrypted: who chose that
