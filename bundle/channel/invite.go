@@ -38,6 +38,7 @@ const (
 	placePeer    = 3
 	placeGateway = 4
 	placeMirror  = 5
+	placeECH     = 6 // of the relay before it
 )
 
 // Invite makes someone a reader. It is a secret: with it, a censor can read
@@ -91,6 +92,9 @@ func (v *Invite) raw() []byte {
 		p = append(p, r.Pin[:]...)
 		p = append(p, r.Prefix[:]...)
 		put(placeRelay, append(p, r.Host...))
+		if public, name, ok := shortECH(r.ECH); ok { // other lists are for grants
+			put(placeECH, append(public[:], name...))
+		}
 	}
 	for _, z := range v.Places.Zones {
 		text := z.Name
@@ -189,6 +193,12 @@ func (v *Invite) addPlace(kind byte, p []byte) error {
 		v.Places.Peers = append(v.Places.Peers, m.String())
 	case placeGateway:
 		v.Places.Gateways = append(v.Places.Gateways, string(p))
+	case placeECH:
+		n := len(v.Places.Relays)
+		if len(p) <= echKeyLen || n == 0 || v.Places.Relays[n-1].ECH != nil || !validDomain(string(p[echKeyLen:])) {
+			return ErrInviteTyped
+		}
+		v.Places.Relays[n-1].ECH = ECHList(ECHConfig([echKeyLen]byte(p[:echKeyLen]), string(p[echKeyLen:])))
 	case placeMirror:
 		v.Places.Mirrors = append(v.Places.Mirrors, string(p))
 	}

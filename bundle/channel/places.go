@@ -20,8 +20,8 @@ type Relay struct {
 	// Prefix is the secret path segment that opens this relay to one batch of
 	// readers. It is a secret: never log it.
 	Prefix Prefix
-	// ECH is an ECHConfigList (RFC 9849), nil if the relay offers none. Only
-	// grants carry it.
+	// ECH is an ECHConfigList (RFC 9849), nil if the relay offers none. Invites carry
+	// only what ECHConfig makes.
 	ECH []byte
 }
 

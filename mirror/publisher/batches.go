@@ -140,6 +140,12 @@ func (p *Publisher) Invite(name string) (*channel.Invite, error) {
 			pl.Peers = pl.Peers[:len(pl.Peers)-1]
 		case len(pl.Mirrors) > 1:
 			pl.Mirrors = pl.Mirrors[:len(pl.Mirrors)-1]
+		case slices.ContainsFunc(pl.Relays, hidden):
+			last := len(pl.Relays) - 1
+			for !hidden(pl.Relays[last]) {
+				last--
+			}
+			pl.Relays[last].ECH = nil
 		case len(pl.Relays) > 2:
 			last := len(pl.Relays) - 1
 			if pl.Relays[last].Pin.WebPKI() {
@@ -156,6 +162,10 @@ func (p *Publisher) Invite(name string) (*channel.Invite, error) {
 	}
 	return inv, nil
 }
+
+// hidden reports whether a relay is named with its outer name. Whoever gets in by
+// another way finds that in his grant.
+func hidden(r channel.Relay) bool { return r.ECH != nil }
 
 // inviteRelays are three of a batch's relays: the first ones, but if there is a
 // CDN the last of them is one. Where it is needed, nothing else gets through,

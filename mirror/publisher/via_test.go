@@ -143,3 +143,49 @@ func TestBadVia(t *testing.T) {
 		p.Close()
 	}
 }
+
+// An outer name gives way to a third relay and to a zone, and others give way to it.
+func TestInviteHidesNamesWhereThereIsRoom(t *testing.T) {
+	list := channel.ECHList(channel.ECHConfig([32]byte{1}, "www.example.org"))
+	for name, c := range map[string]struct {
+		relays, zones, peers int
+		hidden, gateways     int
+	}{
+		"one relay":          {1, 0, 0, 1, 1},
+		"three relays":       {3, 1, 0, 1, 1},
+		"with peers":         {2, 2, 2, 1, 0},
+		"no room for a name": {3, 3, 2, 0, 0},
+	} {
+		p, err := withTargets(t, c.relays)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg := p.Config()
+		first := line(1)
+		first.ECH = list
+		cfg.Targets[0].Relay = first.String()
+		cfg.Gateways = []string{"https://gateway.example"}
+		for i := range c.zones {
+			cfg.Zones = append(cfg.Zones, fmt.Sprintf("zone%d.news.example.org", i))
+		}
+		for range c.peers {
+			cfg.Peers = append(cfg.Peers, "/ip4/192.0.2.7/udp/4001/quic-v1/p2p/12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp")
+		}
+		if err := p.Configure(cfg); err != nil {
+			t.Fatal(err)
+		}
+		inv, err := p.Invite("readers")
+		if err != nil {
+			t.Fatal(err)
+		}
+		hidden := 0
+		for _, r := range inv.Places.Relays {
+			if r.ECH != nil {
+				hidden++
+			}
+		}
+		if hidden != c.hidden || len(inv.Places.Relays) != c.relays || len(inv.Places.Gateways) != c.gateways {
+			t.Errorf("%s: %d relays, %d of them hidden, %d zones, %d peers, %d gateways", name, len(inv.Places.Relays), hidden, len(inv.Places.Zones), len(inv.Places.Peers), len(inv.Places.Gateways))
+		}
+	}
+}

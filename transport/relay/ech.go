@@ -6,16 +6,7 @@ import (
 	"errors"
 	"strings"
 
-	"golang.org/x/crypto/cryptobyte"
-)
-
-// Numbers of RFC 9849 (ECH) and RFC 9180 (HPKE).
-const (
-	echVersion = 0xfe0d
-	kemX25519  = 0x0020
-	kdfSHA256  = 0x0001
-	aeadAES128 = 0x0001
-	aeadChaCha = 0x0003
+	"tamizdat/bundle/channel"
 )
 
 // NewECH makes a relay's ECH key (RFC 9849): readers who have list, an
@@ -29,31 +20,8 @@ func NewECH(publicName string, key *ecdh.PrivateKey) (k tls.EncryptedClientHello
 	if key.Curve() != ecdh.X25519() || !validHost(publicName) || len(publicName) > 255 {
 		return k, nil, errors.New("ech: it takes an X25519 key and a domain name")
 	}
-	public := key.PublicKey().Bytes()
-	var b cryptobyte.Builder
-	b.AddUint16(echVersion)
-	b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) {
-		b.AddUint8(public[0]) // config_id: any that tells keys apart
-		b.AddUint16(kemX25519)
-		b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(public) })
-		b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) {
-			for _, aead := range []uint16{aeadAES128, aeadChaCha} {
-				b.AddUint16(kdfSHA256)
-				b.AddUint16(aead)
-			}
-		})
-		b.AddUint8(0) // maximum_name_length: no advice
-		b.AddUint8LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes([]byte(publicName)) })
-		b.AddUint16(0) // no extensions
-	})
-	config, err := b.Bytes()
-	if err != nil {
-		return k, nil, err
-	}
-	var l cryptobyte.Builder
-	l.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(config) })
-	list, err = l.Bytes()
-	return tls.EncryptedClientHelloKey{Config: config, PrivateKey: key.Bytes()}, list, err
+	config := channel.ECHConfig([32]byte(key.PublicKey().Bytes()), publicName)
+	return tls.EncryptedClientHelloKey{Config: config, PrivateKey: key.Bytes()}, channel.ECHList(config), nil
 }
 
 // ECHFor is tls.Config.GetEncryptedClientHelloKeys for key: it has one for clients
