@@ -375,7 +375,7 @@ func (p *packer) directory() (*Packed, error) {
 	folders := map[string]map[string][]byte{LayerRoot: notes, LayerGrants: p.in.Grants}
 	for _, layer := range layers {
 		if f := p.layers[layer]; f != nil {
-			add(FileName(layer), f)
+			add(fileName(layer), f)
 			out.Sizes[layer] = f.size
 		}
 		if files := folders[layer]; len(files) > 0 {

@@ -309,8 +309,8 @@ type Directory struct {
 	RootNotes, Grants cid.Cid
 }
 
-// FileName is a layer's name in the edition's folder.
-func FileName(layer string) string {
+// fileName is a layer's name in the edition's folder.
+func fileName(layer string) string {
 	switch layer {
 	case LayerLog, LayerRoot, LayerGrants:
 		return layer

@@ -76,7 +76,7 @@ func (v *Volume) Layer(layer string) (leaves []Want, ok bool, err error) {
 	if !ok {
 		return nil, false, nil
 	}
-	leaves, err = v.descend(Want{CID: root, Layer: layer}, nil, 0)
+	leaves, err = v.descend(Want{CID: root, Layer: layer, File: root}, nil, 0)
 	return leaves, true, err
 }
 
@@ -106,7 +106,7 @@ func (v *Volume) descend(w Want, to []Want, depth int) ([]Want, error) {
 	if depth == maxDepth {
 		return nil, fmt.Errorf("%w: file too deep", ErrBlock)
 	}
-	b, err := v.get(Want{CID: w.CID, Layer: w.Layer, Node: true, Offset: w.Offset})
+	b, err := v.get(Want{CID: w.CID, Layer: w.Layer, Node: true, Offset: w.Offset, File: w.File})
 	if err != nil {
 		return nil, err
 	}
@@ -118,7 +118,7 @@ func (v *Volume) descend(w Want, to []Want, depth int) ([]Want, error) {
 		return nil, fmt.Errorf("%w: sizes don't add up", ErrBlock)
 	}
 	for i, l := range links {
-		next := Want{CID: l.CID, Layer: w.Layer, Offset: l.Offset, Size: int(l.Size)}
+		next := Want{CID: l.CID, Layer: w.Layer, Offset: l.Offset, Size: int(l.Size), File: w.File}
 		if to, err = v.descend(next, to, depth+1); err != nil {
 			return nil, v.andNodes(err, w, links[i+1:])
 		}
@@ -137,7 +137,7 @@ func (v *Volume) andNodes(err error, w Want, links []Link) error {
 		if l.CID.Prefix().Codec == cid.Raw {
 			continue
 		}
-		_, err := v.get(Want{CID: l.CID, Layer: w.Layer, Node: true, Offset: l.Offset})
+		_, err := v.get(Want{CID: l.CID, Layer: w.Layer, Node: true, Offset: l.Offset, File: w.File})
 		var also *MissingError
 		switch {
 		case errors.As(err, &also):
@@ -539,13 +539,16 @@ func (v *Volume) links(w Want, block []byte) ([]Want, error) {
 	}
 	out := make([]Want, 0, len(links))
 	for _, l := range links {
-		next := Want{CID: l.CID, Layer: w.Layer, Node: l.Node(), Offset: l.Offset, Size: int(l.Size)}
+		next := Want{CID: l.CID, Layer: w.Layer, Node: l.Node(), Offset: l.Offset, Size: int(l.Size), File: w.File}
 		if next.Node && !folder {
 			next.Size = 0 // the link's size is that of the bytes below
 		}
 		if w.Layer == LayerDirectory {
 			if next.Layer = layerOf(l.Name); next.Layer == "" {
 				continue // of a later version
+			}
+			if next.Layer != LayerRoot && next.Layer != LayerGrants {
+				next.File = l.CID
 			}
 		}
 		out = append(out, next)
@@ -565,7 +568,7 @@ func layerOrder(layer string) int { return slices.Index(layers, layer) }
 // layerOf is the layer that a name in the edition's folder stands for, "" if none.
 func layerOf(name string) string {
 	for _, l := range layers {
-		if name == FileName(l) {
+		if name == fileName(l) {
 			return l
 		}
 	}

@@ -16,6 +16,9 @@ type Want struct {
 	Offset int64
 	// Size is the length of the block in bytes; 0 if unknown.
 	Size int
+	// File is the root of the layer's file that the block is part of, for who asks
+	// for a range of it; undefined if that is not known.
+	File cid.Cid
 }
 
 // The names of an edition's parts. A layer's file is called NAME.age, except

@@ -121,8 +121,9 @@ func writeBlocks(b *testing.B, dir string, e *transporttest.Edition) (paths []st
 // runsOf are the same blocks in CARs of 4 MiB, as readers ask for them on fast lines.
 func runsOf(a *album) (paths []string) {
 	const run = 4 << 20
-	for at := 0; at < int(a.size)-run; at += run {
-		paths = append(paths, fmt.Sprintf("/ipfs/%s/media.age?format=car&dag-scope=entity&entity-bytes=%d:%d", a.root, at, at+run-1))
+	file := a.wants[len(a.wants)-1].File
+	for at := 0; at < int(a.size)-2*run; at += run {
+		paths = append(paths, fmt.Sprintf("/ipfs/%s?format=car&dag-scope=entity&entity-bytes=%d:%d", file, at, at+run-1))
 	}
 	return paths
 }

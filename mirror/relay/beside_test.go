@@ -96,15 +96,14 @@ func middle(d []time.Duration) time.Duration {
 
 // album is an edition that a relay holds, and its CAR as a file.
 type album struct {
-	pid     int // of the relay
-	ch      channel.ID
-	invite  string
-	relay   channel.Relay
-	edition transport.Edition
-	wants   []transport.Want
-	root    string
-	car     string
-	size    int64
+	pid    int // of the relay
+	ch     channel.ID
+	invite string
+	relay  channel.Relay
+	wants  []transport.Want
+	root   string
+	car    string
+	size   int64
 }
 
 func newAlbum(b *testing.B, megabytes int, env ...string) (*album, *transporttest.Edition) {
@@ -132,7 +131,7 @@ func newAlbum(b *testing.B, megabytes int, env ...string) (*album, *transporttes
 	}
 	tg, pid := startLoadRelay(b, dir, env...)
 	e := c.Publish(articles...)
-	a := &album{pid: pid, ch: c.ID(), relay: tg.Relay(c.Seed), edition: e.Where(), wants: e.Wants(), root: e.Head.Root.String(), car: filepath.Join(b.TempDir(), "edition.car")}
+	a := &album{pid: pid, ch: c.ID(), relay: tg.Relay(c.Seed), wants: e.Wants(), root: e.Head.Root.String(), car: filepath.Join(b.TempDir(), "edition.car")}
 	a.invite = c.Invite(channel.Places{Relays: []channel.Relay{a.relay}}).String()
 	if err := pusher(b, &netreal.Network{}, tg).Publish(b.Context(), e.Source(), nil); err != nil {
 		b.Fatal(err)
@@ -206,7 +205,7 @@ func (a *album) blocks(b *testing.B, dir string) time.Duration {
 	}
 	defer f.Close()
 	left := len(a.wants)
-	for block, err := range c.Paths()[0].Blocks.Fetch(b.Context(), transport.Request{Edition: a.edition, Wants: a.wants}) {
+	for block, err := range c.Paths()[0].Blocks.Fetch(b.Context(), transport.Request{Wants: a.wants}) {
 		if err == nil {
 			err = bundle.CheckBlock(block.CID, block.Data)
 		}

@@ -157,13 +157,18 @@ func (s *steady) Write(b []byte) (int, error) {
 }
 
 // ReadFrom is what io.Copy asks for, which would allocate a buffer for each answer.
+// After an error the buffer is not used again: net/http may still be sending what a
+// client has given up (HTTP/2), and nobody may find somebody else's bytes there.
 func (s *steady) ReadFrom(r io.Reader) (int64, error) {
 	buf, ok := s.copies.Get().(*[copyBytes]byte)
 	if !ok {
 		buf = new([copyBytes]byte)
 	}
-	defer s.copies.Put(buf)
-	return io.CopyBuffer(struct{ io.Writer }{s}, r, buf[:])
+	n, err := io.CopyBuffer(struct{ io.Writer }{s}, r, buf[:])
+	if err == nil {
+		s.copies.Put(buf)
+	}
+	return n, err
 }
 
 // Unwrap is for http.ResponseController.

@@ -52,7 +52,7 @@ func TestPicturesInRuns(t *testing.T) {
 						t.Fatalf("%s: no CAR is asked for", path.Kind)
 					}
 					got := 0
-					for b, err := range path.Blocks.Fetch(t.Context(), transport.Request{Edition: transport.Edition{Channel: p.ch, Root: s.head.Root}, Wants: wants}) {
+					for b, err := range path.Blocks.Fetch(t.Context(), transport.Request{Wants: wants}) {
 						var we *transport.WantError
 						switch {
 						case errors.As(err, &we) && we.CID == bad:

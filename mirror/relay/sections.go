@@ -23,7 +23,9 @@ const (
 )
 
 // buffers lends memory for what is on its way from disk to client: else every
-// block served would be 64 KiB for the garbage collector. The zero value works.
+// block served would be 64 KiB for the garbage collector. It takes back what was not
+// clean by forgetting it: after a write that failed net/http may still be sending it
+// (HTTP/2). The zero value works.
 type buffers struct {
 	ones, runs sync.Pool
 
@@ -32,16 +34,20 @@ type buffers struct {
 }
 
 // one lends room for a section.
-func (b *buffers) one() (buf []byte, done func()) {
+func (b *buffers) one() (buf []byte, done func(clean bool)) {
 	p, ok := b.ones.Get().(*[maxSection]byte)
 	if !ok {
 		p = new([maxSection]byte)
 	}
-	return p[:], func() { b.ones.Put(p) }
+	return p[:], func(clean bool) {
+		if clean {
+			b.ones.Put(p)
+		}
+	}
 }
 
 // run lends room for several sections, if there is any left.
-func (b *buffers) run() (buf []byte, done func()) {
+func (b *buffers) run() (buf []byte, done func(clean bool)) {
 	if !b.enter() {
 		return b.one()
 	}
@@ -49,8 +55,10 @@ func (b *buffers) run() (buf []byte, done func()) {
 	if !ok {
 		p = new([runBytes]byte)
 	}
-	return p[:], func() {
-		b.runs.Put(p)
+	return p[:], func(clean bool) {
+		if clean {
+			b.runs.Put(p)
+		}
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		b.lent--
@@ -73,7 +81,8 @@ func (b *buffers) enter() bool {
 // in Block, and so is what stands before it. What put gets is good until it returns. The error is that of Block, or put's.
 func (s *Store) sections(ch channel.ID, cs []cid.Cid, put func([]byte) error) error {
 	buf, done := s.buffers.run()
-	defer done()
+	clean := true
+	defer func() { done(clean) }()
 	r := &runReader{editions: s.snapshot(ch)}
 	defer r.close()
 	for len(cs) > 0 {
@@ -85,9 +94,11 @@ func (s *Store) sections(ch channel.ID, cs []cid.Cid, put func([]byte) error) er
 			}
 			n, out = 1, append(car.AppendStart(buf[:0], cs[0], len(data)), data...)
 		}
+		clean = false // also when it panics
 		if err := put(out); err != nil {
 			return err
 		}
+		clean = true
 		cs = cs[n:]
 	}
 	return nil

@@ -20,9 +20,10 @@ import (
 
 // A request for each block of 64 KiB costs both sides more than the block. Where a
 // line brings much, wants that are neighbours in a layer's file are asked for as one
-// CAR, by the edition's root and the layer's name (dag-scope=entity with
-// entity-bytes, https://specs.ipfs.tech/http-gateways/trustless-gateway/). It begins
-// with the few blocks that lead there, which are passed over.
+// CAR, by the file's root (dag-scope=entity with entity-bytes,
+// https://specs.ipfs.tech/http-gateways/trustless-gateway/): nothing in the request
+// says more than its CIDs do. The CAR begins with the few blocks that lead there,
+// which are passed over.
 //
 // Where a line brings little, or bytes are dear, raw blocks stay: over a bad line one
 // answer would wait for each packet that is lost, and what leads to a run comes in
@@ -46,9 +47,9 @@ const (
 	brokenFor = 30 * time.Second
 	// maxCARHeader bounds a CAR's header, which names one root.
 	maxCARHeader = 1 << 10
-	// maxBeside bounds what a CAR may hold besides the blocks asked for: the
-	// edition's folder, a file's nodes at two levels.
-	maxBeside = bundle.MaxBlock + 3*maxFileNode
+	// maxBeside bounds what a CAR may hold besides the blocks asked for: a file's
+	// root, the nodes below, of which a run may touch two, and a block once more.
+	maxBeside = 3*maxFileNode + bundle.MaxBlock + 4*maxCID
 	// maxCID is more than a CID of an edition takes.
 	maxCID  = 64
 	typeCAR = "application/vnd.ipld.car"
@@ -81,7 +82,7 @@ func (p *pace) strange(d time.Duration) {
 // runLength is how many bytes may be asked for as one CAR now, 0 for none; f.mu is
 // held.
 func (f *fetching) runLength() int64 {
-	if f.opts.Runs == RunsNever || f.opts.Static || f.r.Once || !f.r.Edition.Root.Defined() {
+	if f.opts.Runs == RunsNever || f.opts.Static || f.r.Once {
 		return 0
 	}
 	f.pace.note(f.came, time.Since(f.start))
@@ -99,10 +100,10 @@ func neighbours(wants []transport.Want, todo []int, most int64) int {
 	sum := int64(0)
 	for n, i := range todo {
 		w := wants[i]
-		fits := !w.Node && w.CID.Type() == cid.Raw && w.Size > 0 && w.Size <= bundle.MaxBlock && sum+int64(w.Size) <= most && slices.Contains(files, w.Layer)
+		fits := w.File.Defined() && !w.Node && w.CID.Type() == cid.Raw && w.Size > 0 && w.Size <= bundle.MaxBlock && sum+int64(w.Size) <= most
 		if n > 0 {
 			before := wants[todo[n-1]]
-			fits = fits && w.Layer == before.Layer && w.Offset == before.Offset+int64(before.Size)
+			fits = fits && w.File == before.File && w.Offset == before.Offset+int64(before.Size)
 		}
 		if !fits {
 			if sum < leastRun/2 {
@@ -174,8 +175,8 @@ func (f *fetching) car(caller context.Context, run []int, open map[string]int) e
 		return err
 	}
 	first, last := f.r.Wants[run[0]], f.r.Wants[run[len(run)-1]]
-	resp, err := f.get(ctx, fmt.Sprintf("/ipfs/%s/%s?format=car&dag-scope=entity&entity-bytes=%d:%d",
-		f.r.Edition.Root, bundle.FileName(first.Layer), first.Offset, last.Offset+int64(last.Size)-1), typeCAR+"; version=1; order=dfs; dups=n")
+	resp, err := f.get(ctx, fmt.Sprintf("/ipfs/%s?format=car&dag-scope=entity&entity-bytes=%d:%d",
+		first.File, first.Offset, last.Offset+int64(last.Size)-1), typeCAR+"; version=1; order=dfs; dups=n")
 	if err != nil {
 		return broken(run[0], err)
 	}

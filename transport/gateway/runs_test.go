@@ -27,34 +27,34 @@ type film struct {
 	root   cid.Cid
 	blocks [][]byte
 	wants  []transport.Want
-	folder []byte // stands for what leads to the blocks
+	node   []byte // stands for what leads to the blocks
 
 	mu        sync.Mutex
 	cars, raw int // requests
 }
 
 func newFilm(n int) *film {
-	f := &film{folder: []byte("a folder")}
-	f.root = cid.NewCidV1(cid.DagProtobuf, bundle.RawCID(f.folder).Hash())
+	f := &film{node: []byte("a node")}
+	f.root = cid.NewCidV1(cid.DagProtobuf, bundle.RawCID(f.node).Hash())
 	at := int64(0)
 	for i := range n {
 		data := bytes.Repeat([]byte{byte(i), byte(i >> 8)}, 30_000)
 		f.blocks = append(f.blocks, data)
-		f.wants = append(f.wants, transport.Want{CID: bundle.RawCID(data), Layer: bundle.LayerMedia, Offset: at, Size: len(data)})
+		f.wants = append(f.wants, transport.Want{CID: bundle.RawCID(data), Layer: bundle.LayerMedia, Offset: at, Size: len(data), File: f.root})
 		at += int64(len(data))
 	}
 	return f
 }
 
 func (f *film) request() transport.Request {
-	return transport.Request{Edition: transport.Edition{Root: f.root}, Wants: f.wants}
+	return transport.Request{Wants: f.wants}
 }
 
 // car is the answer to a request for bytes from to to of the layer.
 func (f *film) car(from, to int64) []byte {
 	var out bytes.Buffer
 	w, _ := car.NewWriter(&out, []cid.Cid{f.root})
-	_ = w.Put(f.root, f.folder)
+	_ = w.Put(f.root, f.node)
 	for i, want := range f.wants {
 		if want.Offset <= to && want.Offset+int64(want.Size) > from {
 			_ = w.Put(want.CID, f.blocks[i])
@@ -82,7 +82,7 @@ func (f *film) serve(t *testing.T, odd func(ctx context.Context, good []byte) (*
 		var from, to int64
 		q := r.URL.Query()
 		if _, err := fmt.Sscanf(q.Get("entity-bytes"), "%d:%d", &from, &to); err != nil || q.Get("format") != "car" || q.Get("dag-scope") != "entity" ||
-			r.URL.Path != "/sub/ipfs/"+f.root.String()+"/media.age" || !strings.HasPrefix(r.Header.Get("Accept"), typeCAR) {
+			r.URL.Path != "/sub/ipfs/"+f.root.String() || !strings.HasPrefix(r.Header.Get("Accept"), typeCAR) {
 			t.Errorf("asked for %s, accepting %q", r.URL, r.Header.Get("Accept"))
 		}
 		return odd(r.Context(), f.car(from, to))
@@ -145,12 +145,16 @@ func TestRuns(t *testing.T) {
 		change    func(*transport.Request)
 		cars, raw int
 	}{
-		"neighbours":         {opts: Options{Runs: RunsTried}, cars: 1},
-		"with a gap":         {opts: Options{Runs: RunsTrusted}, change: func(r *transport.Request) { gap(r.Wants) }, cars: 2},
-		"one a bit apart":    {opts: Options{Runs: RunsTried}, change: func(r *transport.Request) { r.Wants[39].Layer = bundle.LayerText }, cars: 1, raw: 1},
-		"line not known":     {opts: Options{Runs: RunsTried}, slow: true, raw: 40},
-		"bytes are dear":     {opts: Options{Runs: RunsTried}, change: func(r *transport.Request) { r.Once = true }, raw: 40},
-		"no root":            {opts: Options{Runs: RunsTried}, change: func(r *transport.Request) { r.Edition.Root = cid.Undef }, raw: 40},
+		"neighbours":          {opts: Options{Runs: RunsTried}, cars: 1},
+		"with a gap":          {opts: Options{Runs: RunsTrusted}, change: func(r *transport.Request) { gap(r.Wants) }, cars: 2},
+		"one of another file": {opts: Options{Runs: RunsTried}, change: func(r *transport.Request) { r.Wants[39].File = r.Wants[0].CID }, cars: 1, raw: 1},
+		"line not known":      {opts: Options{Runs: RunsTried}, slow: true, raw: 40},
+		"bytes are dear":      {opts: Options{Runs: RunsTried}, change: func(r *transport.Request) { r.Once = true }, raw: 40},
+		"no file known": {opts: Options{Runs: RunsTried}, change: func(r *transport.Request) {
+			for i := range r.Wants {
+				r.Wants[i].File = cid.Undef
+			}
+		}, raw: 40},
 		"never":              {raw: 40},
 		"too few":            {opts: Options{Runs: RunsTried}, change: func(r *transport.Request) { r.Wants = r.Wants[:3] }, raw: 3},
 		"of unknown sizes":   {opts: Options{Runs: RunsTried}, change: func(r *transport.Request) { r.Wants[0].Size = 0; r.Wants = r.Wants[:1] }, raw: 1},
