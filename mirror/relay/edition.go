@@ -32,7 +32,7 @@ type span struct {
 }
 
 // Blocks are hashed when an edition is taken in. When they go out again a CRC tells
-// whether the disk has rotted meanwhile, for a twentieth of SHA-256's price: it
+// whether the disk has rotted meanwhile, for a fifteenth of SHA-256's price: it
 // misses one fault in four billion, and that one the reader finds. Nobody but faults
 // is to be found out here: who can write to the disk can send what he likes.
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
