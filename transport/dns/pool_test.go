@@ -263,6 +263,8 @@ func TestHedgesAreFew(t *testing.T) {
 		w.fetchAll(t.Context(), c)
 		time.Sleep(time.Second) // until the last ones are answered, to nobody
 		twice, all := 0, 0
+		mu.Lock()
+		defer mu.Unlock()
 		for _, n := range asked {
 			all += n
 			twice += n - 1
@@ -301,6 +303,8 @@ func TestOnce(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		mu.Lock()
+		defer mu.Unlock()
 		for name, n := range asked {
 			if n > 1 {
 				t.Errorf("%q was asked for %d times", name, n)

@@ -67,11 +67,9 @@ func (w *world) textOf(seed string, blocks int) (e transport.Edition, wants []tr
 		off += int64(n)
 	}
 	w.e.Text = pieces(all...)
-	w.store = NewMemory(256 << 20)
 	if err := w.store.PutEdition(w.e); err != nil {
 		w.t.Fatal(err)
 	}
-	w.stats.Store = w.store
 	return w.edition(), wants, off
 }
 
