@@ -34,6 +34,9 @@ func (z sizes) of(p place) int64 {
 // blocks are those that hold some texts, with their sizes.
 func (z sizes) blocks(entries []bundle.Entry) map[place]int64 {
 	out := map[place]int64{}
+	for _, e := range entries { // of an older front page, perhaps
+		z.add(e)
+	}
 	for _, e := range entries {
 		for _, p := range blocksOf(e) {
 			out[p] = z.of(p)
