@@ -148,3 +148,12 @@ func (p *patient) stop() {
 	p.stopped = true
 	_ = http.NewResponseController(p.w).SetReadDeadline(time.Unix(1, 0))
 }
+
+// leave ends Read when the request's handler does, without a word to the connection:
+// a body that was handed on is read in another goroutine, which may be late, and
+// would set the deadline of what is no more.
+func (p *patient) leave() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stopped = true
+}

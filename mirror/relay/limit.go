@@ -130,7 +130,9 @@ func (d *turnstile) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if r.Body != nil && r.Body != http.NoBody {
-		r.Body = newPatient(w, r.Body)
+		body := newPatient(w, r.Body)
+		defer body.leave()
+		r.Body = body
 		if r.ProtoMajor == 1 { // what the handler leaves of it the server reads, before it answers
 			c := http.NewResponseController(w)
 			_ = c.SetReadDeadline(time.Now().Add(sendTimeout))

@@ -26,6 +26,7 @@ import (
 	"tamizdat/bundle"
 	"tamizdat/internal/netreal"
 	"tamizdat/internal/simnet"
+	wire "tamizdat/transport/relay"
 )
 
 func TestRatesAreBounded(t *testing.T) {
@@ -390,3 +391,26 @@ func (c *watchedConn) Close() error {
 	c.w.closed.Store(c.RemoteAddr().String(), true)
 	return c.Conn.Close()
 }
+
+// Whoever reads on when the handler has returned touches nothing of the request: a
+// site behind over HTTP/2 that answers before it has the body lets that happen.
+func TestBodyIsNotReadLate(t *testing.T) {
+	var late io.Reader
+	door := &turnstile{next: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { late = r.Body }), places: wire.NewPlaces[netip.Prefix](-1, -1)}
+	w := &endedWriter{ResponseRecorder: httptest.NewRecorder()}
+	door.ServeHTTP(w, httptest.NewRequest("POST", "https://x/", strings.NewReader("body")))
+	w.ended = true
+	if n, err := late.Read(make([]byte, 4)); n != 0 || err == nil || w.touched {
+		t.Errorf("%d bytes, %v, connection touched %t", n, err, w.touched)
+	}
+}
+
+// endedWriter notices whoever comes too late.
+type endedWriter struct {
+	*httptest.ResponseRecorder
+	ended, touched bool
+}
+
+func (w *endedWriter) SetReadDeadline(time.Time) error { w.touched = w.ended; return nil }
+
+func (w *endedWriter) SetWriteDeadline(time.Time) error { return nil }
