@@ -87,8 +87,10 @@ func TestZonesOfOneServer(t *testing.T) {
 	s.system = func() []string { return []string{"192.0.2.1"} }
 	defer s.Close()
 	ps := s.Paths(channel.ID{}, nil, channel.Places{Zones: []channel.Zone{
-		{Name: "n.example", Authority: "192.0.2.53:53"}, {Name: "m.example", Authority: "192.0.2.53:5353"},
-		{Name: "o.example", Authority: "192.0.2.54:53"}, {Name: "p.example"},
+		{Name: "n.example", Authority: "192.0.2.53:53"},
+		{Name: "m.example", Authority: "192.0.2.53:5353"},
+		{Name: "o.example", Authority: "192.0.2.54:53"},
+		{Name: "p.example"},
 	}})
 	if len(ps) != 4 || ps[0].Source == "" || ps[0].Source != ps[1].Source || ps[2].Source == ps[1].Source || ps[3].Source != "" {
 		t.Errorf("%+v", ps)
