@@ -252,7 +252,8 @@ func overHTTPS(addr netip.Addr) attempt {
 	}
 }
 
-// ours is the real reader with nothing but QUIC to the relay with a listed name.
+// ours is the real reader with nothing but QUIC to the relay with a listed name, and
+// nothing to hide that name behind.
 func ours(whole bool) attempt {
 	return func(ctx context.Context, n *naive) (string, error) {
 		n.t.Setenv(scrambling, fmt.Sprint(whole))
@@ -261,7 +262,9 @@ func ours(whole bool) attempt {
 		if err != nil {
 			return "", err
 		}
-		rd.far.Relay = []censor.Evil{censor.EvilOld} // the other relay is not asked
+		rd.Left = func(places channel.Places, paths func(channel.Places) []transport.Path) []transport.Path {
+			return measure{relay: nameRelayA}.left([]handicap{noECH}, places, paths)
+		}
 		o, err := rd.Sync(ctx)
 		if !o.Newest || o.Text == 0 {
 			err = errors.Join(err, errors.New("no news"), o.Err)

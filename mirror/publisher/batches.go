@@ -132,20 +132,20 @@ func (p *Publisher) Invite(name string) (*channel.Invite, error) {
 	inv.Places.Peers = inv.Places.Peers[:min(2, len(inv.Places.Peers))]
 	inv.Places.Gateways = inv.Places.Gateways[:min(1, len(inv.Places.Gateways))]
 	inv.Places.Mirrors = inv.Places.Mirrors[:min(2, len(inv.Places.Mirrors))]
-	for inv.Validate() != nil {
+	for inv.Validate() != nil { // a way in is worth more than what hides one
 		switch pl := &inv.Places; {
-		case len(pl.Gateways) > 0:
-			pl.Gateways = pl.Gateways[:len(pl.Gateways)-1]
-		case len(pl.Peers) > 0:
-			pl.Peers = pl.Peers[:len(pl.Peers)-1]
-		case len(pl.Mirrors) > 1:
-			pl.Mirrors = pl.Mirrors[:len(pl.Mirrors)-1]
 		case slices.ContainsFunc(pl.Relays, hidden):
 			last := len(pl.Relays) - 1
 			for !hidden(pl.Relays[last]) {
 				last--
 			}
 			pl.Relays[last].ECH = nil
+		case len(pl.Gateways) > 0:
+			pl.Gateways = pl.Gateways[:len(pl.Gateways)-1]
+		case len(pl.Peers) > 0:
+			pl.Peers = pl.Peers[:len(pl.Peers)-1]
+		case len(pl.Mirrors) > 1:
+			pl.Mirrors = pl.Mirrors[:len(pl.Mirrors)-1]
 		case len(pl.Relays) > 2:
 			last := len(pl.Relays) - 1
 			if pl.Relays[last].Pin.WebPKI() {

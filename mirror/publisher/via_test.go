@@ -144,7 +144,7 @@ func TestBadVia(t *testing.T) {
 	}
 }
 
-// An outer name gives way to a third relay and to a zone, and others give way to it.
+// An outer name gives way to every way in: hiding one is worth less than another one.
 func TestInviteHidesNamesWhereThereIsRoom(t *testing.T) {
 	list := channel.ECHList(channel.ECHConfig([32]byte{1}, "www.example.org"))
 	for name, c := range map[string]struct {
@@ -153,7 +153,8 @@ func TestInviteHidesNamesWhereThereIsRoom(t *testing.T) {
 	}{
 		"one relay":          {1, 0, 0, 1, 1},
 		"three relays":       {3, 1, 0, 1, 1},
-		"with peers":         {2, 2, 2, 1, 0},
+		"with peers":         {2, 2, 2, 0, 0},
+		"with a peer":        {2, 1, 1, 1, 1},
 		"no room for a name": {3, 3, 2, 0, 0},
 	} {
 		p, err := withTargets(t, c.relays)
