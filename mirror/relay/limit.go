@@ -161,7 +161,12 @@ func (s *steady) Write(b []byte) (int, error) {
 // ReadFrom is what io.Copy asks for, which would allocate a buffer for each answer.
 // After an error the buffer is not used again: net/http may still be sending what a
 // client has given up (HTTP/2), and nobody may find somebody else's bytes there.
+// What is known to be short takes no more than its own size, since a client who reads
+// nothing keeps it.
 func (s *steady) ReadFrom(r io.Reader) (int64, error) {
+	if l, ok := r.(*io.LimitedReader); ok && l.N < copyBytes/2 {
+		return io.Copy(struct{ io.Writer }{s}, r)
+	}
 	buf, ok := s.copies.Get().(*[copyBytes]byte)
 	if !ok {
 		buf = new([copyBytes]byte)

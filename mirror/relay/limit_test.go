@@ -414,3 +414,39 @@ type endedWriter struct {
 func (w *endedWriter) SetReadDeadline(time.Time) error { w.touched = w.ended; return nil }
 
 func (w *endedWriter) SetWriteDeadline(time.Time) error { return nil }
+
+// Who reads nothing keeps what his answer was copied through: a short one is not
+// copied through a large buffer.
+func TestShortAnswersTakeLittle(t *testing.T) {
+	var pool sync.Pool
+	copied := func(size int64) int {
+		w := &widest{ResponseWriter: httptest.NewRecorder()}
+		s := &steady{w, &pool}
+		src := io.LimitReader(noEnd{}, size)
+		if n, err := io.Copy(s, src); n != size || err != nil {
+			t.Fatalf("%d bytes of %d, %v", n, size, err)
+		}
+		return w.most
+	}
+	if n := copied(6000); n > 6000 {
+		t.Errorf("6,000 bytes through a buffer of %d", n)
+	}
+	if n := copied(1 << 20); n != copyBytes {
+		t.Errorf("a megabyte through a buffer of %d", n)
+	}
+}
+
+// widest remembers the room behind the largest write.
+type widest struct {
+	http.ResponseWriter
+	most int
+}
+
+func (w *widest) Write(b []byte) (int, error) {
+	w.most = max(w.most, cap(b))
+	return len(b), nil
+}
+
+type noEnd struct{}
+
+func (noEnd) Read(b []byte) (int, error) { return len(b), nil }
