@@ -30,14 +30,20 @@ type Traffic struct {
 	PerSecond int64
 	// PerMonth is how many bytes may leave in a calendar month (UTC), whatever for:
 	// name server and IPFS node are counted, too. Once they are gone the relay
-	// goes on with its website and with opening answers (head, headlines), and
-	// gives out no blocks until the month is over; readers find them elsewhere.
+	// goes on with its website, with opening answers (head, headlines) and with its
+	// name server, which is all that some readers have; no other way gives out blocks
+	// until the month is over. Readers find them elsewhere.
 	PerMonth int64
 }
 
 // pacer holds the answers of a whole relay to a rate. What overtakes is taken from
 // both limits, so that the others wait for longer.
-type pacer struct{ all, overtaking *rate.Limiter }
+type pacer struct {
+	all, overtaking *rate.Limiter
+	// gate is held by the one whose turn is next. Who waits for it has not been
+	// charged yet, so that those who ask and go keep nobody waiting.
+	gate chan struct{}
+}
 
 // newPacer returns nil, which holds nothing back, if perSecond is 0.
 func newPacer(perSecond int64) *pacer {
@@ -47,6 +53,7 @@ func newPacer(perSecond int64) *pacer {
 	return &pacer{
 		all:        rate.NewLimiter(rate.Limit(perSecond), pacedPiece),
 		overtaking: rate.NewLimiter(rate.Limit(perSecond), max(pacedStart, int(min(perSecond, 1<<30)))),
+		gate:       make(chan struct{}, 1),
 	}
 }
 
@@ -90,22 +97,40 @@ func (p *paced) Write(b []byte) (n int, err error) {
 	}
 }
 
+// wait returns when n bytes may be written, which then they must be.
 func (p *paced) wait(n int) error {
 	now := time.Now()
-	turn := p.pacer.all.ReserveN(now, n)
-	delay := turn.DelayFrom(now)
-	if p.sent += n; delay <= 0 || p.sent <= pacedStart && p.pacer.overtaking.AllowN(now, n) {
+	if p.sent += n; p.sent <= pacedStart && p.pacer.overtaking.AllowN(now, n) {
+		p.pacer.all.ReserveN(now, n) // the others wait for it
 		return nil
 	}
-	// The turnstile's deadline is for clients who don't take what they are given.
-	_ = http.NewResponseController(p.ResponseWriter).SetWriteDeadline(time.Now().Add(delay + sendTimeout))
+	select {
+	case p.pacer.gate <- struct{}{}:
+	default:
+		// The turnstile's deadline is for clients who don't take what they are given; the
+		// next write sets it anew.
+		_ = http.NewResponseController(p.ResponseWriter).SetWriteDeadline(time.Time{})
+		select {
+		case p.pacer.gate <- struct{}{}:
+		case <-p.ctx.Done():
+			return p.ctx.Err()
+		}
+	}
+	defer func() { <-p.pacer.gate }()
+	now = time.Now()
+	turn := p.pacer.all.ReserveN(now, n)
+	delay := turn.DelayFrom(now)
+	if delay <= 0 {
+		return nil
+	}
+	_ = http.NewResponseController(p.ResponseWriter).SetWriteDeadline(time.Time{})
 	timer := time.NewTimer(delay)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 		return nil
 	case <-p.ctx.Done():
-		turn.Cancel() // others need not wait for what is not sent
+		turn.Cancel()
 		return p.ctx.Err()
 	}
 }

@@ -95,6 +95,37 @@ func TestPacedClientsMayGo(t *testing.T) {
 	})
 }
 
+// Any number of those who ask and go keep nobody waiting.
+func TestPacedCrowdGoes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPacer(100 << 10)
+		ask := func(ctx context.Context) error {
+			r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/", nil)
+			_, err := p.wrap(httptest.NewRecorder(), r).Write(make([]byte, 100<<10))
+			return err
+		}
+		var wg sync.WaitGroup
+		for range 1000 {
+			wg.Go(func() {
+				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
+				defer cancel()
+				_ = ask(ctx)
+			})
+			time.Sleep(time.Millisecond)
+		}
+		wg.Wait()
+		begin := time.Now()
+		if err := ask(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		// His own 100 KiB take a second; the beginnings that overtook are owed, a
+		// second's worth and what a second allows.
+		if took := time.Since(begin); took > 4*time.Second {
+			t.Errorf("a thousand who went made the next one wait for %v", took)
+		}
+	})
+}
+
 func TestPacedRelay(t *testing.T) {
 	p := newPress(t, "paced")
 	r := start(t, Config{Traffic: Traffic{PerSecond: 4 << 20}})
