@@ -45,7 +45,7 @@ func (c *packCmd) Run(e *env) (err error) {
 	if len(articles) == 0 && readErr != nil {
 		return readErr
 	}
-	if len(p.Fresh(articles)) > 0 {
+	if len(p.Fresh(articles)) > 0 || p.Owes() {
 		if err := checkTargets(e, p); err != nil {
 			return err
 		}

@@ -26,6 +26,6 @@ func (c *revokeCmd) Run(e *env) (err error) {
 		return err
 	}
 	fmt.Fprintf(e.out, "%s is revoked: it can't open what is packed from now on\n", c.Batch)
-	fmt.Fprintln(e.err, "push now, so that your relays are mere websites to it; what it could open so far, and every copy of it, stays open")
+	fmt.Fprintln(e.err, "pack and push now, also without news: the edition that is out still opens with it, and your relays become mere websites to it with the push; what it could open so far, and every copy of it, stays open")
 	return nil
 }

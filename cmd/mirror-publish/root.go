@@ -156,7 +156,7 @@ func (c *rootUseCmd) Run(e *env) (err error) {
 	if err := p.UseRoot(d); err != nil {
 		return err
 	}
-	fmt.Fprintf(e.out, "root note %d holds from now on; the next pack carries it to readers\n", p.Roots().Version())
+	fmt.Fprintf(e.out, "root note %d holds from now on; the next pack and push carry it to readers, also without news\n", p.Roots().Version())
 	if held > len(hereKeys(p)) {
 		fmt.Fprintln(e.err, "the root key that was in this folder was destroyed: it has no use any more. Copies of the folder may still hold it")
 	}

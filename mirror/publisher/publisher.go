@@ -346,16 +346,30 @@ type Packing struct {
 	Total int64
 }
 
+// Owes reports whether an edition is due even without news: the newest one is of an
+// epoch that a revoked batch can open, or knows of older root keys.
+func (p *Publisher) Owes() bool {
+	if len(p.editions) == 0 {
+		return false
+	}
+	leaf := p.editions[len(p.editions)-1].leaf
+	return leaf.Epoch+1 < uint64(len(p.keys.Epochs)) || leaf.RootVersion < p.roots.Version()
+}
+
 // Pack makes an edition of those articles that are new or changed, or several
-// if they don't fit on one front page. If there are none, the error wraps
-// ErrNothingNew and nothing is written.
+// if they don't fit on one front page. If there are none and none is owed (Owes),
+// the error wraps ErrNothingNew and nothing is written.
 func (p *Publisher) Pack(articles []bundle.Article, now time.Time) (*Packing, error) {
 	fresh := p.Fresh(articles)
 	out := &Packing{Articles: len(fresh), Unchanged: len(articles) - len(fresh), Sizes: map[string]int64{}}
-	if len(fresh) == 0 {
+	if len(fresh) == 0 && !p.Owes() {
 		return out, ErrNothingNew
 	}
-	for some := range slices.Chunk(fresh, cmp.Or(p.cfg.Headlines, bundle.DefaultKeep)) {
+	chunks := slices.Collect(slices.Chunk(fresh, cmp.Or(p.cfg.Headlines, bundle.DefaultKeep)))
+	if len(chunks) == 0 {
+		chunks = [][]bundle.Article{nil}
+	}
+	for _, some := range chunks {
 		made, size, err := p.packOne(some, now)
 		if err != nil {
 			return nil, err
