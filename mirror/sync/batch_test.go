@@ -3,6 +3,7 @@ package sync_test
 import (
 	"context"
 	"iter"
+	gosync "sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -59,7 +60,7 @@ func TestBatches(t *testing.T) {
 				arrived := map[cid.Cid]time.Time{}
 				p := m.OpenerPath("p")
 				p.Hints.Batch = 256
-				p.Blocks = noted{p.Blocks, arrived}
+				p.Blocks = noted{p.Blocks, &gosync.Mutex{}, arrived}
 				r := newReader(t, c, p)
 				w := &puts{Library: r.lib, put: map[cid.Cid]time.Time{}}
 				r.e.Library = w
@@ -95,6 +96,7 @@ func TestBatches(t *testing.T) {
 // noted notes when blocks come.
 type noted struct {
 	transport.Blocks
+	mu *gosync.Mutex
 	at map[cid.Cid]time.Time
 }
 
@@ -102,7 +104,9 @@ func (n noted) Fetch(ctx context.Context, r transport.Request) iter.Seq2[transpo
 	return func(yield func(transport.Block, error) bool) {
 		for b, err := range n.Blocks.Fetch(ctx, r) {
 			if err == nil {
+				n.mu.Lock()
 				n.at[b.CID] = time.Now()
+				n.mu.Unlock()
 			}
 			if !yield(b, err) {
 				return

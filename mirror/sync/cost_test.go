@@ -64,7 +64,8 @@ func TestCostOfTexts(t *testing.T) {
 			t.Fatalf("%+v", said)
 		}
 		for i := range said[1:] {
-			if said[i+1].Queries > said[i].Queries+1 {
+			// An estimate: it may rise by a hundredth as more becomes known.
+			if said[i+1].Queries > said[i].Queries+1+said[i].Queries/50 {
 				t.Errorf("more is left than before: %+v", said)
 			}
 		}
