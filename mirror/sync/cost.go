@@ -150,7 +150,8 @@ func Lacks(ctx context.Context, lib Library, ways Ways, ch channel.ID) (Lacking,
 	if err != nil {
 		return l, err
 	}
-	for _, p := range ways.Paths(ch, view.Invite().IPNS, view.Places()) {
+	// Zones are all that is narrow; to make the ways to IPFS peers would start a node.
+	for _, p := range ways.Paths(ch, view.Invite().IPNS, channel.Places{Zones: view.Places().Zones}) {
 		slow, ok := p.Blocks.(transport.Costly)
 		if !ok {
 			continue

@@ -1,11 +1,13 @@
 package sync_test
 
 import (
+	"crypto/ed25519"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"tamizdat/bundle"
+	"tamizdat/bundle/channel"
 	"tamizdat/mirror/sync"
 	"tamizdat/transport"
 	"tamizdat/transport/transporttest"
@@ -32,6 +34,20 @@ func texts(t *testing.T, n int) (*transporttest.Channel, []bundle.Article) {
 	return c, as
 }
 
+// zonesOnly fails the test if other ways are made than those to zones: making one to
+// an IPFS peer starts a node.
+type zonesOnly struct {
+	sync.Ways
+	t *testing.T
+}
+
+func (z zonesOnly) Paths(ch channel.ID, ipns ed25519.PublicKey, places channel.Places) []transport.Path {
+	if len(places.Relays)+len(places.Peers)+len(places.Gateways)+len(places.Mirrors) > 0 || len(places.Zones) == 0 {
+		z.t.Errorf("asked for ways to %+v", places)
+	}
+	return z.Ways.Paths(ch, ipns, places)
+}
+
 // Over a narrow way alone people hear what the texts take, before the first of them
 // and less and less afterwards; beside a wide one nobody needs to know.
 func TestCostOfTexts(t *testing.T) {
@@ -49,7 +65,7 @@ func TestCostOfTexts(t *testing.T) {
 			}
 			if len(said) == 0 {
 				var err error
-				if before, err = sync.Lacks(t.Context(), r.lib, r.e.Ways, c.ID()); err != nil {
+				if before, err = sync.Lacks(t.Context(), r.lib, zonesOnly{r.e.Ways, t}, c.ID()); err != nil {
 					t.Error(err)
 				}
 			}
