@@ -158,15 +158,23 @@ func NewTransport(life context.Context, network transport.Network, trust Trust) 
 		MaxResponseHeaderBytes: 32 << 10,
 		HTTP2: &http.HTTP2Config{
 			SendPingTimeout: 15 * time.Second, PingTimeout: 10 * time.Second,
-			MaxReceiveBufferPerStream: streamWindow,
+			MaxReceiveBufferPerStream: streamWindow, MaxReceiveBufferPerConnection: connWindow,
 		},
 	}
 }
 
-// streamWindow is how much a gateway may send before we have looked at any of
-// it: a block and its frames. Go's own 4 MiB would let an endless answer cost as
-// much before it is cut.
-const streamWindow = 128 << 10
+// How much a gateway may send before we have looked at any of it (RFC 9113, section
+// 5.2): what a round trip brings at most, and what answers that have no end cost
+// before they are cut. HTTP/2 has one window for the answers of a connection, be
+// they blocks or runs.
+const (
+	// streamWindow is for one answer. The few runs under way (maxRuns) have to bring
+	// no less in a round trip than blocks do, of which there are DefaultParallel.
+	streamWindow = 1 << 20
+	// connWindow is for all answers together, the most that net/http takes: the runs
+	// of two Fetches (Hints.Parallel). Go's own 1 GiB would be no bound.
+	connWindow = 4<<20 - 1
+)
 
 // dialTimeout bounds a TCP handshake: a lost first packet is sent again after
 // 1, 3 and 7 seconds, and who has not answered then is not worth more.
