@@ -45,6 +45,8 @@ const (
 	// brokenFor is the same after one that broke off.
 	oddFor    = 10 * time.Minute
 	brokenFor = 30 * time.Second
+	// endTime bounds the wait for a CAR's end when all that it is for is here.
+	endTime = time.Second
 	// maxCARHeader bounds a CAR's header, which names one root.
 	maxCARHeader = 1 << 10
 	// maxBeside bounds what a CAR may hold besides the blocks asked for: a file's
@@ -223,6 +225,11 @@ func (f *fetching) car(caller context.Context, run []int, open map[string]int) e
 		}
 		slow.Reset(f.opts.BlockTimeout)
 	}
+	// A body that is closed before its end takes its connection along (HTTP/1.1) or has
+	// the stream reset. The end is next to come; what comes in its place, or not at
+	// all, is cut off like that.
+	slow.Reset(endTime)
+	_, _ = in.Peek(1)
 	return nil
 }
 

@@ -341,6 +341,70 @@ func (a *again) Read(b []byte) (int, error) {
 	return n, nil
 }
 
+// ended is a body that notes whether it was read to its end before it was closed.
+type ended struct {
+	io.Reader
+	end    bool
+	closed func(end bool)
+}
+
+func (e *ended) Read(b []byte) (int, error) {
+	n, err := e.Reader.Read(b)
+	e.end = e.end || err == io.EOF
+	return n, err
+}
+
+func (e *ended) Close() error {
+	e.closed(e.end)
+	return nil
+}
+
+// A CAR is read to its end, so that the connection is of use again, unless more comes
+// than should or nothing does: that holds nobody up for long.
+func TestRunsEnd(t *testing.T) {
+	for name, test := range map[string]struct {
+		then  func(ctx context.Context) io.Reader // behind the last block
+		ended bool
+		most  time.Duration
+	}{
+		"at once":         {then: func(context.Context) io.Reader { return strings.NewReader("") }, ended: true},
+		"soon":            {then: func(context.Context) io.Reader { return &late{time.Second / 2} }, ended: true, most: time.Second / 2},
+		"never":           {then: func(ctx context.Context) io.Reader { return hang{ctx} }, most: endTime},
+		"after much more": {then: func(context.Context) io.Reader { return &endless{} }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFilm(40)
+				closed := 0
+				c := fast(t, f.serve(t, func(ctx context.Context, b []byte) (*http.Response, error) {
+					resp, err := carOf(nil)
+					resp.Body = &ended{Reader: io.MultiReader(bytes.NewReader(b), test.then(ctx)), closed: func(end bool) {
+						if closed++; end != test.ended {
+							t.Errorf("read to its end: %v", end)
+						}
+					}}
+					return resp, err
+				}), Options{Runs: RunsTried})
+				from := time.Now()
+				if g := f.fetch(t, c.Fetch(t.Context(), f.request())); g.blocks != 40 || len(g.bad) > 0 {
+					t.Errorf("%+v", g)
+				}
+				if d := time.Since(from); d > test.most || closed != 1 || f.raw > 0 {
+					t.Errorf("it took %v of fake time, %d CARs and %d blocks", d, closed, f.raw)
+				}
+			})
+		})
+	}
+}
+
+// late is a body that ends after a while.
+type late struct{ time.Duration }
+
+func (l *late) Read([]byte) (int, error) {
+	time.Sleep(l.Duration)
+	return 0, io.EOF
+}
+
 // A run that is cut off gives back what has come, of which nothing was yielded.
 func TestRunIsKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
