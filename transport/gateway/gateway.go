@@ -9,9 +9,9 @@
 // On a line that brings much, neighbours are asked for as one CAR (runs.go).
 //
 // Whatever comes back is hostile until hashed: bodies are bounded, redirects
-// are not followed, and a block that does not match its CID is dropped here
+// are not followed, and a raw block that does not match its CID is dropped here
 // with a *transport.WantError, so that the engine can blame the path. The
-// engine checks again.
+// engine checks again; blocks that came in a CAR it alone checks.
 package gateway
 
 import (
