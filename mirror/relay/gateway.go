@@ -137,7 +137,9 @@ func (h *Handler) ipfs(w http.ResponseWriter, r *http.Request, blocks blockSourc
 	}
 	if want.format == formatRaw && blocks.into != nil { // one block, of no use when it was sent
 		buf, done := h.store.buffers.one()
-		defer done(true) // http.ServeContent copies it
+		// http.ServeContent copies it; several ranges in a goroutine, which may still be
+		// at it when the client has left.
+		defer done(!strings.Contains(r.Header.Get("Range"), ","))
 		blocks.get = func(c cid.Cid) ([]byte, error) { return blocks.into(c, buf) }
 	}
 	chain, err := blocks.resolve(root, path)

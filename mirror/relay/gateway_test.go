@@ -91,6 +91,35 @@ func TestRawBlocks(t *testing.T) {
 	}
 }
 
+// The memory of a block that was sent is of use for the next one, unless somebody may
+// still be reading it.
+func TestRawBlockIsGivenBack(t *testing.T) {
+	p := newPress(t, "lent")
+	r := start(t, Config{})
+	s := p.edition(t, 100_000)
+	push(t, r, s)
+	b := s.packed.Blocks[len(s.packed.Blocks)-1]
+	pool := &r.store.buffers.ones
+	for ranges, back := range map[string]bool{"": true, "bytes=10-19": true, "bytes=0-9,20-29": false, "bytes=0-9, 20-29": false} {
+		t.Run(ranges, func(t *testing.T) {
+			got := false
+			for range 100 { // a pool may lose what it is given
+				lent := new([maxSection]byte)
+				pool.Put(lent)
+				if resp := ask(t, r, p, "GET", "/ipfs/"+b.CID.String()+"?format=raw", "Range", ranges); resp.StatusCode >= 300 {
+					t.Fatal(resp.Status)
+				}
+				for other := pool.Get(); other != nil; other = pool.Get() {
+					got = got || other == any(lent) && bytes.HasPrefix(lent[:], b.Data)
+				}
+			}
+			if got != back {
+				t.Errorf("given back: %v", got)
+			}
+		})
+	}
+}
+
 func cidsOf(t *testing.T, resp *http.Response) []cid.Cid {
 	t.Helper()
 	if resp.StatusCode != 200 {
