@@ -72,15 +72,14 @@ func (c *Config) trust() gateway.Trust { return gateway.Trust{Roots: c.Roots, No
 type Set struct {
 	cfg Config
 
-	mu      sync.Mutex
-	known   map[string][]transport.Path // by place
-	relays  map[string]*relay.Client    // by door
-	closers []io.Closer
-	node    *ipfs.Node
-	labels  map[string]int  // how many paths have this label
-	pool    *dns.Pool       // of the network that was the last one
-	pooled  string          // that network
-	system  func() []string // the resolvers of the network that we are on
+	mu       sync.Mutex
+	known    map[string][]transport.Path // by place
+	relays   map[string]*relay.Client    // by door
+	closers  []io.Closer
+	node     *ipfs.Node
+	labels   map[string]int  // how many paths have this label
+	networks []*network      // with zones, the one that we were on last behind
+	system   func() []string // the resolvers of the network that we are on
 }
 
 // New makes an empty set; nothing is opened yet.
@@ -121,15 +120,19 @@ func (s *Set) Paths(_ channel.ID, ipns ed25519.PublicKey, places channel.Places)
 			return s.peers(ipns, places.Peers)
 		})...)
 	}
+	if len(places.Zones) == 0 {
+		return out
+	}
 	// Each network has resolvers of its own.
+	n, resolvers, found := s.networkOf(where), s.cfg.Resolvers, []string(nil)
+	if len(resolvers) == 0 {
+		resolvers, found = system, n.choose()
+	}
 	for _, z := range places.Zones {
-		pool := s.poolOf(where)
-		resolvers := s.cfg.Resolvers
-		if len(resolvers) == 0 {
-			resolvers = append(system[:len(system):len(system)], pool.Found(maxFound)...)
-		}
-		out = append(out, s.once("dns", z.Name+"@"+z.Authority+" "+where+" "+strings.Join(resolvers, " "), func() ([]transport.Path, error) {
-			return s.zone(z, resolvers, pool)
+		key := z.Name + "@" + z.Authority + " " + where + " " + strings.Join(resolvers, " ") + " " + strings.Join(found, " ")
+		n.replace(s, z.Name+"@"+z.Authority, key)
+		out = append(out, s.once("dns", key, func() ([]transport.Path, error) {
+			return s.zone(z, resolvers, found, n.pool)
 		})...)
 	}
 	return out
@@ -258,38 +261,102 @@ func peerLabel(addr string) string {
 	return "peer " + id[max(0, len(id)-6):]
 }
 
-// maxFound is how many of the resolvers that a scan has found are asked.
-const maxFound = 16
+const (
+	// maxFound is how many of the resolvers that a scan has found are asked.
+	maxFound = 16
+	// maxNetworks is of how many networks the clients are kept, with what they hold.
+	maxNetworks = 8
+)
 
-// poolOf is what all zones share on one network.
-func (s *Set) poolOf(where string) *dns.Pool {
-	if s.pool == nil || s.pooled != where {
-		s.pool, s.pooled = dns.NewPool(dns.PoolConfig{
-			Network: s.cfg.Network, Trust: s.cfg.trust(), Hurry: s.cfg.Hurry, Keeper: s.cfg.Keeper, Key: PoolKey(where),
-		}), where
-		s.closers = append(s.closers, s.pool)
+// network is one that the device was on, with what all zones share there.
+type network struct {
+	where string
+	pool  *dns.Pool
+	found []string          // those that a scan has found and that are asked, sorted
+	zones map[string]string // the key in Set.known, by zone and authority
+}
+
+// networkOf returns what is kept of a network; the one that we were not on for
+// longest goes if they are too many.
+func (s *Set) networkOf(where string) *network {
+	i := slices.IndexFunc(s.networks, func(n *network) bool { return n.where == where })
+	if i >= 0 {
+		n := s.networks[i]
+		s.networks = append(slices.Delete(s.networks, i, i+1), n)
+		return n
 	}
-	return s.pool
+	if len(s.networks) == maxNetworks {
+		old := s.networks[0]
+		for _, key := range old.zones {
+			delete(s.known, "dns "+key)
+		}
+		s.networks = slices.Delete(s.networks, 0, 1)
+		_ = old.pool.Close() // never fails
+	}
+	n := &network{where: where, zones: map[string]string{}, pool: dns.NewPool(dns.PoolConfig{
+		Network: s.cfg.Network, Trust: s.cfg.trust(), Hurry: s.cfg.Hurry, Keeper: s.cfg.Keeper, Key: PoolKey(where),
+	})}
+	s.networks = append(s.networks, n)
+	return n
+}
+
+// choose returns the found resolvers to ask. Scores move with every question, and
+// other resolvers mean another client, which knows nothing yet: so one that is asked
+// stays until it is far behind.
+func (n *network) choose() []string {
+	best := n.pool.Found(2 * maxFound)
+	out := slices.DeleteFunc(slices.Clone(n.found), func(r string) bool { return !slices.Contains(best, r) })
+	for _, r := range best {
+		if len(out) < maxFound && !slices.Contains(out, r) {
+			out = append(out, r)
+		}
+	}
+	slices.Sort(out)
+	n.found = out
+	return out
+}
+
+// replace drops a zone's client that asks others than the one under key. It holds no
+// sockets unless somebody uses it, and he may go on with it.
+func (n *network) replace(s *Set, zone, key string) {
+	if old, ok := n.zones[zone]; ok && old != key {
+		delete(s.known, "dns "+old)
+	}
+	n.zones[zone] = key
 }
 
 // PoolKey is under which key a Config.Keeper keeps what was learned of the
 // resolvers of a network.
 func PoolKey(where string) string { return "dns/resolvers/" + where }
 
-func (s *Set) zone(z channel.Zone, resolvers []string, pool *dns.Pool) ([]transport.Path, error) {
-	if z.Authority != "" && !secret(resolvers) {
-		resolvers = append(resolvers[:len(resolvers):len(resolvers)], z.Authority)
+func (s *Set) zone(z channel.Zone, resolvers, found []string, pool *dns.Pool) ([]transport.Path, error) {
+	named := slices.Clone(resolvers)
+	if z.Authority != "" && !secret(slices.Concat(resolvers, found)) {
+		named = append(named, z.Authority)
 	}
-	if len(resolvers) == 0 {
+	all := slices.Concat(named, found)
+	if len(all) == 0 {
 		return nil, errors.New("no resolver is known; name one with --resolver")
 	}
-	c, err := dns.NewClient(dns.ClientConfig{
-		Pool: pool, Zone: z.Name, Resolvers: resolvers, Logger: s.cfg.Log,
-	})
+	client := func(resolvers []string) (*dns.Client, error) {
+		return dns.NewClient(dns.ClientConfig{Pool: pool, Zone: z.Name, Resolvers: resolvers, Logger: s.cfg.Log})
+	}
+	c, err := client(all)
 	if err != nil {
 		return nil, err
 	}
 	p := c.Path()
+	switch {
+	case len(found) == 0:
+	case len(named) == 0:
+		p.Name = "dns " + z.Name + " via found ones"
+	default: // which of those found are asked changes, and a path is known by its name
+		of, err := client(named)
+		if err != nil {
+			return nil, err
+		}
+		p.Name = of.Path().Name + " and found ones"
+	}
 	if host, _, err := net.SplitHostPort(z.Authority); err == nil {
 		p.Source = "name server " + host // of several zones, perhaps: they confirm nothing to each other
 	}
@@ -316,7 +383,10 @@ func (s *Set) Close() error {
 	for _, c := range s.closers {
 		errs = append(errs, c.Close())
 	}
+	for _, n := range s.networks {
+		errs = append(errs, n.pool.Close())
+	}
 	s.closers, s.known, s.labels, s.node = nil, map[string][]transport.Path{}, map[string]int{}, nil
-	s.relays, s.pool = map[string]*relay.Client{}, nil
+	s.relays, s.networks = map[string]*relay.Client{}, nil
 	return errors.Join(errs...)
 }

@@ -2,10 +2,13 @@ package paths
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"tamizdat/bundle/channel"
@@ -54,6 +57,9 @@ func TestResolversOfTheNetwork(t *testing.T) {
 		here = []string{r}
 		if got := names(); len(got) != 1 || !strings.HasSuffix(got[0], r) {
 			t.Errorf("at %s: %v", r, got)
+		}
+		if len(s.known) != 1 {
+			t.Errorf("at %s: %d clients are kept", r, len(s.known))
 		}
 	}
 }
@@ -123,7 +129,7 @@ func TestFoundResolvers(t *testing.T) {
 		}
 		return ps[0].Name
 	}
-	if got := name(); got != "dns n.example via 198.51.100.1:53, 192.0.2.7:53" {
+	if got := name(); got != "dns n.example via 198.51.100.1:53 and found ones" {
 		t.Errorf("at home: %s", got)
 	}
 	if got := name("203.0.113.1"); got != "dns n.example via 203.0.113.1:53" {
@@ -132,5 +138,96 @@ func TestFoundResolvers(t *testing.T) {
 	here = "away"
 	if got := name(); got != "dns n.example via 198.51.100.1:53" {
 		t.Errorf("away: %s", got)
+	}
+}
+
+// silent is a Network on which nobody answers.
+type silent struct{ nothing }
+
+func (silent) Dial(context.Context, string, string) (net.Conn, error) {
+	return &mute{closed: make(chan struct{})}, nil
+}
+
+type mute struct {
+	net.Conn // nothing else is called
+	once     sync.Once
+	closed   chan struct{}
+}
+
+func (c *mute) Write(b []byte) (int, error)      { return len(b), nil }
+func (c *mute) SetWriteDeadline(time.Time) error { return nil }
+func (c *mute) Read([]byte) (int, error)         { <-c.closed; return 0, net.ErrClosed }
+func (c *mute) Close() error                     { c.once.Do(func() { close(c.closed) }); return nil }
+
+// Which of the found resolvers is the best changes with every question: the client
+// stays, with its cache, and the path's name with what sync remembers under it.
+func TestFoundInAnyOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var found []dns.Facts
+		for i := range 3 * maxFound {
+			found = append(found, dns.Facts{Resolver: fmt.Sprintf("192.0.2.%d:53", i+1), OK: time.Now(), Good: 100, RTT: time.Duration(i) * 20 * time.Millisecond, Size: 1040})
+		}
+		kept := notes{}
+		dns.Merge(kept, PoolKey(""), found)
+		s := New(Config{Network: silent{}, Keeper: kept})
+		defer s.Close()
+		s.system = func() []string { return []string{"198.51.100.1:53"} }
+		path := func() transport.Path {
+			ps := s.Paths(channel.ID{}, nil, channel.Places{Zones: []channel.Zone{{Name: "n.example"}}})
+			if len(ps) != 1 || len(s.known) != 1 {
+				t.Fatalf("%d paths, %d clients", len(ps), len(s.known))
+			}
+			return ps[0]
+		}
+		before, pool := path(), s.networks[0].pool
+		worse := func(n int, resolver string) {
+			c, err := dns.NewClient(dns.ClientConfig{Pool: pool, Zone: "n.example", Resolvers: []string{resolver}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range n {
+				_, _ = c.Head(t.Context(), channel.ID{}, 0)
+			}
+		}
+		best := pool.Found(1)[0]
+		worse(1, best)
+		if pool.Found(1)[0] == best {
+			t.Fatal("who lost a question is still the best")
+		}
+		if p := path(); p.Heads != before.Heads || p.Name != before.Name {
+			t.Errorf("another order makes another path: %s", p.Name)
+		}
+		worse(20, best)
+		if p := path(); p.Heads == before.Heads || p.Name != before.Name {
+			t.Errorf("with another resolver instead of one that is silent: %s", p.Name)
+		}
+	})
+}
+
+// A device that comes back to a network finds the client that it left there, with the
+// pool that zones heard of meanwhile have too; and it does not keep those of all
+// networks that it ever was on.
+func TestNetworksComeBack(t *testing.T) {
+	here := ""
+	s := New(Config{Network: nothing{}, Where: func() string { return here }})
+	defer s.Close()
+	s.system = func() []string { return []string{"192.0.2.1:53"} }
+	at := func(where string) (transport.Path, *dns.Pool) {
+		here = where
+		ps := s.Paths(channel.ID{}, nil, channel.Places{Zones: []channel.Zone{{Name: "n.example"}}})
+		if len(ps) != 1 {
+			t.Fatalf("%d paths", len(ps))
+		}
+		return ps[0], s.networkOf(where).pool
+	}
+	home, pool := at("home")
+	for i := range 3 * maxNetworks {
+		at(fmt.Sprint("away ", i))
+		if again, p := at("home"); again.Heads != home.Heads || p != pool {
+			t.Fatalf("network %d: home is another one", i)
+		}
+	}
+	if len(s.networks) != maxNetworks || len(s.known) != maxNetworks || len(s.closers) != 0 {
+		t.Errorf("%d networks, %d clients and %d others are kept", len(s.networks), len(s.known), len(s.closers))
 	}
 }
