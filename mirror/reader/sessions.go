@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"path"
 	"slices"
 	"sync"
 	"time"
@@ -17,11 +18,11 @@ import (
 
 const (
 	// Relays' sessions, and what was learned over DNS: the note that lists the keys
-	// of the others, oldest first, and how many are kept, the newest ones.
+	// of the others, oldest first, and how many of each kind are kept, the newest ones.
 	sessionIndex = "tls/index"
 	maxSessions  = 64
 	dnsIndex     = "dns/index"
-	maxDNS       = 48 // networks' resolvers, and blocks of which a part has come
+	maxDNS       = 48 // networks' resolvers, and as many blocks of which a part has come
 	// gather is how long what is to be stored waits for more: to use a session up
 	// and to get the next one then cost one write.
 	gather = time.Second
@@ -98,9 +99,26 @@ func (s *sessions) load() {
 	}
 	var keys []string
 	if json.Unmarshal(b, &keys) == nil {
-		s.index = keys[max(0, len(keys)-s.max):]
+		s.index, _ = s.newest(keys)
 		s.written = slices.Clone(s.index)
 	}
+}
+
+// newest divides keys, the newest last, into those to be kept and those that are too
+// many. Each kind, told by what stands before the last slash, has places of its own:
+// blocks come and go by the dozen, and a network's resolvers take a scan of hours.
+func (s *sessions) newest(keys []string) (kept, old []string) {
+	count := map[string]int{}
+	for _, key := range slices.Backward(keys) {
+		if kind := path.Dir(key); count[kind] < s.max {
+			count[kind]++
+			kept = append(kept, key)
+		} else {
+			old = append(old, key)
+		}
+	}
+	slices.Reverse(kept)
+	return kept, old
 }
 
 // Store implements relay.Sessions. It doesn't wait for the disk.
@@ -120,9 +138,10 @@ func (s *sessions) Store(key string, value []byte) {
 	case len(s.index) < had:
 		s.pending[key] = nil
 	}
-	for len(s.index) > s.max {
-		s.pending[s.index[0]] = nil
-		s.index = s.index[1:]
+	var old []string
+	s.index, old = s.newest(s.index)
+	for _, key := range old {
+		s.pending[key] = nil
 	}
 	if len(s.pending) > 0 && !s.writing {
 		s.writing = true

@@ -23,6 +23,7 @@ import (
 	"tamizdat/bundle/channel"
 	"tamizdat/internal/simnet"
 	"tamizdat/mirror/library"
+	"tamizdat/mirror/paths"
 	"tamizdat/transport/relay"
 	"tamizdat/transport/transporttest"
 )
@@ -163,6 +164,45 @@ func TestSessions(t *testing.T) {
 		s.close()
 		if got := notes(n); got != maxSessions-10 {
 			t.Errorf("%d of the last run are left", got)
+		}
+	})
+}
+
+// Blocks of which a part has come don't push out what a scan has found, and are
+// bounded all the same, in later runs too.
+func TestKindsOfNotes(t *testing.T) {
+	lib, err := library.Memory(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lib.Close()
+	synctest.Test(t, func(t *testing.T) {
+		log := inMemory(t, transporttest.NewChannel(t, "Kolokol"), nil).log
+		home, half := paths.PoolKey("home"), func(i int) string { return fmt.Sprint("dns/half/", i) }
+		const n = maxDNS + 10
+		for run := range 2 {
+			s := newKeep(lib, log, dnsIndex, maxDNS)
+			if run == 0 {
+				s.Store(home, []byte("found"))
+			}
+			for i := range n {
+				s.Store(half(run*n+i), []byte("half"))
+			}
+			s.close()
+		}
+		s := newKeep(lib, log, dnsIndex, maxDNS)
+		defer s.close()
+		if string(s.Load(home)) != "found" {
+			t.Error("what was found at home went for halves of blocks")
+		}
+		kept := 0
+		for i := range 2 * n {
+			if _, err := lib.Note(context.Background(), half(i)); err == nil {
+				kept++
+			}
+		}
+		if kept != maxDNS || s.Load(half(2*n-1)) == nil {
+			t.Errorf("%d halves are kept", kept)
 		}
 	})
 }
