@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 	"time"
 
@@ -59,7 +60,7 @@ type scanState struct {
 	List  string      `json:"list"` // hash of the list, the zone, the network
 	Next  int         `json:"next"` // all before it are tried
 	Total int         `json:"total"`
-	Good  int         `json:"good"`
+	Good  int         `json:"good"` // of those before Next
 	Found []dns.Facts `json:"found,omitempty"`
 }
 
@@ -88,7 +89,7 @@ func (r *Reader) Scan(ctx context.Context, ch channel.ID, list []byte, progress 
 	}
 	key := paths.PoolKey(where)
 	res.Resumed, res.Done, res.Good, res.Total = st.Next, st.Next, st.Good, len(addrs)
-	ended := map[int]bool{} // after st.Next, out of turn
+	ended := map[int]bool{} // after st.Next, out of turn, and whether they are of use
 	stored := time.Now()
 	var failed error
 	scanning, stop := context.WithCancel(ctx)
@@ -98,14 +99,24 @@ func (r *Reader) Scan(ctx context.Context, ch channel.ID, list []byte, progress 
 		Network: r.cfg.Network, Trust: gateway.Trust{Roots: r.cfg.Roots, Now: r.cfg.Now},
 		Zone: zones[0].Name, Channel: ch, Hurry: r.cfg.Hurry, Logger: r.log,
 	}, after(addrs, from), func(i int, f dns.Facts) {
-		if res.Done++; f.Score() > 0 {
+		good := f.Score() > 0
+		if res.Done++; good {
 			res.Good++
+			// One that ended out of turn in the run before is tried again.
+			st.Found = slices.DeleteFunc(st.Found, func(o dns.Facts) bool { return o.Resolver == f.Resolver })
 			st.Found = dns.Best(append(st.Found, f))
 		}
-		for ended[from+i] = true; ended[st.Next]; st.Next++ {
+		ended[from+i] = good
+		for {
+			good, ok := ended[st.Next]
+			if !ok {
+				break
+			}
 			delete(ended, st.Next)
+			if st.Next++; good {
+				st.Good++
+			}
 		}
-		st.Good = res.Good
 		if progress != nil {
 			progress(res.ScanStep)
 		}
