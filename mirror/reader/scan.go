@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"tamizdat/bundle/channel"
+	"tamizdat/mirror/library"
 	"tamizdat/mirror/paths"
 	newsync "tamizdat/mirror/sync"
 	"tamizdat/transport"
@@ -197,6 +198,8 @@ func (r *Reader) scanState(ctx context.Context, list string, total int) (scanSta
 }
 
 func (r *Reader) storeScan(ctx context.Context, st scanState) error {
+	const rest = 1 << 10 // more than all but Found takes
+	st.Found = dns.Fit(st.Found, library.MaxNote-rest)
 	b, err := json.Marshal(st)
 	if err != nil {
 		return err

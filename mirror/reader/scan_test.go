@@ -86,6 +86,22 @@ func serve(t *testing.T, c *transporttest.Channel, at transport.Network) (stop f
 	}
 }
 
+// What is found may be more than a note takes: the worst go, and the scan goes on.
+func TestScanOfLongNames(t *testing.T) {
+	r := inMemory(t, transporttest.NewChannel(t, "Kolokol"), nil)
+	st := scanState{List: listHash(nil, "n.example", ""), Next: 999_999, Total: 1_000_000, Good: 999_999}
+	for i := range 128 {
+		st.Found = append(st.Found, dns.Facts{Resolver: fmt.Sprintf("https://%d.example/%s", i, strings.Repeat("<", 900)), OK: time.Now()})
+	}
+	if err := r.storeScan(t.Context(), st); err != nil {
+		t.Fatal(err)
+	}
+	got, err := r.scanState(t.Context(), st.List, st.Total)
+	if err != nil || got.Next != st.Next || len(got.Found) == 0 || got.Found[0].Resolver != st.Found[0].Resolver {
+		t.Errorf("at %d with %d found, %v", got.Next, len(got.Found), err)
+	}
+}
+
 // A scan that is stopped goes on where it was; wrong lines are named, and said
 // twice is tried once.
 func TestScanResumes(t *testing.T) {

@@ -30,6 +30,9 @@ const (
 	trustLess = 4
 )
 
+// maxKept is how many bytes a Keeper keeps under one key.
+const maxKept = 64 << 10
+
 // Keeper keeps small values from one run to the next, and none of them lets
 // anybody in; what is in them says which resolvers somebody asks, so they should be
 // encrypted. Its methods may be called at once and don't wait for a disk; a value
@@ -236,12 +239,31 @@ func loadFacts(m Keeper, key string) []Facts {
 	})
 }
 
-func storeFacts(m Keeper, key string, fs []Facts) {
+// storeFacts stores the best, and returns those for which there was room.
+func storeFacts(m Keeper, key string, fs []Facts) []Facts {
+	fs = Fit(fs, maxKept)
 	b, err := json.Marshal(fs)
 	if err != nil {
-		return // can't be: times of this clock, and numbers
+		return nil // can't be: times of this clock, and numbers
 	}
 	m.Store(key, b)
+	return fs
+}
+
+// Fit leaves off the last of the facts until they take no more than room bytes as
+// JSON. A resolver asked over HTTPS may have a path of a kilobyte.
+func Fit(fs []Facts, room int) []Facts {
+	room -= len("[]")
+	for i := range fs {
+		b, err := json.Marshal(fs[i])
+		if err != nil {
+			return fs[:i] // can't be, as above
+		}
+		if room -= len(b) + len(","); room < 0 {
+			return fs[:i]
+		}
+	}
+	return fs
 }
 
 // standing is a resolver's facts, and its limit, for all who ask it.

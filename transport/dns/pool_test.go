@@ -52,6 +52,29 @@ func (k *keeper) Store(key string, value []byte) {
 	k.m[key] = slices.Clone(value)
 }
 
+// Resolvers with long paths are more than a Keeper takes: the best of them are kept,
+// not none.
+func TestFactsFit(t *testing.T) {
+	var fs []Facts
+	for i := range maxFacts {
+		a, err := ParseResolver(fmt.Sprintf("https://dns.example/%03d%s", i, strings.Repeat("x", 900)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		fs = append(fs, Facts{Resolver: a.String(), OK: time.Now(), Good: maxFacts - i})
+	}
+	k := &keeper{}
+	merged := Merge(k, "k", fs)
+	b := k.Load("k")
+	if len(b) > maxKept || len(b) < maxKept-2<<10 {
+		t.Errorf("%d bytes are kept", len(b))
+	}
+	kept := NewPool(PoolConfig{Network: &fakeNet{}, Keeper: k, Key: "k"}).Facts()
+	if len(kept) == 0 || len(kept) != len(merged) || kept[0].Resolver != fs[0].Resolver || kept[len(kept)-1].Resolver != fs[len(kept)-1].Resolver {
+		t.Errorf("%d are kept, %d are said to be", len(kept), len(merged))
+	}
+}
+
 // manyNet makes a Network of many.
 type manyNet struct {
 	fakeNet

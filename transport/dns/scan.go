@@ -242,7 +242,7 @@ func (c *Client) fullLeaves(ctx context.Context, top record.Name) (names []recor
 }
 
 // Merge puts what a Scan has found into what is kept under a key, and returns all
-// of it, the best first. What was found in earlier scans stays, as long as it is
+// of it, the best first; the worst go if a Keeper has no room for them. What was found in earlier scans stays, as long as it is
 // good. A stamp's hashes of certificates are not kept: authorities vouch for these.
 func Merge(k Keeper, key string, found []Facts) []Facts {
 	all := loadFacts(k, key)
@@ -262,7 +262,5 @@ func Merge(k Keeper, key string, found []Facts) []Facts {
 			all = append(all, f)
 		}
 	}
-	all = Best(all)
-	storeFacts(k, key, all)
-	return all
+	return storeFacts(k, key, Best(all))
 }
