@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -205,6 +206,59 @@ func TestRate(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		if got := count("192.0.2.1", 20); got != 4 {
 			t.Errorf("%d answers after two seconds, want 4", got)
+		}
+	})
+}
+
+// A signature lifts no limit: anybody can name a key. Who has one is told, signed, to
+// come again over TCP.
+func TestRateOfSigned(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		second := testKey(t, "second.example", goodSecret)
+		srv, err := NewServer(ServerConfig{Zones: []Zone{{Name: testZone, Serial: 7}}, Store: NewMemory(1), Rate: 2, Keys: []*Key{second}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		udp := peer{addr: netip.MustParseAddr("192.0.2.1")}
+		asked := func(k *Key, p peer) (raw []byte, resp *mdns.Msg, size int, mac string) {
+			t.Helper()
+			q, mac, err := k.sign(ask(testZone+".", mdns.TypeSOA, false), "", false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			raw = srv.respond(t.Context(), q, nil, p)
+			return raw, parsed(t, raw), len(q), mac
+		}
+		for name, k := range map[string]*Key{
+			"unknown": testKey(t, "x", strings.Repeat("x", 32)), "another secret": testKey(t, "second.example", strings.Repeat("x", 32)),
+		} {
+			refused := 0
+			for range 50 {
+				raw, resp, size, _ := asked(k, udp)
+				switch {
+				case resp.Rcode == mdns.RcodeNotAuth:
+					refused++
+				case !resp.Truncated || len(resp.Answer) > 0 || len(raw) > size:
+					t.Fatalf("%s: %d bytes for %d: %v", name, len(raw), size, resp)
+				}
+			}
+			if refused != 10 {
+				t.Errorf("%s: told so %d times at once, want 10", name, refused)
+			}
+			raw, resp, size, mac := asked(second, udp)
+			if _, err := second.verify(raw, resp, mac); err != nil || !resp.Truncated || len(resp.Answer) > 0 || len(raw) > size {
+				t.Errorf("the right one, over the rate: %v, %v", resp, err)
+			}
+			_, resp, _, _ = asked(second, peer{addr: udp.addr, stream: true, limit: 0xffff})
+			if len(resp.Answer) != 1 {
+				t.Errorf("the right one, over TCP: %v", resp)
+			}
+			time.Sleep(10 * time.Second)
+			raw, resp, _, mac = asked(second, udp)
+			if _, err := second.verify(raw, resp, mac); err != nil || resp.Truncated || len(resp.Answer) != 1 {
+				t.Errorf("the right one, within the rate: %v, %v", resp, err)
+			}
+			time.Sleep(10 * time.Second)
 		}
 	})
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	mdns "github.com/miekg/dns"
 	"golang.org/x/net/dns/dnsmessage"
 
 	"tamizdat/bundle/record"
@@ -143,9 +144,6 @@ func (s *Server) respond(ctx context.Context, req, out []byte, from peer) []byte
 	if errors.Is(err, errDrop) {
 		return nil
 	}
-	if q.tsig && len(s.keys) > 0 {
-		return s.respondSigned(ctx, req, out, from)
-	}
 	w := reply{buf: append(out[:0], make([]byte, headerLen)...), q: &q}
 	w.buf = append(w.buf, q.raw...)
 	copy(w.buf[:2], req)
@@ -154,8 +152,17 @@ func (s *Server) respond(ctx context.Context, req, out []byte, from peer) []byte
 		w.buf[5] = 1
 	}
 	known := w.options(s.cookies, from)
+	over := !known && !from.stream && from.addr.IsValid() && !s.rates.allow(from.addr)
+	if q.tsig && len(s.keys) > 0 {
+		if !over {
+			return s.respondSigned(ctx, req, out, from)
+		}
+		if resp := s.cutSigned(req); resp != nil {
+			return resp
+		}
+	}
 	switch {
-	case !known && !from.stream && from.addr.IsValid() && !s.rates.allow(from.addr):
+	case over:
 		// Nothing is sent that is larger than what came, but for this server's half of
 		// a cookie. With that the client may come again at once, without over TCP.
 		if len(q.cookie) > 0 {
@@ -189,6 +196,27 @@ func (s *Server) respond(ctx context.Context, req, out []byte, from peer) []byte
 		w.authority = 1
 	}
 	return w.finish(int(rcode), from.limit)
+}
+
+// cutSigned is what goes over the rate to who has a key: TC, signed, since secondaries
+// pass over what is not. So nobody who asks in their name keeps the serial from them.
+// It is nil for all others, who get no more than without a signature.
+func (s *Server) cutSigned(req []byte) []byte {
+	m := new(mdns.Msg)
+	if m.Unpack(req) != nil || len(m.Question) != 1 {
+		return nil
+	}
+	k, mac, _ := s.keys.check(req, m)
+	if k == nil {
+		return nil
+	}
+	resp := new(mdns.Msg).SetReply(m)
+	resp.Truncated = true
+	raw, _, err := k.sign(resp, mac, false)
+	if err != nil {
+		return nil
+	}
+	return raw
 }
 
 // options prepares the EDNS options of the response. known: by a good cookie, the

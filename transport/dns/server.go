@@ -48,7 +48,7 @@ const (
 // Over UDP anybody can ask in another's name, and a full record is twelve times as
 // large as the query for it. So no network (a /24, or a /56 of IPv6) is sent more
 // than some answers a second: what is over gets TC, no larger than the query,
-// and no resolver goes without. Who shows a DNS cookie (RFC 7873, 9018), comes
+// and no resolver goes without; a signature changes nothing. Who shows a DNS cookie (RFC 7873, 9018), comes
 // over TCP or from this machine is not limited. The zero value is not usable.
 type Server struct {
 	zones     map[string]*zone
