@@ -357,8 +357,11 @@ func (s *Set) zone(z channel.Zone, resolvers, found []string, pool *dns.Pool) ([
 		}
 		p.Name = of.Path().Name + " and found ones"
 	}
+	// Zones that one name server answers for, or that one set of resolvers is asked for,
+	// confirm nothing to each other.
+	p.Source = "resolvers"
 	if host, _, err := net.SplitHostPort(z.Authority); err == nil {
-		p.Source = "name server " + host // of several zones, perhaps: they confirm nothing to each other
+		p.Source = "name server " + host
 	}
 	return []transport.Path{p}, nil
 }

@@ -87,7 +87,8 @@ func TestAuthorityInTheClear(t *testing.T) {
 	}
 }
 
-// Zones of one server confirm nothing to each other.
+// Zones of one server confirm nothing to each other, nor do those that the same
+// resolvers are asked for.
 func TestZonesOfOneServer(t *testing.T) {
 	s := New(Config{Network: nothing{}})
 	s.system = func() []string { return []string{"192.0.2.1"} }
@@ -96,9 +97,10 @@ func TestZonesOfOneServer(t *testing.T) {
 		{Name: "n.example", Authority: "192.0.2.53:53"},
 		{Name: "m.example", Authority: "192.0.2.53:5353"},
 		{Name: "o.example", Authority: "192.0.2.54:53"},
-		{Name: "p.example"},
+		{Name: "p.example"}, {Name: "q.example"},
 	}})
-	if len(ps) != 4 || ps[0].Source == "" || ps[0].Source != ps[1].Source || ps[2].Source == ps[1].Source || ps[3].Source != "" {
+	if len(ps) != 5 || ps[0].Source == "" || ps[0].Source != ps[1].Source || ps[2].Source == ps[1].Source ||
+		ps[3].Source != ps[4].Source || ps[3].Source == "" || ps[3].Source == ps[2].Source {
 		t.Errorf("%+v", ps)
 	}
 }
