@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"net"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -400,4 +401,147 @@ func TestDeadResolver(t *testing.T) {
 		r.srtt = time.Millisecond // shortens the timeouts
 	}
 	w.heads(testContext(t), c)
+}
+
+// A resolver that refuses whatever it is asked, or can't, is left alone for longer
+// and longer, and forgiven when it answers.
+func TestCoolingOfRefusers(t *testing.T) {
+	for name, code := range map[string]byte{"SERVFAIL": 2, "REFUSED": 5} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				truth := w.honest()
+				var works atomic.Bool
+				nw := &fakeNet{rtt: 50 * time.Millisecond, answer: func(req []byte, tcp bool) [][]byte {
+					if !works.Load() {
+						return [][]byte{withCode(req, code)}
+					}
+					return truth(req, tcp)
+				}}
+				c := w.fakeClient(nw, true)
+				hour := func() {
+					for until := time.Now().Add(time.Hour); time.Now().Before(until); time.Sleep(time.Second) {
+						if _, err := c.Head(t.Context(), w.ch, 0); !errors.Is(err, errSilent) {
+							t.Fatal(err)
+						}
+					}
+				}
+				hour()
+				if n := nw.queries.Load(); n < 16 || n > 60 {
+					t.Errorf("a stranger was asked %d questions in an hour", n)
+				}
+				works.Store(true)
+				time.Sleep(maxCooling)
+				w.heads(t.Context(), c)
+				w.fetchAll(t.Context(), c)
+				works.Store(false)
+				before := nw.queries.Load()
+				hour()
+				if n := nw.queries.Load() - before; n < 12 || n > 60 {
+					t.Errorf("one that had worked was asked %d questions in an hour", n)
+				}
+			})
+		})
+	}
+}
+
+// forging is a network on which somebody nearer than the resolver refuses each
+// question first.
+type forging struct{ *fakeNet }
+
+func (n forging) Dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	c, err := n.fakeNet.Dial(ctx, network, addr)
+	if udp, ok := c.(*fakeUDP); ok {
+		return forgedUDP{udp}, nil
+	}
+	return c, err
+}
+
+type forgedUDP struct{ *fakeUDP }
+
+func (c forgedUDP) Write(b []byte) (int, error) {
+	refusal := withCode(b, 5)
+	time.AfterFunc(5*time.Millisecond, func() {
+		select {
+		case c.in <- refusal:
+		case <-c.closed:
+		}
+	})
+	return c.fakeUDP.Write(b)
+}
+
+// Forged refusals keep nothing away, not even a true "no", cost no question, and cool nobody.
+func TestForgedRefusals(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		n := &counted{asked: map[string]int{}, truth: w.honest()}
+		c, err := NewClient(ClientConfig{
+			Network: forging{&fakeNet{rtt: 300 * time.Millisecond, answer: n.answer}}, Zone: testZone, Resolvers: []string{addr1}, Hurry: true,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.heads(t.Context(), c)
+		w.fetchAll(t.Context(), c)
+		if all, names := n.total(); all != names || c.resolvers[0].isCool() {
+			t.Errorf("%d questions for %d names", all, names)
+		}
+		if _, err := c.Grant(t.Context(), w.ch, record.NameOf([]byte("none")).Label()); !errors.Is(err, transport.ErrNotFound) {
+			t.Errorf("no such grant: %v", err)
+		}
+	})
+}
+
+// Where one of two refuses, the other is asked before the time is over that silence
+// gets.
+func TestRefusedByOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		refuser := &fakeNet{rtt: 50 * time.Millisecond, answer: func(req []byte, _ bool) [][]byte { return [][]byte{withCode(req, 5)} }}
+		nw := &manyNet{many: many{addr1: {rtt: 50 * time.Millisecond, answer: w.honest()}, addr2: refuser}}
+		c := poolClient(t, nw, PoolConfig{Hurry: true}, addr1, addr2)
+		began := time.Now()
+		if _, err := c.Grant(t.Context(), w.ch, w.grant); err != nil {
+			t.Fatal(err)
+		}
+		if d := time.Since(began); d >= firstTimeout || refuser.queries.Load() == 0 {
+			t.Errorf("took %v, the one that refuses was asked %d questions", d, refuser.queries.Load())
+		}
+		c.probes.Wait()
+	})
+}
+
+// One that refuses more than ten questions a second brings everything all the same, to
+// who is in a hurry as well, and not much more slowly than that.
+func TestRefusedOverRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		truth := w.honest()
+		var mu sync.Mutex
+		var second int64
+		inIt, good := 0, 0
+		nw := &fakeNet{rtt: 50 * time.Millisecond, answer: func(req []byte, tcp bool) [][]byte {
+			mu.Lock()
+			defer mu.Unlock()
+			if now := time.Now().Unix(); now != second {
+				second, inIt = now, 0
+			}
+			if inIt++; inIt > quietRate {
+				return [][]byte{withCode(req, 5)}
+			}
+			good++
+			return truth(req, tcp)
+		}}
+		c := w.fakeClient(nw, true)
+		began := time.Now()
+		w.heads(t.Context(), c)
+		w.fetchAll(t.Context(), c)
+		mu.Lock()
+		defer mu.Unlock()
+		took := time.Since(began)
+		if least := time.Duration(good) * time.Second / quietRate; took > 2*least {
+			t.Errorf("%v for %d answers, least is %v", took, good, least)
+		}
+		t.Logf("%d answers to %d questions in %v", good, nw.queries.Load(), took)
+	})
 }
