@@ -63,7 +63,7 @@ type scan struct {
 // Scan probes resolvers: whether each answers for a zone at all, and what it
 // carries. done hears of the result for the i-th address, in the order in which
 // they end, one call at a time; a Score of 0 means that it is of no use. A dead
-// resolver is asked three questions, a good one about ten: what any reader asks,
+// resolver is asked four questions, a good one about ten: what any reader asks,
 // who begins to read. All answers are checked: the channel's own keys, or hashes,
 // vouch for them.
 //
@@ -119,8 +119,10 @@ func (s *scan) probe(ctx context.Context, a Address) (Facts, error) {
 	c.enter()
 	defer c.leave()
 	who := c.resolvers[0].standing
-	if !s.note(ctx, c, record.Large) || !s.large(ctx, c) {
-		if !s.note(ctx, c, record.Small) {
+	// Who drops the longest name may carry Large records all the same.
+	large := s.note(ctx, c, record.Large, true) || s.note(ctx, c, record.Large, false)
+	if !large || !s.large(ctx, c) {
+		if !s.note(ctx, c, record.Small, false) {
 			return Facts{Resolver: a.String(), Found: true, At: who.remembered().At}, ctx.Err()
 		}
 		who.carriesSmall()
@@ -131,10 +133,11 @@ func (s *scan) probe(ctx context.Context, a Address) (Facts, error) {
 }
 
 // note asks for the first root note, which the channel's ID vouches for: of the
-// Large class by the longest name that we ever ask for, spelled at random; of the
-// Small one by the shortest, with nothing newer than RFC 1035.
-func (s *scan) note(ctx context.Context, c *Client, class record.Class) bool {
-	q := query{name: s.ch.RootLabel(1), class: class, tries: scanTries, check: func(rec []byte) verdict {
+// Large class, if long, by the longest name that it is ever asked for, spelled at random;
+// else, in either class, by the plain one; of the Small class with nothing newer than
+// RFC 1035.
+func (s *scan) note(ctx context.Context, c *Client, class record.Class, long bool) bool {
+	q := query{name: s.ch.RootLabel(1), class: class, tries: 1, check: func(rec []byte) verdict {
 		r, err := record.Parse(rec)
 		if err != nil || r.Class != class {
 			return drop
@@ -150,10 +153,11 @@ func (s *scan) note(ctx context.Context, c *Client, class record.Class) bool {
 		}
 		return drop
 	}}
-	if class == record.Large {
-		q.name, q.mixed = c.fresh(q.name, true), true
-	} else {
-		q.name, q.tries = smallLabel(q.name), 1
+	if class == record.Small {
+		q.name = smallLabel(q.name)
+	}
+	if long {
+		q.name, q.mixed, q.tries = c.fresh(q.name, true), true, scanTries
 	}
 	_, err := c.ask(ctx, q)
 	return err == nil

@@ -34,12 +34,15 @@ func TestScan(t *testing.T) {
 			copy(resp[headerLen:end], bytes.ToUpper(resp[headerLen:end]))
 			return [][]byte{resp}
 		}
-		short := func(req []byte, tcp bool) [][]byte {
-			if questionEnd(req)-headerLen > 40 {
-				return nil // and names are longer than that
+		short := func(most int) func(req []byte, tcp bool) [][]byte {
+			return func(req []byte, tcp bool) [][]byte {
+				if questionEnd(req)-headerLen-6 > most {
+					return nil
+				}
+				return truth(req, tcp)
 			}
-			return truth(req, tcp)
 		}
+		plain := len(w.ch.RootLabel(1)) + 1 + len(testZone)
 		kinds := []struct {
 			name  string
 			n     *fakeNet
@@ -51,12 +54,13 @@ func TestScan(t *testing.T) {
 			{"over TCP", &fakeNet{rtt: 30 * time.Millisecond, answer: truncating}, true, func(f Facts) bool { return f.Stream > 1000 && f.Size <= plainSize && f.Small.IsZero() }},
 			{"small", &fakeNet{rtt: 30 * time.Millisecond, answer: truncating, noTCP: true}, true, func(f Facts) bool { return !f.Small.IsZero() && f.Size <= plainSize }},
 			{"in capitals", &fakeNet{rtt: 30 * time.Millisecond, answer: upper}, true, func(f Facts) bool { return f.Recases && f.Size > 1000 }},
+			{"drops long names", &fakeNet{rtt: 30 * time.Millisecond, answer: short(plain + 2)}, true, func(f Facts) bool { return f.Size > 1000 && f.Small.IsZero() && f.Name == plain }},
 			{"dead", &fakeNet{rtt: 30 * time.Millisecond, answer: func([]byte, bool) [][]byte { return nil }}, false, nil},
 			{"refuses", &fakeNet{rtt: 30 * time.Millisecond, answer: func(req []byte, _ bool) [][]byte { return [][]byte{withCode(req, 5)} }}, false, nil},
 			{"denies", &fakeNet{rtt: 30 * time.Millisecond, answer: func(req []byte, _ bool) [][]byte { return [][]byte{withCode(req, 3)} }}, false, nil},
 			{"lies", &fakeNet{rtt: 30 * time.Millisecond, answer: func(req []byte, _ bool) [][]byte { return [][]byte{withTXT(req, random("lie", 300))} }}, false, nil},
 			{"redirects", &fakeNet{rtt: 30 * time.Millisecond, answer: func(req []byte, _ bool) [][]byte { return [][]byte{withA(req)} }}, false, nil},
-			{"drops all names", &fakeNet{rtt: 30 * time.Millisecond, answer: short}, false, nil},
+			{"drops all names", &fakeNet{rtt: 30 * time.Millisecond, answer: short(plain - 1)}, false, nil},
 		}
 		nw := &manyNet{many: many{}}
 		var addrs []Address
@@ -90,11 +94,11 @@ func TestScan(t *testing.T) {
 		// Later runs ask those that work.
 		kept := &keeper{}
 		all := Merge(kept, "here", found)
-		if len(all) != 5 || all[0].Resolver == addrs[1].String() || !all[4].Found {
+		if len(all) != 6 || all[0].Resolver == addrs[1].String() || !all[5].Found {
 			t.Errorf("%+v", all)
 		}
 		again := Merge(kept, "here", found[:1])
-		if len(again) != 5 {
+		if len(again) != 6 {
 			t.Errorf("a second scan leaves %d", len(again))
 		}
 		pool := NewPool(PoolConfig{Network: nw, Keeper: kept, Key: "here"})
