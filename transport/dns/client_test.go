@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"strings"
 	"testing"
 
 	"tamizdat/bundle"
+	"tamizdat/bundle/record"
 	"tamizdat/transport"
 )
 
@@ -184,6 +186,28 @@ func TestClientConfig(t *testing.T) {
 	} {
 		if _, err := NewClient(cfg); err == nil {
 			t.Errorf("accepted %+v", cfg)
+		}
+	}
+}
+
+// The longest names that are asked for are as long as FORMAT.md says (section 12.3),
+// and get past resolvers that drop those of more than 72 characters.
+func TestLongestNames(t *testing.T) {
+	w := newWorld(t)
+	for zone, want := range map[int]struct{ record, large, small int }{30: {57, 66, 68}, maxName - 27: {maxName, 69, 71}} {
+		c, err := NewClient(ClientConfig{Network: w.nw, Zone: strings.Repeat("z", zone), Resolvers: []string{"192.0.2.1"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		length := func(label string) int { return len(label) + 1 + len(c.zone) }
+		for _, label := range []string{w.ch.RootLabel(1), w.grant} {
+			plain, large, small := length(label), length(c.fresh(label, true)), length(c.fresh(smallLabel(label), true))
+			if plain != want.record || large != want.large || small != want.small || small > 72 {
+				t.Errorf("a zone of %d: %d, %d and %d characters", zone, plain, large, small)
+			}
+		}
+		if n := length(c.fresh(partLabel(w.ch.Label(), record.MaxParts-1), true)); n >= want.record {
+			t.Errorf("a zone of %d: a part of a head has %d characters", zone, n)
 		}
 	}
 }

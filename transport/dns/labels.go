@@ -6,8 +6,9 @@ import (
 	"strings"
 )
 
-// maxName is how long names get, in characters: some resolvers drop queries for
-// names over 72, and the random label in front takes 9.
+// maxName is how long a record's name gets, in characters. Some resolvers drop queries
+// for names over 72; a root note or a grant takes up to 11 more, for the random label in
+// front and -s.
 const maxName = 60
 
 // smallLabel is where the Small form of what stands under label lies.
