@@ -1,6 +1,7 @@
 package dns
 
 import (
+	"context"
 	"encoding/json"
 	"slices"
 	"sync"
@@ -63,20 +64,27 @@ type PoolConfig struct {
 // Pool is what clients of several zones share: how fast each resolver may be
 // asked, by all of them together, and what it was found to carry. Its methods may
 // be called at once. Without Close what was learned in the last half minute may be
-// forgotten.
+// forgotten, and a spare may be asked for some seconds more.
 type Pool struct {
 	cfg PoolConfig
 
-	mu    sync.Mutex
-	known map[string]*standing
-	order []string // of known, as they came
-	dirty bool
-	saved time.Time
+	// life ends with Close, and with it what nobody waits for.
+	life   context.Context
+	end    context.CancelFunc
+	probes sync.WaitGroup
+
+	mu     sync.Mutex
+	known  map[string]*standing
+	order  []string // of known, as they came
+	dirty  bool
+	saved  time.Time
+	closed bool
 }
 
 // NewPool makes a pool, which remembers what cfg.Keeper has.
 func NewPool(cfg PoolConfig) *Pool {
 	p := &Pool{cfg: cfg, known: map[string]*standing{}}
+	p.life, p.end = context.WithCancel(context.Background())
 	for _, f := range loadFacts(cfg.Keeper, cfg.Key) {
 		p.put(&standing{Facts: f})
 	}
@@ -134,10 +142,27 @@ func (p *Pool) facts() []Facts {
 	return Best(out)
 }
 
-// Close stores what was learned since the last time. The pool may be used on.
+// Close ends what is asked of spares, waits for their sockets to be closed, and
+// stores what was learned since the last time. Clients may go on, without spares.
 func (p *Pool) Close() error {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	p.end()
+	p.probes.Wait()
 	p.save(0)
 	return nil
+}
+
+// probing reports whether a spare may still be asked; p.probes.Done must follow then.
+func (p *Pool) probing() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return false
+	}
+	p.probes.Add(1)
+	return true
 }
 
 // save stores what was learned, if that was not done lately.

@@ -214,6 +214,50 @@ func TestSparesAreKnown(t *testing.T) {
 	})
 }
 
+// A pool that is closed has left nothing open behind the caller's back, and asks no
+// more spares.
+func TestCloseEndsProbes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		nw := &manyNet{many: many{
+			addr1: {rtt: 20 * time.Millisecond, answer: w.honest()},
+			addr2: {answer: func([]byte, bool) [][]byte { return nil }},
+		}}
+		c := poolClient(t, nw, PoolConfig{}, addr1, addr2)
+		c.resolvers[0].srtt = 20 * time.Millisecond
+		c.resolvers[1].quiet = deadAfter
+		head := func() {
+			if _, err := c.Head(t.Context(), w.ch, 0); err != nil {
+				t.Error(err)
+			}
+		}
+		head()
+		synctest.Wait()
+		if nw.many[addr2].queries.Load() == 0 {
+			t.Fatal("no spare was asked")
+		}
+		began := time.Now()
+		if err := c.pool.Close(); err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range c.resolvers {
+			if r.links != [2]*link{} || r.dials != [2]*dial{} {
+				t.Errorf("a socket to %s is still open", r.addr)
+			}
+		}
+		if d := time.Since(began); d > 0 {
+			t.Errorf("waited %v for a spare that is silent", d)
+		}
+		time.Sleep(time.Hour)
+		before := nw.many[addr2].queries.Load()
+		head()
+		c.probes.Wait()
+		if n := nw.many[addr2].queries.Load() - before; n > 0 {
+			t.Errorf("%d questions to a spare after the end", n)
+		}
+	})
+}
+
 // One that answers late now and then is not waited for: another is asked, and not
 // more often than one question in ten.
 func TestHedged(t *testing.T) {

@@ -77,15 +77,20 @@ func (c *Client) probe(q query) {
 	if q.once || len(c.resolvers) < 2 {
 		return
 	}
+	if !c.pool.probing() {
+		return
+	}
 	r := c.spare(q.class)
 	if r == nil {
+		c.pool.probes.Done()
 		return
 	}
 	c.enter()
 	c.probes.Go(func() {
+		defer c.pool.probes.Done()
 		defer c.leave()
 		defer r.release()
-		ctx, cancel := context.WithTimeout(context.Background(), maxTimeout)
+		ctx, cancel := context.WithTimeout(c.pool.life, maxTimeout)
 		defer cancel()
 		q.recheck, q.once = nil, true // what is held is none of our concern
 		a := &asking{query: q, c: c, full: q.name + "." + c.zone, events: make(chan event, 32)}
