@@ -58,7 +58,7 @@ type ScanResult struct {
 
 // scanState is what is kept of a scan under way.
 type scanState struct {
-	List  string      `json:"list"` // hash of the list, the zone, the network
+	List  string      `json:"list"` // hash of the list, the zones, the network
 	Next  int         `json:"next"` // all before it are tried
 	Total int         `json:"total"`
 	Good  int         `json:"good"` // of those before Next
@@ -78,13 +78,18 @@ func (r *Reader) Scan(ctx context.Context, ch channel.ID, list []byte, progress 
 	if err != nil {
 		return res, err
 	}
-	zones := view.Places().Zones
+	var zones []string
+	for _, z := range view.Places().Zones {
+		if !slices.Contains(zones, z.Name) { // it may have several servers
+			zones = append(zones, z.Name)
+		}
+	}
 	if len(zones) == 0 {
 		return res, ErrNoZone
 	}
 	addrs := res.parse(list)
 	where := r.network(ctx)
-	st, err := r.scanState(ctx, listHash(list, zones[0].Name, where), len(addrs))
+	st, err := r.scanState(ctx, listHash(list, strings.Join(zones, " "), where), len(addrs))
 	if err != nil {
 		return res, err
 	}
@@ -98,7 +103,7 @@ func (r *Reader) Scan(ctx context.Context, ch channel.ID, list []byte, progress 
 	from := st.Next
 	err = dns.Scan(scanning, dns.ScanConfig{
 		Network: r.cfg.Network, Trust: gateway.Trust{Roots: r.cfg.Roots, Now: r.cfg.Now},
-		Zone: zones[0].Name, Channel: ch, Hurry: r.cfg.Hurry, Logger: r.log,
+		Zones: zones, Channel: ch, Hurry: r.cfg.Hurry, Logger: r.log,
 	}, after(addrs, from), func(i int, f dns.Facts) {
 		good := f.Score() > 0
 		if res.Done++; good {
@@ -173,9 +178,9 @@ func (res *ScanResult) parse(list []byte) (out []dns.Address) {
 }
 
 // listHash tells lists apart, and what they are tried for.
-func listHash(list []byte, zone, where string) string {
+func listHash(list []byte, zones, where string) string {
 	h := sha256.New()
-	fmt.Fprintf(h, "%s\n%s\n", zone, where)
+	fmt.Fprintf(h, "%s\n%s\n", zones, where)
 	h.Write(list)
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }

@@ -102,6 +102,25 @@ func TestScanOfLongNames(t *testing.T) {
 	}
 }
 
+// A channel may have several zones, and the first of them be blocked.
+func TestScanAllZones(t *testing.T) {
+	c := inDNS(t)
+	synctest.Test(t, func(t *testing.T) {
+		net := simnet.New(1)
+		defer net.Close()
+		n := &silent{good: func(string) bool { return true }, at: net.Host("home", simnet.Link{}, netip.MustParseAddr("198.51.100.1"))}
+		r := inMemory(t, transporttest.NewChannel(t, "Kolokol"), func(cfg *Config) { cfg.Network = n })
+		if _, err := r.Add(t.Context(), c.Invite(channel.Places{Zones: []channel.Zone{{Name: "other.example"}, {Name: "n.example"}}}).String()); err != nil {
+			t.Fatal(err)
+		}
+		defer serve(t, c, net.Host("names", simnet.Link{}, netip.MustParseAddr("192.0.2.53")))()
+		res, err := r.Scan(t.Context(), c.ID(), []byte("10.0.0.1\n"), nil)
+		if err != nil || res.Good != 1 || len(res.Found) != 1 {
+			t.Errorf("%+v, %v", res, err)
+		}
+	})
+}
+
 // A scan that is stopped goes on where it was; wrong lines are named, and said
 // twice is tried once.
 func TestScanResumes(t *testing.T) {

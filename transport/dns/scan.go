@@ -40,8 +40,9 @@ type ScanConfig struct {
 	Network transport.Network
 	// Trust is as in ClientConfig.
 	Trust gateway.Trust
-	// Zone and Channel are what the resolvers are asked for.
-	Zone    string
+	// Zones and Channel are what the resolvers are asked for: for the next zone where
+	// one brings nothing, since a censor may know one of them.
+	Zones   []string
 	Channel channel.ID
 	// Hurry lifts the limit of 64 resolvers at once, 20 new ones a second, to four
 	// times and ten times as many.
@@ -53,6 +54,8 @@ type ScanConfig struct {
 type scan struct {
 	cfg ScanConfig
 	ch  channel.ID
+	// worked is the zone that brought something last, which is tried first.
+	worked atomic.Int32
 
 	// leaves are full Large records of the newest front page: the first resolver
 	// that works has told. Whoever holds turn may touch them.
@@ -63,17 +66,19 @@ type scan struct {
 // Scan probes resolvers: whether each answers for a zone at all, and what it
 // carries. done hears of the result for the i-th address, in the order in which
 // they end, one call at a time; a Score of 0 means that it is of no use. A dead
-// resolver is asked four questions, a good one about ten: what any reader asks,
+// resolver is asked four questions for each zone, a good one about ten: what any reader asks,
 // who begins to read. All answers are checked: the channel's own keys, or hashes,
 // vouch for them.
 //
 // The error is ctx's, or says what is wrong with cfg.
 func Scan(ctx context.Context, cfg ScanConfig, addrs iter.Seq[Address], done func(i int, f Facts)) error {
-	if _, err := checkZone(cfg.Zone); err != nil {
-		return err
+	for _, zone := range cfg.Zones {
+		if _, err := checkZone(zone); err != nil {
+			return err
+		}
 	}
-	if cfg.Network == nil {
-		return errors.New("dns scan needs a network")
+	if cfg.Network == nil || len(cfg.Zones) == 0 {
+		return errors.New("dns scan needs a network and a zone")
 	}
 	s := &scan{cfg: cfg, ch: cfg.Channel, turn: make(chan struct{}, 1)}
 	atOnce, pace := scanAtOnce, rate.NewLimiter(scanRate, scanRate)
@@ -107,10 +112,25 @@ func Scan(ctx context.Context, cfg ScanConfig, addrs iter.Seq[Address], done fun
 	return ctx.Err()
 }
 
-// probe asks one resolver.
-func (s *scan) probe(ctx context.Context, a Address) (Facts, error) {
+// probe asks one resolver, for one zone after the other until one brings something.
+func (s *scan) probe(ctx context.Context, a Address) (f Facts, err error) {
+	first := int(s.worked.Load())
+	for i := range s.cfg.Zones {
+		n := (first + i) % len(s.cfg.Zones)
+		if f, err = s.probeZone(ctx, a, s.cfg.Zones[n]); err != nil {
+			return f, err
+		}
+		if f.Score() > 0 {
+			s.worked.Store(int32(n))
+			break
+		}
+	}
+	return f, nil
+}
+
+func (s *scan) probeZone(ctx context.Context, a Address, zone string) (Facts, error) {
 	c, err := NewClient(ClientConfig{
-		Network: s.cfg.Network, Trust: s.cfg.Trust, Zone: s.cfg.Zone, Resolvers: []string{a.String()}, Logger: s.cfg.Logger,
+		Network: s.cfg.Network, Trust: s.cfg.Trust, Zone: zone, Resolvers: []string{a.String()}, Logger: s.cfg.Logger,
 	})
 	if err != nil {
 		return Facts{}, err

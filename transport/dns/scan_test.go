@@ -74,7 +74,7 @@ func TestScan(t *testing.T) {
 		}
 		found := make([]Facts, len(kinds))
 		began := time.Now()
-		err := Scan(t.Context(), ScanConfig{Network: nw, Zone: testZone, Channel: w.ch}, slices.Values(addrs), func(i int, f Facts) { found[i] = f })
+		err := Scan(t.Context(), ScanConfig{Network: nw, Zones: []string{testZone}, Channel: w.ch}, slices.Values(addrs), func(i int, f Facts) { found[i] = f })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -116,6 +116,45 @@ func TestScan(t *testing.T) {
 	})
 }
 
+// Where one zone is blocked, by a lie or by silence, the next one tells what a
+// resolver is worth.
+func TestScanBlockedZone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		truth := w.honest()
+		blocked := func(lie func(req []byte) [][]byte) *fakeNet {
+			return &fakeNet{rtt: 30 * time.Millisecond, answer: func(req []byte, tcp bool) [][]byte {
+				if bytes.Contains(bytes.ToLower(req), []byte("\x07blocked\x04test\x00")) {
+					return lie(req)
+				}
+				return truth(req, tcp)
+			}}
+		}
+		nw := &manyNet{many: many{
+			addr1: blocked(func(req []byte) [][]byte { return [][]byte{withCode(req, 3)} }),
+			addr2: blocked(func([]byte) [][]byte { return nil }),
+			addr3: {answer: func([]byte, bool) [][]byte { return nil }},
+		}}
+		addrs, err := ParseResolvers([]string{addr1, addr2, addr3})
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := make([]Facts, len(addrs))
+		cfg := ScanConfig{Network: nw, Zones: []string{"blocked.test", testZone}, Channel: w.ch}
+		if err := Scan(t.Context(), cfg, slices.Values(addrs), func(i int, f Facts) { found[i] = f }); err != nil {
+			t.Fatal(err)
+		}
+		for i, works := range []bool{true, true, false} {
+			if f := found[i]; (f.Score() > 0) != works || f.Resolver != addrs[i].String() || !f.Found {
+				t.Errorf("%+v", f)
+			}
+		}
+		if n := nw.many[addr3].queries.Load(); n > 10 {
+			t.Errorf("a dead one was asked %d questions", n)
+		}
+	})
+}
+
 // Politeness: no more than so many new ones a second, however many are dead; and a
 // scan that is stopped has told what it knew.
 func TestScanPace(t *testing.T) {
@@ -133,7 +172,7 @@ func TestScanPace(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		done := 0
-		err := Scan(ctx, ScanConfig{Network: nw, Zone: testZone, Channel: w.ch}, addrs, func(int, Facts) { done++ })
+		err := Scan(ctx, ScanConfig{Network: nw, Zones: []string{testZone}, Channel: w.ch}, addrs, func(int, Facts) { done++ })
 		if !errors.Is(err, context.DeadlineExceeded) {
 			t.Error(err)
 		}
@@ -145,7 +184,7 @@ func TestScanPace(t *testing.T) {
 			t.Errorf("%d questions", n)
 		}
 	})
-	for _, cfg := range []ScanConfig{{}, {Network: &fakeNet{}}, {Zone: testZone}, {Network: &fakeNet{}, Zone: "no zone"}} {
+	for _, cfg := range []ScanConfig{{}, {Network: &fakeNet{}}, {Zones: []string{testZone}}, {Network: &fakeNet{}, Zones: []string{testZone, "no zone"}}} {
 		if err := Scan(t.Context(), cfg, slices.Values([]Address{{Host: "192.0.2.1", Port: 53}}), func(int, Facts) {}); err == nil {
 			t.Errorf("accepted %+v", cfg)
 		}
