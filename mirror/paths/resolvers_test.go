@@ -97,7 +97,8 @@ func TestZonesOfOneServer(t *testing.T) {
 		{Name: "n.example", Authority: "192.0.2.53:53"},
 		{Name: "m.example", Authority: "192.0.2.53:5353"},
 		{Name: "o.example", Authority: "192.0.2.54:53"},
-		{Name: "p.example"}, {Name: "q.example"},
+		{Name: "p.example"},
+		{Name: "q.example"},
 	}})
 	if len(ps) != 5 || ps[0].Source == "" || ps[0].Source != ps[1].Source || ps[2].Source == ps[1].Source ||
 		ps[3].Source != ps[4].Source || ps[3].Source == "" || ps[3].Source == ps[2].Source {

@@ -54,6 +54,15 @@ func (c *mute) SetWriteDeadline(time.Time) error { return nil }
 func (c *mute) Read([]byte) (int, error)         { <-c.closed; return 0, net.ErrClosed }
 func (c *mute) Close() error                     { c.once.Do(func() { close(c.closed) }); return nil }
 
+// inDNS is a channel with an edition. It is packed outside of a bubble: the encoder
+// is everybody's.
+func inDNS(t *testing.T) *transporttest.Channel {
+	t.Helper()
+	c := transporttest.NewChannel(t, "In DNS")
+	c.Publish(transporttest.Articles(0)...)
+	return c
+}
+
 // serve answers for n.example with the channel's editions.
 func serve(t *testing.T, c *transporttest.Channel, at transport.Network) (stop func()) {
 	t.Helper()
@@ -124,6 +133,7 @@ func TestScanAllZones(t *testing.T) {
 // A scan that is stopped goes on where it was; wrong lines are named, and said
 // twice is tried once.
 func TestScanResumes(t *testing.T) {
+	c2 := inDNS(t)
 	synctest.Test(t, func(t *testing.T) {
 		c := transporttest.NewChannel(t, "Kolokol")
 		const total = 400
@@ -145,8 +155,6 @@ func TestScanResumes(t *testing.T) {
 		if _, err := r.Scan(t.Context(), c.ID(), nil, nil); !errors.Is(err, ErrNoZone) {
 			t.Errorf("without a zone: %v", err)
 		}
-		c2 := transporttest.NewChannel(t, "In DNS")
-		c2.Publish(transporttest.Articles(0)...)
 		defer serve(t, c2, net.Host("names", link, netip.MustParseAddr("192.0.2.53")))()
 		if _, err := r.Add(t.Context(), c2.Invite(channel.Places{Zones: []channel.Zone{{Name: "n.example"}}}).String()); err != nil {
 			t.Fatal(err)
