@@ -94,26 +94,40 @@ type result struct {
 	err   error
 }
 
-// hire lets as many work as may and have something to do.
+// hire lets as many work as may and have something to do. Runs are handed to them one
+// after the other: what is wanted first is asked for first.
 func (f *fetching) hire(ctx context.Context) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	for range min(f.opts.Parallel-f.busy, len(f.todo)+len(f.alone)) {
-		f.busy++
-		f.workers.Go(func() { f.work(ctx) })
+	n := min(f.opts.Parallel-f.busy, len(f.todo)+len(f.alone))
+	f.busy += max(0, n)
+	f.mu.Unlock()
+	if n <= 0 {
+		return
 	}
+	runs := make(chan []int)
+	for range n {
+		f.workers.Go(func() { f.work(ctx, runs) })
+	}
+	go func() {
+		defer close(runs)
+		for run := f.take(); len(run) > 0; run = f.take() {
+			select {
+			case runs <- run:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
 }
 
-func (f *fetching) work(ctx context.Context) {
+func (f *fetching) work(ctx context.Context, runs <-chan []int) {
 	defer func() {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		f.busy--
 	}()
-	for {
-		switch run := f.take(); {
-		case len(run) == 0:
-			return
+	for run := range runs {
+		switch {
 		case len(run) == 1:
 			if !f.one(ctx, run[0]) {
 				return
