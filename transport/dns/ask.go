@@ -218,8 +218,6 @@ func (a *asking) try(ctx context.Context, r *resolver, try int) ([]byte, error) 
 	timer := time.NewTimer(r.timeout(try))
 	defer timer.Stop()
 	late := a.hedgeAfter(r)
-	// r has said that it can't or won't; it has said something else.
-	failed, heard := false, false
 	var grace <-chan time.Time
 	wait := func() {
 		if grace == nil {
@@ -229,12 +227,6 @@ func (a *asking) try(ctx context.Context, r *resolver, try int) ([]byte, error) 
 	for {
 		select {
 		case ev := <-a.events:
-			if ev.from == r && ev.err == nil && ev.kind != answerFailed {
-				if heard = true; failed { // that was another's word
-					failed = false
-					timer.Reset(r.timeout(try))
-				}
-			}
 			switch {
 			case ev.from != r && (ev.err != nil || ev.kind != answerRecords):
 				// What others say, who were asked earlier or as well, counts if it is good.
@@ -271,12 +263,6 @@ func (a *asking) try(ctx context.Context, r *resolver, try int) ([]byte, error) 
 				return nil, errSilent
 			case ev.kind == answerJunk:
 				a.spoiled = true
-			case ev.kind == answerFailed:
-				// Anybody on the way can say so first: the truth may still come.
-				if ev.try == try && !failed && !heard {
-					failed = true
-					timer.Reset(max(r.grace(), r.timeout(try)/2))
-				}
 			case ev.kind == answerNone:
 				a.no = true
 				wait()
@@ -329,9 +315,7 @@ func (a *asking) try(ctx context.Context, r *resolver, try int) ([]byte, error) 
 		case <-late:
 			a.hedge(ctx, r)
 		case <-timer.C:
-			if r.lost(a.class, a.spoiled); failed {
-				r.refuses(a.class)
-			}
+			r.lost(a.class, a.spoiled)
 			if l != nil && l.stuck() {
 				l.fail(errStuck)
 				if only {

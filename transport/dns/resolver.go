@@ -58,21 +58,13 @@ type resolver struct {
 	heard      time.Time
 	smallUntil time.Time
 
-	// refusals counts, since the last good answer, tries that were refused, those of one
-	// round trip as one; refused is when the last one was, and refusesSmall whether the
-	// Small class was among them.
-	refusals     int
-	refused      time.Time
-	refusesSmall bool
-
 	// links are the open ones, dials what is being opened: over datagrams, and as a
 	// stream.
 	links [2]*link
 	dials [2]*dial
 
-	// A resolver that can't be reached, whose connections bring nothing, or that refuses
-	// whatever it is asked, is left alone until then; vain counts how often in a row, why
-	// is the last reason.
+	// A resolver that can't be reached, or whose connections bring nothing, is left
+	// alone until then; vain counts how often in a row, why is the last reason.
 	coolUntil time.Time
 	vain      int
 	why       error
@@ -192,7 +184,6 @@ func (r *resolver) answered(class record.Class, ev event, rtt time.Duration) {
 	defer r.mu.Unlock()
 	r.quiet, r.heard, r.probes = 0, time.Now(), 0
 	r.vain, r.coolUntil, r.why = 0, time.Time{}, nil
-	r.refusals, r.refusesSmall = 0, false
 	if r.window < r.ssthresh {
 		r.window++
 	} else {
@@ -243,28 +234,6 @@ func (r *resolver) lost(class record.Class, spoiled bool) {
 	if (r.good == 0 && r.spoiled >= 2) || r.spoiled >= 8 {
 		r.onlySmall()
 		r.spoiled, r.good = 0, 0
-	}
-}
-
-// manyRefusals is how many round trips in a row have to bring nothing but refusals
-// before a resolver is left alone: one that refuses over a rate answers in between.
-const manyRefusals = 4
-
-// errRefuses is why a resolver is left alone that says SERVFAIL, REFUSED or the like.
-var errRefuses = errors.New("resolver refuses what it is asked")
-
-// refuses records that a lost try was refused. A resolver that has never carried Large
-// records may refuse no more than EDNS: it is asked for Small ones first.
-func (r *resolver) refuses(class record.Class) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.refusesSmall = r.refusesSmall || class == record.Small
-	if now := time.Now(); now.Sub(r.refused) > max(r.srtt, minTimeout) {
-		r.refused = now
-		r.refusals++
-	}
-	if r.refusals >= manyRefusals && (r.refusesSmall || r.good > 0) {
-		r.cools(errRefuses)
 	}
 }
 
