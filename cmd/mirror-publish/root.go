@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/ed25519"
+	"errors"
 	"fmt"
 
 	"tamizdat/bundle/channel"
@@ -93,13 +94,10 @@ func (c *rootRotateCmd) key(p *publisher.Publisher, s string) (ed25519.PublicKey
 	if s != "here" {
 		return publisher.ParseRootKeyLine(s)
 	}
-	keys, _ := p.RootKeys()
-	for _, k := range keys {
-		if k.Here {
-			return k.Public, nil
-		}
+	if here := hereKeys(p); len(here) > 0 {
+		return here[0].Public, nil
 	}
-	return nil, fmt.Errorf("there is no root key in this folder")
+	return nil, errors.New("there is no root key in this folder")
 }
 
 // lacking says what a draft still needs, and what to do next.
