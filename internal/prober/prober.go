@@ -79,8 +79,10 @@ type Difference struct {
 }
 
 // attempts is how often two answers may differ before they count as different:
-// some behaviour is a race on any server, as a reset that overtakes an answer.
-const attempts = 4
+// some behaviour is a race on any server, as a reset that overtakes an answer. A
+// race that one of them wins in three of ten tries and the other in seven would
+// look like a difference after 4 attempts once in 17 times; after 16, once in 90,000.
+const attempts = 16
 
 // workers is how many probes are under way at once.
 const workers = 8
