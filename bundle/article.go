@@ -22,6 +22,9 @@ type Article struct {
 	Dir string
 	// Date is when the article was published, to the second, UTC.
 	Date time.Time
+	// Corrected is when it last took the place of an earlier text of its own, to
+	// the second, UTC; zero if it stands as it was first published.
+	Corrected time.Time `json:",omitzero"`
 	// Source is the http or https URL it was published at; empty if unknown.
 	Source string
 	// Images are the article's pictures, in order.

@@ -22,6 +22,7 @@ import (
 const (
 	maxFrontJSON = 4 << 20
 	maxEntries   = 2000
+	MaxGone      = maxEntries // of Front.Gone and of Input.Gone
 	maxPast      = 200
 	maxTitle     = 500
 	maxLead      = 1000
@@ -67,9 +68,12 @@ type Front struct {
 	Media *Layer `json:"media,omitempty"`
 	// Log names the log layer's records, nil in edition 0.
 	Log *Names `json:"log,omitempty"`
-	// Gone are IDs of articles that readers must delete.
+	// Gone are IDs of articles taken back, at most MaxGone: readers delete them, and
+	// take none of them from an edition that is no newer than this one. Each edition
+	// says it again, since a reader may have missed any.
 	Gone []string `json:"gone,omitempty"`
-	// Replaces maps an article's ID to that of the one it takes the place of.
+	// Replaces maps an article's ID to that of the one it takes the place of, which
+	// goes as if it were in Gone.
 	Replaces map[string]string `json:"replaces,omitempty"`
 }
 
@@ -111,6 +115,9 @@ type Entry struct {
 	Dir    string    `json:"dir"`
 	Date   time.Time `json:"date"`
 	Source string    `json:"source,omitempty"`
+	// Corrected is when its text took the place of an earlier one of the same ID, zero
+	// if it never did. The publisher says so: a new reader has not seen the earlier one.
+	Corrected time.Time `json:"corrected,omitzero"`
 	// Edition holds the article's text and images.
 	Edition uint64 `json:"ed"`
 	// Text is the article's frame in that edition's text layer.

@@ -30,7 +30,7 @@ type Input struct {
 	Key         channel.EpochKey
 	RootVersion uint64
 	Date        time.Time
-	// Articles are the new and corrected ones.
+	// Articles are the new and corrected ones; the latter say when in Corrected.
 	Articles []Article
 	// Previous is the front page so far and PreviousLeaf its edition's leaf; both
 	// nil in edition 0.
@@ -42,7 +42,8 @@ type Input struct {
 	// Window is how long ago an edition may have been packed to be named in
 	// Past, and its articles in the front page; 0 means seven days.
 	Window time.Duration
-	// Gone are IDs of articles taken back, Replaces as in Front.
+	// Gone are IDs of articles taken back, none of them among Articles and no more
+	// than MaxGone; Replaces as in Front.
 	Gone     []string
 	Replaces map[string]string
 	// Leaves are the log's leaf hashes 0 … Edition-1.
@@ -148,6 +149,7 @@ func (p *packer) media() error {
 		e := Entry{
 			ID: a.ID, Title: a.Title, Lead: a.Lead, Lang: a.Lang, Dir: a.Dir,
 			Date: a.Date.UTC().Truncate(time.Second), Source: a.Source, Edition: p.in.Edition,
+			Corrected: a.Corrected.UTC().Truncate(time.Second),
 		}
 		for i, img := range a.Images {
 			if len(img.Data) == 0 || len(img.Data) > maxImage || !line(img.Alt, 0, maxAlt) {
@@ -266,6 +268,9 @@ func (p *packer) frontPage() error {
 		out[e.ID] = true
 	}
 	for _, id := range in.Gone {
+		if slices.ContainsFunc(p.entries, func(e Entry) bool { return e.ID == id }) {
+			return fmt.Errorf("article %s: both packed and taken back", id)
+		}
 		out[id] = true
 	}
 	for _, old := range in.Replaces {

@@ -232,10 +232,12 @@ func (m *maker) editions() error {
 		"<p>کتابخانه تازه شهر از امروز باز است.</p>", "fa", "rtl", day1-300)
 	fixed := bridge
 	fixed.Title, fixed.Body = "Мост открыли на месяц раньше срока", "<p>Строители закончили работу на месяц раньше плана.</p>"
+	fixed.Corrected = time.Unix(day1, 0).UTC()
+	gone := [][]string{nil, {"00112233445566dd"}}
 	for n, articles := range [][]bundle.Article{{ferry, bridge}, {library, fixed}} {
 		in := bundle.Input{
 			Channel: m.id, Name: "Vector Channel", Langs: []string{"en", "ru", "fa"}, Edition: uint64(n), Key: m.epoch, RootVersion: 1,
-			Date: time.Unix(day0+int64(n)*(day1-day0), 0), Articles: articles,
+			Date: time.Unix(day0+int64(n)*(day1-day0), 0), Articles: articles, Gone: gone[n],
 			RootNotes: [][]byte{m.signed}, Grants: map[string][]byte{m.seed.GrantName(m.id): m.grant},
 		}
 		history := channel.NewLog(nil)

@@ -163,6 +163,17 @@ func (v *Volume) Missing(layer string) ([]Want, error) {
 // not held, each once, or *MissingError as Missing. Spans that can't be read are
 // left out: whoever reads them hears of it.
 func (v *Volume) MissingOf(layer string, spans []Span) ([]Want, error) {
+	wants, err := v.BlocksOf(layer, spans)
+	if err != nil {
+		return nil, err
+	}
+	return v.lacks(wants)
+}
+
+// BlocksOf lists the blocks that reading these spans of a layer takes, held or not,
+// each once and in order; errors and spans as in MissingOf. Without the layer's
+// prologue at hand (Prologues) the first block is among them.
+func (v *Volume) BlocksOf(layer string, spans []Span) ([]Want, error) {
 	leaves, _, err := v.Layer(layer)
 	if err != nil {
 		return nil, err
@@ -185,7 +196,7 @@ func (v *Volume) MissingOf(layer string, spans []Span) ([]Want, error) {
 			wants = append(wants, w)
 		}
 	}
-	return v.lacks(wants)
+	return wants, nil
 }
 
 // lacks lists those of the wants that are not held.
@@ -420,7 +431,7 @@ func (v *Volume) Article(e *Entry) (*Article, error) {
 	}
 	a := &Article{
 		ID: t.ID, Title: t.Title, Lead: t.Lead, Body: safehtml.Sanitize(t.Body), Lang: t.Lang, Dir: t.Dir,
-		Date: t.Date, Source: t.Source,
+		Date: t.Date, Corrected: e.Corrected, Source: t.Source,
 	}
 	for i, img := range t.Images {
 		if !line(img.Alt, 0, maxAlt) {

@@ -34,6 +34,8 @@ type Channel struct {
 	Epoch  uint64
 	Key    channel.EpochKey
 	Epochs []channel.Epoch
+	// Gone are IDs of articles that the next editions take back.
+	Gone []string
 
 	t        testing.TB
 	name     string
@@ -180,7 +182,7 @@ func (c *Channel) Publish(articles ...bundle.Article) *Edition {
 	stranger := channel.Seed(sha256.Sum256([]byte("nobody's batch")))
 	in := bundle.Input{
 		Channel: c.id, Name: c.name, Langs: []string{"en", "ru", "fa", "zh"}, Edition: n, Epoch: c.Epoch, Key: c.Key,
-		RootVersion: c.note.Version, Date: Start.Add(time.Duration(n) * time.Hour), Articles: articles,
+		RootVersion: c.note.Version, Date: Start.Add(time.Duration(n) * time.Hour), Articles: articles, Gone: slices.Clone(c.Gone),
 		Leaves: c.tree.Leaves(), RootNotes: c.notes,
 		Grants: map[string][]byte{c.GrantName(): c.SealGrant(c.Seed), stranger.GrantName(c.id): c.SealGrant(stranger)},
 	}
