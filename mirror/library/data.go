@@ -69,6 +69,28 @@ CREATE TABLE note(
 PRAGMA user_version = 1;
 `
 
+// additions are tables that came after schema. They are made in libraries that
+// lack them, and change nothing for a program that doesn't know them. gone has
+// the articles that were taken back, with the newest edition that said so; held:
+// the article was here until date, when an edition said so first. loose is where in
+// an edition's layers those lay that no headline leads to any more.
+const additions = `
+CREATE TABLE IF NOT EXISTS gone(
+	channel INTEGER NOT NULL,
+	id TEXT NOT NULL,
+	edition INTEGER NOT NULL,
+	date INTEGER NOT NULL,
+	held INTEGER NOT NULL,
+	PRIMARY KEY(channel, id)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS loose(
+	num INTEGER PRIMARY KEY,
+	channel INTEGER NOT NULL,
+	edition INTEGER NOT NULL,
+	spans BLOB NOT NULL
+) STRICT;
+`
+
 // openData opens the database, making it if create, and proves that it can be
 // read and written. One connection is kept for good: it holds the exclusive
 // lock, without which a write-ahead log would need shared memory in the clear.
@@ -136,7 +158,7 @@ func (l *Library) connect(ctx context.Context, dsn string, create bool, pragmas 
 		}
 		switch {
 		case create:
-			_, err := tx.ExecContext(ctx, schema)
+			_, err := tx.ExecContext(ctx, schema+additions)
 			return err
 		case version == 0:
 			return fmt.Errorf("%w: its database is empty", ErrDamaged)
@@ -145,7 +167,7 @@ func (l *Library) connect(ctx context.Context, dsn string, create bool, pragmas 
 		}
 		sound = true
 		// A write takes the lock and shows now whether the folder can be written.
-		_, err := tx.ExecContext(ctx, `PRAGMA user_version = 1`)
+		_, err := tx.ExecContext(ctx, additions+`PRAGMA user_version = 1`)
 		return err
 	})
 	if err != nil && sound && errors.Is(err, ErrFull) {

@@ -193,9 +193,11 @@ func scanHeadline(scan func(...any) error) (Headline, error) {
 // SetFront stores a front page in one transaction, durable on return. Its
 // headlines are added, or take the place of older editions of themselves;
 // what it replaces or says is gone is deleted, from the search index
-// too; other headlines stay, so the library grows. An article that takes the
-// place of one that was read is read. A front older than what is known changes
-// no newer headline. The caller has checked the front's signature.
+// too, and no front page brings it back whose headline is of an edition that is not
+// newer (see Gone); other headlines stay, so the library grows. An article that takes
+// the place of one that was read is read. A front older than what is known changes
+// no newer headline, so fronts may come in any order. Where deleted articles lay is
+// noted for Loose. The caller has checked the front's signature.
 func (l *Library) SetFront(ctx context.Context, ch channel.ID, f *bundle.Front) error {
 	if f.Channel != ch {
 		return errors.New("the front page is another channel's")
@@ -232,6 +234,9 @@ func (l *Library) SetFront(ctx context.Context, ch channel.ID, f *bundle.Front) 
 				return err
 			}
 			n, err := dropEntry(ctx, tx, num, old, f.Edition)
+			if err == nil {
+				err = bury(ctx, tx, num, old, f, false)
+			}
 			if err != nil {
 				return err
 			}
@@ -239,6 +244,9 @@ func (l *Library) SetFront(ctx context.Context, ch channel.ID, f *bundle.Front) 
 		}
 		for _, id := range f.Gone {
 			n, err := dropEntry(ctx, tx, num, id, f.Edition)
+			if err == nil {
+				err = bury(ctx, tx, num, id, f, n)
+			}
 			if err != nil {
 				return err
 			}
@@ -271,6 +279,9 @@ func putEntry(ctx context.Context, tx *sql.Tx, ch int64, e bundle.Entry) error {
 		Scan(&old, &edition, &read, &was)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
+		if gone, err := buried(ctx, tx, ch, e); gone || err != nil {
+			return err
+		}
 	case err != nil:
 		return err
 	case edition > int64(e.Edition):
@@ -301,11 +312,15 @@ func putEntry(ctx context.Context, tx *sql.Tx, ch int64, e bundle.Entry) error {
 // page that says it is gone.
 func dropEntry(ctx context.Context, tx *sql.Tx, ch int64, id string, edition uint64) (bool, error) {
 	var num int64
-	err := tx.QueryRowContext(ctx, `DELETE FROM headline WHERE channel = ? AND id = ? AND edition <= ? RETURNING num`,
-		ch, id, int64(edition)).Scan(&num)
+	var entry []byte
+	err := tx.QueryRowContext(ctx, `DELETE FROM headline WHERE channel = ? AND id = ? AND edition <= ? RETURNING num, entry`,
+		ch, id, int64(edition)).Scan(&num, &entry)
 	if errors.Is(err, sql.ErrNoRows) {
 		return false, nil
 	} else if err != nil {
+		return false, err
+	}
+	if err := loosen(ctx, tx, ch, entry); err != nil {
 		return false, err
 	}
 	_, err = tx.ExecContext(ctx, `DELETE FROM find WHERE rowid = ?`, num)

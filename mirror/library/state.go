@@ -94,6 +94,8 @@ func (l *Library) Remove(ctx context.Context, ch channel.ID) error {
 			`DELETE FROM block WHERE num IN (SELECT block FROM part WHERE channel = ?1)
 				AND num NOT IN (SELECT block FROM part WHERE channel <> ?1)`,
 			`DELETE FROM part WHERE channel = ?1`,
+			`DELETE FROM gone WHERE channel = ?1`,
+			`DELETE FROM loose WHERE channel = ?1`,
 			`DELETE FROM channel WHERE num = ?1`,
 		} {
 			if _, err := tx.ExecContext(ctx, q, num); err != nil {
@@ -123,8 +125,9 @@ type Meta struct {
 	// zero time before the first front.
 	Edition, Epoch uint64
 	Date           time.Time
-	// Headlines counts what is kept, Unread those not read yet.
-	Headlines, Unread int
+	// Headlines counts what is kept, Unread those not read yet, GoneLately what was
+	// here and was taken back in the week before Date.
+	Headlines, Unread, GoneLately int
 }
 
 // Meta returns what is known of a channel; it wraps transport.ErrNotFound if
@@ -135,9 +138,10 @@ func (l *Library) Meta(ctx context.Context, ch channel.ID) (Meta, error) {
 	var edition, epoch, date sql.NullInt64
 	err := l.db.QueryRowContext(ctx, `SELECT name, langs, edition, epoch, date,
 			(SELECT count(*) FROM headline h WHERE h.channel = c.num),
-			(SELECT count(*) FROM headline h WHERE h.channel = c.num AND NOT read)
+			(SELECT count(*) FROM headline h WHERE h.channel = c.num AND NOT read),
+			(SELECT count(*) FROM gone g WHERE g.channel = c.num AND held AND g.date >= c.date - 7 * 86400)
 		FROM channel c WHERE id = ?`, ch[:]).
-		Scan(&m.Name, &langs, &edition, &epoch, &date, &m.Headlines, &m.Unread)
+		Scan(&m.Name, &langs, &edition, &epoch, &date, &m.Headlines, &m.Unread, &m.GoneLately)
 	if errors.Is(err, sql.ErrNoRows) {
 		return m, fmt.Errorf("channel: %w", transport.ErrNotFound)
 	} else if err != nil {
