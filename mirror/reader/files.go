@@ -10,10 +10,13 @@ import (
 	"path/filepath"
 	"strconv"
 
+	"github.com/ipfs/go-cid"
+
 	"tamizdat/bundle"
 	"tamizdat/bundle/car"
 	"tamizdat/bundle/channel"
 	"tamizdat/internal/durable"
+	"tamizdat/mirror/library"
 	newsync "tamizdat/mirror/sync"
 	"tamizdat/transport"
 	"tamizdat/transport/file"
@@ -110,7 +113,11 @@ func (r *Reader) Export(ctx context.Context, ch channel.ID, name string) (missin
 			err := vol.Walk(func(w bundle.Want, data []byte) error { return out.Put(w.CID, data) })
 			var m *bundle.MissingError
 			if errors.As(err, &m) {
-				missing += countNeeded(m.Wants, i == 0)
+				n, err := r.countNeeded(ctx, vol, m.Wants, i == 0)
+				if err != nil {
+					return err
+				}
+				missing += n
 			} else if err != nil {
 				return err
 			}
@@ -193,12 +200,40 @@ func (r *Reader) ExportLayers(ctx context.Context, ch channel.ID, dir string) (f
 }
 
 // countNeeded counts wants that a reader of the file would miss: of an older
-// edition only its articles.
-func countNeeded(wants []bundle.Want, newest bool) (n int) {
+// edition only what the articles lie in that are left of it.
+func (r *Reader) countNeeded(ctx context.Context, vol *bundle.Volume, wants []bundle.Want, newest bool) (n int, err error) {
+	if newest {
+		return len(wants), nil
+	}
+	var texts, images []bundle.Span
+	for h, err := range r.lib.Headlines(ctx, library.Query{Channel: vol.Channel}) {
+		if err != nil {
+			return 0, err
+		}
+		if h.Edition != vol.Edition {
+			continue
+		}
+		texts = append(texts, h.Entry.Text)
+		for _, img := range h.Images {
+			images = append(images, img.Span)
+		}
+	}
+	needed := map[cid.Cid]bool{}
+	for layer, spans := range map[string][]bundle.Span{bundle.LayerText: texts, bundle.LayerMedia: images} {
+		blocks, err := vol.BlocksOf(layer, spans)
+		if err != nil { // of a layer that can't even be listed all that is missing counts
+			for _, w := range wants {
+				needed[w.CID] = needed[w.CID] || w.Layer == layer
+			}
+		}
+		for _, w := range blocks {
+			needed[w.CID] = true
+		}
+	}
 	for _, w := range wants {
-		if newest || w.Layer == bundle.LayerDirectory || w.Layer == bundle.LayerFront || w.Layer == bundle.LayerText || w.Layer == bundle.LayerMedia {
+		if needed[w.CID] || w.Layer == bundle.LayerDirectory || w.Layer == bundle.LayerFront {
 			n++
 		}
 	}
-	return n
+	return n, nil
 }

@@ -71,6 +71,9 @@ func (s *session) bring(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := s.sweep(ctx, known); err != nil {
+		return err
+	}
 	p := &plan{session: s, ctx: ctx, front: s.front, known: known, asked: map[uint64]bool{}, tapped: map[string]bool{}}
 	if p.Tapped != nil {
 		for _, id := range p.Tapped() {

@@ -89,18 +89,26 @@ func (p *plan) uncovered() []*job {
 
 // olderFront takes in one of them, and plans what it adds.
 func (p *plan) olderFront(info editionInfo, f *bundle.Front) ([]*job, error) {
-	var added []bundle.Entry
+	var fresh, added []bundle.Entry
 	for _, e := range f.Articles {
 		switch _, err := p.Library.Headline(p.ctx, p.ch, e.ID); {
 		case errors.Is(err, transport.ErrNotFound):
-			added = append(added, e)
-			p.held[e.Edition]++
+			fresh = append(fresh, e)
 		case err != nil:
 			return nil, err
 		}
 	}
 	if err := p.Library.SetFront(p.ctx, p.ch, f); err != nil {
 		return nil, err
+	}
+	for _, e := range fresh {
+		switch _, err := p.Library.Headline(p.ctx, p.ch, e.ID); {
+		case err == nil:
+			added = append(added, e)
+			p.held[e.Edition]++
+		case !errors.Is(err, transport.ErrNotFound): // else it was taken back since
+			return nil, err
+		}
 	}
 	if err := saveEdition(p.ctx, p.Library, p.ch, info, f); err != nil {
 		return nil, err
@@ -145,9 +153,15 @@ func (s *session) frontOf(ctx context.Context, target *channel.Head) (*bundle.Fr
 	if old := known[target.Edition]; old.Front && old.Root == info.Root {
 		return f, nil
 	}
+	gone, corrected, err := s.changes(ctx, f)
+	if err != nil {
+		return nil, err
+	}
 	if err := s.Library.SetFront(ctx, s.ch, f); err != nil {
 		return nil, err
 	}
+	s.res.Gone += gone
+	s.res.Corrected += corrected
 	return f, saveEditions(ctx, s.Library, s.ch, target, f)
 }
 

@@ -33,6 +33,8 @@ type memory struct {
 	headlines map[string]library.Headline
 	texts     map[string]string
 	notes     map[string][]byte
+	gone      map[string]uint64 // the newest edition that said so
+	loose     []bundle.Entry
 	// writes counts calls that change something; before, if not nil, hears of
 	// each first and may refuse it.
 	writes int
@@ -44,7 +46,7 @@ var _ sync.Library = (*memory)(nil)
 func newMemory() *memory {
 	return &memory{
 		state: map[channel.ID][]byte{}, blocks: map[cid.Cid][]byte{}, headlines: map[string]library.Headline{},
-		texts: map[string]string{}, notes: map[string][]byte{},
+		texts: map[string]string{}, notes: map[string][]byte{}, gone: map[string]uint64{},
 	}
 }
 
@@ -112,10 +114,38 @@ func (m *memory) PutBlocks(ctx context.Context, _ channel.ID, _ uint64, bs []tra
 func (m *memory) SetFront(ctx context.Context, ch channel.ID, f *bundle.Front) error {
 	return m.write(ctx, func() {
 		for _, e := range f.Articles {
-			if old, ok := m.headlines[e.ID]; !ok || old.Edition < e.Edition {
-				m.headlines[e.ID] = library.Headline{Channel: ch, Entry: e}
+			old, ok := m.headlines[e.ID]
+			switch edition, gone := m.gone[e.ID]; {
+			case ok && old.Edition >= e.Edition, gone && edition >= e.Edition:
+				continue
+			case ok:
+				m.loose = append(m.loose, old.Entry)
 			}
+			m.headlines[e.ID] = library.Headline{Channel: ch, Entry: e}
 		}
+		for _, id := range f.Gone {
+			if old, ok := m.headlines[id]; ok && old.Edition <= f.Edition {
+				m.loose = append(m.loose, old.Entry)
+				delete(m.headlines, id)
+				delete(m.texts, id)
+			}
+			m.gone[id] = max(m.gone[id], f.Edition)
+		}
+	})
+}
+
+func (m *memory) Loose(ctx context.Context, _ channel.ID) ([]bundle.Entry, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.loose), ctx.Err()
+}
+
+func (m *memory) DropLoose(ctx context.Context, _ channel.ID, edition uint64, cids []cid.Cid) error {
+	return m.write(ctx, func() {
+		for _, c := range cids {
+			delete(m.blocks, c)
+		}
+		m.loose = slices.DeleteFunc(m.loose, func(e bundle.Entry) bool { return e.Edition == edition })
 	})
 }
 

@@ -213,3 +213,23 @@ func (s *session) saveMemory(ctx context.Context) error {
 	}
 	return s.Library.SetNote(context.WithoutCancel(ctx), memoryKey(s.ch), b)
 }
+
+// Pardon forgets that paths of a channel have lied, on whatever network, so that the
+// next sync asks them as any other: for who knows that they are in order again. Call
+// it while no sync of the channel is under way.
+func Pardon(ctx context.Context, lib Library, ch channel.ID) error {
+	m, err := loadMemory(ctx, lib, ch, "")
+	if err != nil {
+		return err
+	}
+	for _, n := range m.nets {
+		for i := range n.Paths {
+			n.Paths[i].Lied, n.Paths[i].Failures = time.Time{}, 0
+		}
+	}
+	b, err := json.Marshal(m.nets)
+	if err != nil {
+		return err
+	}
+	return lib.SetNote(ctx, memoryKey(ch), b)
+}

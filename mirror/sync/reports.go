@@ -49,6 +49,10 @@ type PathReport struct {
 	Seen     time.Time `json:"seen,omitzero"`
 }
 
+// Older reports whether the path answered last with an older head than is held. It
+// may be innocent: nobody has told it yet.
+func (r PathReport) Older() bool { return r.State == stateOK && r.Error == laggard }
+
 func (s *session) report(p transport.Path) *PathReport {
 	r, ok := s.reports[p.Name]
 	if !ok {

@@ -48,6 +48,9 @@ type Library interface {
 	Headline(ctx context.Context, ch channel.ID, id string) (library.Headline, error)
 	Headlines(ctx context.Context, q library.Query) iter.Seq2[library.Headline, error]
 	IndexTexts(ctx context.Context, ch channel.ID, texts []library.Text) error
+	// Loose tells where deleted articles lay, DropLoose forgets that and drops blocks.
+	Loose(ctx context.Context, ch channel.ID) ([]bundle.Entry, error)
+	DropLoose(ctx context.Context, ch channel.ID, edition uint64, cids []cid.Cid) error
 	Note(ctx context.Context, key string) ([]byte, error)
 	SetNote(ctx context.Context, key string, value []byte) error
 }
@@ -181,6 +184,9 @@ type Result struct {
 	Blocks   int
 	Bytes    int64
 	Articles int
+	// Gone counts the articles that were here and that the publisher took back,
+	// Corrected those that were here and that a corrected text took the place of.
+	Gone, Corrected int
 	// ImagesMissing: text is here, but some images are not, for want of a wide path.
 	ImagesMissing bool
 	Paths         []PathReport
