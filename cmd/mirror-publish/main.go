@@ -36,6 +36,9 @@ type commands struct {
 	Export exportCmd `cmd:"" help:"Write the newest edition as one file, for a stick."`
 	Root   rootCmd   `cmd:"" help:"Root keys: those that say which other keys hold."`
 	Status statusCmd `cmd:"" help:"Show editions, sizes, and what each target holds."`
+
+	List    listCmd    `cmd:"" help:"List the articles that were packed, with their IDs."`
+	Retract retractCmd `cmd:"" help:"Take articles back: readers delete them when they next look for news."`
 }
 
 // env is what commands get from main.

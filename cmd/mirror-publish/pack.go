@@ -15,6 +15,7 @@ import (
 
 type packCmd struct {
 	Sources []string `arg:"" optional:"" name:"source" help:"Folder, .md, .html or .txt file, or RSS, Atom or JSON feed (file or URL). Default: sources of publisher.toml."`
+	Restore []string `help:"Bring an article back that was taken back, by its ID." placeholder:"ID"`
 }
 
 // maxArticles bounds what one run reads into memory.
@@ -45,12 +46,18 @@ func (c *packCmd) Run(e *env) (err error) {
 	if len(articles) == 0 && readErr != nil {
 		return readErr
 	}
+	if err := restore(p, c.Restore, articles); err != nil {
+		return err
+	}
 	if len(p.Fresh(articles)) > 0 || p.Owes() {
 		if err := checkTargets(e, p); err != nil {
 			return err
 		}
 	}
 	made, err := p.Pack(articles, time.Now())
+	if made != nil {
+		tellWithheld(e, made)
+	}
 	switch {
 	case errors.Is(err, publisher.ErrNothingNew):
 		fmt.Fprintf(e.out, "nothing new: %s packed before, and not changed since\n", cli.Count(made.Unchanged, "article"))
@@ -63,6 +70,9 @@ func (c *packCmd) Run(e *env) (err error) {
 	}
 	fmt.Fprintf(e.out, "edition %d: %s, %s (%s text, %s images)\n", made.Edition, cli.Count(made.Articles, "article"),
 		cli.Bytes(made.Total), cli.Bytes(made.Sizes["text"]), cli.Bytes(made.Sizes["media"]))
+	if made.Corrected > 0 {
+		fmt.Fprintf(e.out, "%s corrected: the new text takes the old one's place, and is marked\n", cli.Count(made.Corrected, "article"))
+	}
 	if made.Unchanged > 0 {
 		fmt.Fprintf(e.out, "%s packed before, and not changed since\n", cli.Count(made.Unchanged, "article"))
 	}

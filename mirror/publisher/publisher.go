@@ -67,6 +67,8 @@ type Publisher struct {
 	notes    [][]byte
 	roots    *channel.Roots
 	editions []edition
+	// restored are articles that the next Pack may bring back, by ID.
+	restored map[string]bool
 }
 
 // edition is editions/N.json.
@@ -339,8 +341,11 @@ type Packing struct {
 	Edition  uint64
 	Editions int
 	Articles int
-	// Unchanged were packed before and have not changed since.
-	Unchanged int
+	// Corrected of these take the place of an earlier text of their own. Unchanged
+	// were packed before and have not changed since.
+	Corrected, Unchanged int
+	// Gone are IDs of articles that were left out since they have been taken back.
+	Gone []string
 	// Sizes are the layers' file sizes in bytes, Total that of the CAR files.
 	Sizes map[string]int64
 	Total int64
@@ -361,7 +366,15 @@ func (p *Publisher) Owes() bool {
 // the error wraps ErrNothingNew and nothing is written.
 func (p *Publisher) Pack(articles []bundle.Article, now time.Time) (*Packing, error) {
 	fresh := p.Fresh(articles)
-	out := &Packing{Articles: len(fresh), Unchanged: len(articles) - len(fresh), Sizes: map[string]int64{}}
+	out := &Packing{Articles: len(fresh), Gone: p.withheld(articles), Sizes: map[string]int64{}}
+	out.Unchanged = len(articles) - len(fresh) - len(out.Gone)
+	last, _ := p.standing()
+	for i := range fresh {
+		if _, ok := last[fresh[i].ID]; ok {
+			fresh[i].Corrected = now
+			out.Corrected++
+		}
+	}
 	if len(fresh) == 0 && !p.Owes() {
 		return out, ErrNothingNew
 	}
@@ -370,22 +383,31 @@ func (p *Publisher) Pack(articles []bundle.Article, now time.Time) (*Packing, er
 		chunks = [][]bundle.Article{nil}
 	}
 	for _, some := range chunks {
-		made, size, err := p.packOne(some, now)
-		if err != nil {
+		if err := p.packInto(out, some, nil, now); err != nil {
 			return nil, err
-		}
-		out.Edition = made.Leaf.Edition
-		out.Editions++
-		out.Total += size
-		for layer, n := range made.Sizes {
-			out.Sizes[layer] += n
 		}
 	}
 	return out, nil
 }
 
-// packOne makes one edition.
-func (p *Publisher) packOne(articles []bundle.Article, now time.Time) (*bundle.Packed, int64, error) {
+// packInto makes one edition and adds it to what out says.
+func (p *Publisher) packInto(out *Packing, articles []bundle.Article, gone []string, now time.Time) error {
+	made, size, err := p.packOne(articles, gone, now)
+	if err != nil {
+		return err
+	}
+	out.Edition = made.Leaf.Edition
+	out.Editions++
+	out.Total += size
+	for layer, n := range made.Sizes {
+		out.Sizes[layer] += n
+	}
+	return nil
+}
+
+// packOne makes one edition, which takes articles back besides those that earlier
+// ones did.
+func (p *Publisher) packOne(articles []bundle.Article, gone []string, now time.Time) (*bundle.Packed, int64, error) {
 	grants, err := p.grants()
 	if err != nil {
 		return nil, 0, err
@@ -394,7 +416,7 @@ func (p *Publisher) packOne(articles []bundle.Article, now time.Time) (*bundle.P
 	in := bundle.Input{
 		Channel: p.Channel(), Name: p.cfg.Name, Langs: p.cfg.Langs, Edition: p.Size(), Epoch: epoch,
 		Key: p.keys.Epochs[epoch], RootVersion: p.roots.Version(), Date: now, Articles: articles,
-		Keep: p.cfg.Headlines, RootNotes: p.notes, Grants: grants,
+		Keep: p.cfg.Headlines, RootNotes: p.notes, Grants: grants, Gone: p.goneWith(gone, articles),
 	}
 	log := p.history(p.Size())
 	in.Leaves = log.Leaves()
@@ -431,18 +453,14 @@ func (p *Publisher) history(size uint64) *channel.Log {
 	return log
 }
 
-// Fresh leaves out what was packed before and has not changed.
+// Fresh leaves out what was packed before and has not changed, and what was taken
+// back and not restored.
 func (p *Publisher) Fresh(articles []bundle.Article) (fresh []bundle.Article) {
-	last := map[string][]byte{}
-	for _, e := range p.editions {
-		for id, sum := range e.Packed {
-			last[id] = sum
-		}
-	}
+	last, gone := p.standing()
 	seen := map[string]bool{}
 	for _, a := range articles {
 		sum := source.Fingerprint(a)
-		if seen[a.ID] || bytes.Equal(last[a.ID], sum[:]) {
+		if seen[a.ID] || bytes.Equal(last[a.ID], sum[:]) || slices.Contains(gone, a.ID) && !p.restored[a.ID] {
 			continue
 		}
 		seen[a.ID] = true
