@@ -66,6 +66,12 @@ func (e *env) report(ch channel.ID, res *newsync.Result, none string) {
 	}
 	fmt.Fprintf(e.out, "%s: %s %d of %s; %s, %s, %s\n", ch.String()[:8], what, res.Head.Edition,
 		res.Head.Date.Local().Format("2 Jan 2006 15:04"), cli.Count(res.Blocks, "block"), cli.Bytes(res.Bytes), cli.Count(res.Articles, "article"))
+	if res.Gone > 0 {
+		fmt.Fprintf(e.out, "%s: %s taken back by the publisher, and deleted here\n", ch.String()[:8], cli.Count(res.Gone, "article"))
+	}
+	if res.Corrected > 0 {
+		fmt.Fprintf(e.out, "%s: %s corrected by the publisher; the list says which\n", ch.String()[:8], cli.Count(res.Corrected, "article"))
+	}
 	if res.ImagesMissing {
 		fmt.Fprintf(e.out, "%s: images are still missing; they come when a wide way is open\n", ch.String()[:8])
 	}

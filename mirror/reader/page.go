@@ -155,7 +155,7 @@ func (r *Reader) channelName(ctx context.Context, ch channel.ID) string {
 }
 
 func pathStatus(p newsync.PathReport) web.PathStatus {
-	st := web.PathStatus{Name: p.Name, Kind: p.Kind, Bytes: p.Bytes, Last: p.At, Head: p.Head, Seen: p.Seen}
+	st := web.PathStatus{Name: p.Name, Kind: p.Kind, Bytes: p.Bytes, Last: p.At, Head: p.Head, Seen: p.Seen, Older: p.Older()}
 	switch p.State {
 	case "ok":
 		st.State = web.PathWorking

@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"errors"
+	"fmt"
 	"html/template"
 	"net/http"
 	"slices"
@@ -16,6 +17,7 @@ import (
 	"tamizdat/bundle"
 	"tamizdat/bundle/channel"
 	"tamizdat/internal/safehtml"
+	"tamizdat/mirror/library"
 	"tamizdat/transport"
 )
 
@@ -43,7 +45,7 @@ func (s *Server) article(w http.ResponseWriter, r *http.Request) {
 	}
 	h, err := s.o.Library.Headline(ctx, ch, id)
 	if errors.Is(err, transport.ErrNotFound) {
-		s.notFound(w, r)
+		s.noArticle(w, r, ch, id)
 		return
 	} else if err != nil {
 		s.trouble(w, r, err)
@@ -66,6 +68,9 @@ func (s *Server) article(w http.ResponseWriter, r *http.Request) {
 	}
 	v.Channel = m.Name
 	v.At = s.ui(r).date(h.Date.In(time.Local))
+	if !h.Corrected.IsZero() {
+		v.Corrected = fmt.Sprintf(s.ui(r).T("corrected"), s.ui(r).date(h.Corrected.In(time.Local)))
+	}
 	a, err := s.o.Engine.Article(ctx, ch, id)
 	switch {
 	case errors.Is(err, transport.ErrNotFound):
@@ -86,6 +91,24 @@ func (s *Server) article(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	s.render(w, r, http.StatusOK, "article", v)
+}
+
+// noArticle says of an article that is not here whether its publisher took it back.
+func (s *Server) noArticle(w http.ResponseWriter, r *http.Request, ch channel.ID, id string) {
+	gone, err := s.o.Library.Gone(r.Context(), ch)
+	if err != nil {
+		s.trouble(w, r, err)
+		return
+	}
+	i := slices.IndexFunc(gone, func(g library.Gone) bool { return g.ID == id })
+	if i < 0 {
+		s.notFound(w, r)
+		return
+	}
+	ui := s.ui(r)
+	s.render(w, r, http.StatusGone, "message", messagePage{
+		ui.T("gone.title"), fmt.Sprintf(ui.T("gone.text"), ui.date(gone[i].Date.In(time.Local))), ui.T("gone.todo"),
+	})
 }
 
 // articleAction does what the buttons below an article say.

@@ -2,6 +2,7 @@ package web
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"tamizdat/bundle/channel"
@@ -50,6 +51,7 @@ func (c *catalogue) fresh(f newsync.Freshness, now time.Time) (lines []freshLine
 	add := func(class, text, code string) { lines = append(lines, freshLine{Class: class, Text: text, Code: code}) }
 	if f.Forked {
 		add("alarm", c.T("fresh.forked"), proofCommand)
+		add("", c.T("fresh.proof"), "")
 	}
 	say := func(key string, args ...any) string { return fmt.Sprintf(c.T(key), args...) }
 	checked := c.ago(now.Sub(f.Checked))
@@ -110,6 +112,18 @@ func (c *catalogue) freshLines(all []Fresh, now time.Time) (out []freshLine) {
 		}
 	}
 	return out
+}
+
+// oddLines say calmly what some way in did wrong, once for all ways: nothing false
+// is shown because of it, and there is nothing to do.
+func (c *catalogue) oddLines(paths []PathStatus) (lines []freshLine) {
+	if slices.ContainsFunc(paths, func(p PathStatus) bool { return p.State == PathLied }) {
+		lines = append(lines, freshLine{Text: c.T("status.lied")})
+	}
+	if slices.ContainsFunc(paths, func(p PathStatus) bool { return p.Older }) {
+		lines = append(lines, freshLine{Text: c.T("status.older")})
+	}
+	return lines
 }
 
 // name is the channel's, or the beginning of its ID.

@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -28,6 +29,8 @@ type listPage struct {
 	Syncing    bool
 	// Fresh says how fresh the news is, the most urgent first.
 	Fresh []freshLine
+	// Gone says that something was taken back, a line a channel.
+	Gone []freshLine
 	// Lively: load anew after Options.Refresh.
 	Lively bool
 	// Empty is "", or which empty state to show.
@@ -55,6 +58,7 @@ type item struct {
 	Title, Lead       string
 	Lang, Dir         string // safe values; Lang may be empty
 	When, ISO         string
+	Corrected         string // when, "" for never
 	Channel           string // its name, if there are several
 	Read, Text        bool
 	Pictures          int
@@ -77,7 +81,8 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request) {
 	if !newest.IsZero() {
 		v.Age = ui.age(now.Sub(newest))
 	}
-	v.Fresh = ui.freshLines(status.Fresh, s.o.Now())
+	v.Fresh = append(ui.freshLines(status.Fresh, s.o.Now()), ui.oddLines(status.Paths)...)
+	v.Gone = ui.goneLines(metas)
 	if s.o.Panel != nil {
 		v.Panel = newPanelView(s.o.Panel.View(ctx))
 		v.Lively = v.Panel.Busy && v.Search == "" && !q.Has("after")
@@ -156,10 +161,28 @@ func newItem(ui *catalogue, h library.Headline, names map[channel.ID]string, now
 		Read: h.Read, Text: h.Text, Pictures: len(h.Images),
 		ChannelID: h.Channel.String(), ID: h.ID,
 	}
+	if !h.Corrected.IsZero() {
+		it.Corrected = fmt.Sprintf(ui.T("corrected"), ui.when(h.Corrected, now))
+	}
 	if len(names) > 1 {
 		it.Channel = names[h.Channel]
 	}
 	return it
+}
+
+// goneLines say of each channel that something was taken back lately.
+func (c *catalogue) goneLines(metas []library.Meta) (lines []freshLine) {
+	for _, m := range metas {
+		if m.GoneLately == 0 || len(lines) >= maxFresh {
+			continue
+		}
+		l := freshLine{Text: fmt.Sprintf(c.T("gone.lately"), c.number(m.GoneLately))}
+		if len(metas) > 1 {
+			l.Channel = Fresh{Channel: m.Channel, Name: m.Name}.name()
+		}
+		lines = append(lines, l)
+	}
+	return lines
 }
 
 // langFilter is the language chosen in the address, or the one chosen last in

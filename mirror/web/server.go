@@ -45,6 +45,7 @@ type Library interface {
 	Headlines(ctx context.Context, q library.Query) iter.Seq2[library.Headline, error]
 	Headline(ctx context.Context, ch channel.ID, id string) (library.Headline, error)
 	SetRead(ctx context.Context, ch channel.ID, id string, read bool) error
+	Gone(ctx context.Context, ch channel.ID) ([]library.Gone, error)
 }
 
 var _ Library = (*library.Library)(nil)

@@ -75,6 +75,8 @@ type PathStatus struct {
 	// when it showed that: zero for never.
 	Head uint64
 	Seen time.Time
+	// Older: it answered last with something older than is here.
+	Older bool
 }
 
 type statusPage struct {
@@ -85,6 +87,7 @@ type statusPage struct {
 	ClockWrong bool
 	Working    int
 	Lied       bool // some path did
+	Older      bool // some path offered something old
 	// Work is what is going on, in parts.
 	Work   []string
 	Events []eventRow
@@ -154,7 +157,7 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 		if p.State == PathWorking {
 			v.Working++
 		}
-		v.Lied = v.Lied || p.State == PathLied
+		v.Lied, v.Older = v.Lied || p.State == PathLied, v.Older || p.Older
 		v.Paths = append(v.Paths, row)
 	}
 	s.render(w, r, http.StatusOK, "status", v)

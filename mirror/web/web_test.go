@@ -41,6 +41,7 @@ type fake struct {
 	st       Status
 	err      error
 	busy     bool
+	gone     []library.Gone
 	asked    []string // what was asked of the engine, and of the library to change
 	query    library.Query
 }
@@ -85,6 +86,8 @@ func (f *fake) SetRead(_ context.Context, _ channel.ID, id string, read bool) er
 	f.note("read", id, read)
 	return nil
 }
+
+func (f *fake) Gone(context.Context, channel.ID) ([]library.Gone, error) { return f.gone, f.err }
 
 func (f *fake) note(a ...any) {
 	f.mu.Lock()
