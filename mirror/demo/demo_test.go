@@ -164,7 +164,7 @@ func TestLive(t *testing.T) {
 	// The panel takes the actions that it shows and no others, and tells the last few.
 	t.Run("actions", func(t *testing.T) {
 		p := panel{l.Live}
-		for _, action := range []string{"", "block", "block everything", "open quic tcp", "close quic", "Publish"} {
+		for _, action := range []string{"", "block", "block everything", "open quic tcp", "close quic", "Publish", "lie", "lie trickle", "lie old-head now", "proof"} {
 			if err := p.Do(t.Context(), action); err == nil {
 				t.Errorf("action %q was taken", action)
 			}
@@ -183,7 +183,10 @@ func TestLive(t *testing.T) {
 		if len(view.Lines) != maxLines {
 			t.Errorf("%d lines, want %d at most", len(view.Lines), maxLines)
 		}
-		for i, sw := range view.Switches {
+		if n := len(view.Switches); n != len(Kinds)+1 {
+			t.Fatalf("%d switches, want one for each kind and the relay's", n)
+		}
+		for i, sw := range view.Switches[:len(Kinds)] {
 			if want := Kinds[i] != transport.KindDNS; sw.On != want || (sw.State == "open") != want {
 				t.Errorf("switch %+v, want on=%v", sw, want)
 			}

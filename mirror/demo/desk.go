@@ -26,6 +26,7 @@ const (
 	menuClosed menu = iota
 	menuInstead
 	menuBeside // a second scenario beside the one that is played
+	menuLies   // what the second relay tells
 )
 
 // Actions of the desk, as View offers them. Those with a blank take the name of
@@ -35,11 +36,15 @@ const (
 	actStick   = "stick"
 	actInstead = "menu instead"
 	actBeside  = "menu beside"
+	actLies    = "menu lies"
 	actClose   = "menu close"
+	actProof   = "proof"
+	actHonest  = "honest"
 	actBlock   = "block "
 	actOpen    = "open "
 	actPlay    = "play "
 	actLift    = "lift "
+	actLie     = "lie "
 )
 
 // Do implements web.Panel.
@@ -50,10 +55,16 @@ func (p panel) Do(ctx context.Context, action string) error {
 		return p.publish(ctx)
 	case action == actStick:
 		return p.handOver(ctx)
-	case action == actInstead, action == actBeside, action == actClose:
+	case action == actProof:
+		return p.checkProof(ctx)
+	case action == actHonest:
+		return p.tellLie(ctx, "")
+	case verb+" " == actLie && slices.Contains(lies, censor.Evil(what)):
+		return p.tellLie(ctx, censor.Evil(what))
+	case action == actInstead, action == actBeside, action == actLies, action == actClose:
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.menu = map[string]menu{actInstead: menuInstead, actBeside: menuBeside, actClose: menuClosed}[action]
+		p.menu = map[string]menu{actInstead: menuInstead, actBeside: menuBeside, actLies: menuLies, actClose: menuClosed}[action]
 		return nil // nothing has changed for the reader
 	case verb+" " == actPlay:
 		return p.play(what)

@@ -19,15 +19,19 @@ import (
 )
 
 // liars are the servers at the far end that may be dishonest: the second relay
-// and somebody's IPFS node. Of what servers can lie about, they play what they
-// can do to single answers; older and other histories are the censor lab's.
+// and somebody's IPFS node. In scenarios they play what they can do to single
+// answers; the relay shows older and other histories when World.Lie tells it to.
 type liars struct {
 	mu          sync.Mutex
 	relay, peer []censor.Evil // told in turn; none: honest
 	told        int
+	// only is the one lie that the relay tells, whatever scenarios say, "" for none;
+	// history, if not nil, is what it serves then instead of its own.
+	only    censor.Evil
+	history http.Handler
 }
 
-// playable are the lies that the demo plays.
+// playable are the lies that are played in scenarios.
 var playable = []censor.Evil{censor.EvilFlip, censor.EvilCut, censor.EvilEndless, censor.EvilTrickle, censor.EvilGarbage}
 
 // set makes them as dishonest as a scenario says.
@@ -38,6 +42,23 @@ func (l *liars) set(far censor.Far) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.relay, l.peer = known(far.Relay), known(far.Peer)
+}
+
+// tell makes the relay tell one lie, "" for none.
+func (l *liars) tell(only censor.Evil, history http.Handler) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.only, l.history = only, history
+}
+
+// switched is that lie, and the history that is served then.
+func (l *liars) switched() (censor.Evil, http.Handler) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.only != "" {
+		l.told++
+	}
+	return l.only, l.history
 }
 
 // next is the lie that the next answer tells, "" for none.
@@ -54,8 +75,19 @@ func (l *liars) next(of *[]censor.Evil) censor.Evil {
 // wrap stands before a relay's handler. What publishers push is taken as it is.
 func (l *liars) wrap(honest http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		lie := l.next(&l.relay)
-		if lie == "" || strings.Contains(r.URL.Path, "/intake/") {
+		if fromPublisher(r) {
+			honest.ServeHTTP(w, r)
+			return
+		}
+		lie, history := l.switched()
+		if history != nil {
+			history.ServeHTTP(w, deaf(r))
+			return
+		}
+		if lie == "" {
+			lie = l.next(&l.relay)
+		}
+		if lie == "" {
 			honest.ServeHTTP(w, r)
 			return
 		}
@@ -69,6 +101,25 @@ func (l *liars) wrap(honest http.Handler) http.Handler {
 			lw.rest(100 * time.Millisecond) // without end, not without mercy for the machine that shows it
 		}
 	})
+}
+
+// fromPublisher reports whether a publisher speaks. Readers send nothing but GET; who
+// pushes, or asks what is held under the tag of zeros (transport/relay,
+// Publisher.Current), is told the truth by liars that don't want to be found out.
+func fromPublisher(r *http.Request) bool {
+	return r.Method != http.MethodGet || strings.Contains(r.URL.Path, "/intake/") || strings.HasPrefix(r.URL.Path, "/AAAAAAAAAA")
+}
+
+// deaf is a request without what its sender has already: an honest relay of that
+// history would answer that it has nothing newer.
+func deaf(r *http.Request) *http.Request {
+	r = r.Clone(r.Context())
+	q := r.URL.Query()
+	q.Del("have")
+	q.Del("wait")
+	r.URL.RawQuery = q.Encode()
+	r.Header.Del("If-None-Match")
+	return r
 }
 
 // lyingWriter spoils an answer on its way out.

@@ -37,6 +37,10 @@ type Live struct {
 	playing []string
 	what    censor.Scenario
 	menu    menu
+	// lie is what the second relay tells by the desk's switch, "" for the truth;
+	// pardon: the reader is to forget who lied.
+	lie    censor.Evil
+	pardon bool
 	// pulled: the stick was taken out because a scenario began.
 	pulled bool
 	began  time.Time
@@ -132,6 +136,7 @@ func (l *Live) poll(ctx context.Context) {
 	tick := time.NewTicker(l.pace.every)
 	defer tick.Stop()
 	for ctx.Err() == nil {
+		l.forgive(ctx)
 		one, cancel := context.WithTimeout(ctx, l.pace.patience)
 		done := make(chan error, 1)
 		go func() { done <- l.reader.SyncAll(one, nil) }()

@@ -30,7 +30,7 @@ func (p panel) View(ctx context.Context) web.PanelView {
 		add(actClose, "Close the menu")
 		return v
 	}
-	v.Busy = waiting
+	v.Busy = waiting || p.unnoticed(st)
 	add(actPublish, "Publish a new article")
 	if waiting && p.censor.Blocked(transport.KindFile) {
 		add(actStick, "Hand over a stick")
@@ -44,6 +44,9 @@ func (p panel) View(ctx context.Context) web.PanelView {
 	default:
 		add(actInstead, "Choose something else")
 	}
+	if forked(st) {
+		add(actProof, "Check the proof")
+	}
 	for _, name := range p.playing {
 		if s, ok := censor.Lookup(name); ok {
 			v.Switches = append(v.Switches, web.Switch{
@@ -55,7 +58,37 @@ func (p panel) View(ctx context.Context) web.PanelView {
 	for _, k := range Kinds {
 		v.Switches = append(v.Switches, p.way(k, st.Paths, first))
 	}
+	v.Switches = append(v.Switches, p.liar())
 	return v
+}
+
+// liar is the switch of the second relay. p.mu is held.
+func (p panel) liar() web.Switch {
+	if p.lie == "" {
+		return web.Switch{Name: secondRelay, On: true, State: "honest", Action: actLies, Label: "Let it lie"}
+	}
+	return web.Switch{Name: secondRelay, State: lieNames[p.lie], Detail: lieNotes[p.lie], Action: actHonest, Label: "Stop that"}
+}
+
+// forked reports whether the reader holds proof of a second history.
+func forked(st web.Status) bool {
+	return slices.ContainsFunc(st.Fresh, func(f web.Fresh) bool { return f.Forked })
+}
+
+// unnoticed reports whether the reader has still to find out what the second relay
+// does: until then the page loads itself anew. p.mu is held.
+func (p panel) unnoticed(st web.Status) bool {
+	some := func(is func(web.PathStatus) bool) bool { return slices.ContainsFunc(st.Paths, is) }
+	switch p.lie {
+	case censor.EvilOld:
+		return !some(func(s web.PathStatus) bool { return s.Older })
+	case censor.EvilFork:
+		return !forked(st)
+	case censor.EvilFlip:
+		return !some(func(s web.PathStatus) bool { return s.State == web.PathLied })
+	default:
+		return false
+	}
 }
 
 // way is the switch of one kind of path: open, blocked by hand, or stopped by
@@ -87,7 +120,12 @@ func (p panel) intro(waiting bool) string {
 		return "What should the censor do? Most of these were measured in some country. It begins at once, for open connections too."
 	case menuBeside:
 		return "What should the censor do besides " + p.playing[0] + "? It begins at once, for open connections too."
+	case menuLies:
+		return "What should the second relay tell its readers? Publishers it goes on serving as before. The other relay, DNS and IPFS are honest."
 	case menuClosed:
+	}
+	if p.lie != "" && len(p.playing) == 0 {
+		return "The second relay lies, over its real connections. The news is still the newest: what comes is checked, whoever brings it. What the reader noticed stands above his list."
 	}
 	if len(p.playing) == 0 {
 		return "Let the censor do what some state does, or block ways by hand; then publish. The new article still arrives while any one way is open."
@@ -160,6 +198,15 @@ func about(s censor.Scenario) string {
 // choices are the rows of the open menu. The first one leads out of it, or whoever
 // has no mouse would reach that last. p.mu is held.
 func (p panel) choices() (rows []web.Switch) {
+	if p.menu == menuLies {
+		rows = append(rows, web.Switch{
+			Name: "As it is", State: "stays", On: true, Detail: "The second relay goes on as before.", Action: actClose, Label: "Close",
+		})
+		for _, lie := range lies {
+			rows = append(rows, web.Switch{Name: lieNames[lie], Detail: lieNotes[lie], Action: actLie + string(lie), Label: "Choose"})
+		}
+		return rows
+	}
 	if len(p.playing) > 0 {
 		rows = append(rows, web.Switch{
 			Name: "As it is", State: "stays", On: true, Detail: "The censor goes on with " + strings.Join(p.playing, " and ") + ".",

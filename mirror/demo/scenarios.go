@@ -24,7 +24,7 @@ var notes = map[string]string{
 	"doh-block":           "Nobody here depends on such a server, so nothing is lost.",
 	"ipfs-block":          "Here the invite names peers of its own, so nothing is lost.",
 	"allowlist":           "Here there is no CDN, so DNS alone is left.",
-	"evil-relay":          "Here the second of two relays flips bits, cuts answers short, never ends them, or sends a byte a second; old and forked histories are the censor lab's.",
+	"evil-relay":          "Here the second of two relays flips bits, cuts answers short, never ends them, or sends a byte a second; for old and other histories it has a switch of its own.",
 	"evil-peer":           "Here one of two IPFS peers spoils blocks, halves them, or keeps them to itself; the other is the first relay, over QUIC.",
 	"evil-resolver":       "Here there is one resolver, so all of DNS lies.",
 	"clock-ahead":         "Only the reader's program here has that clock.",

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"tamizdat/bundle"
 	"tamizdat/bundle/channel"
 	"tamizdat/internal/censor"
 	"tamizdat/mirror/library"
@@ -89,7 +90,64 @@ func (w *World) try(ctx context.Context, stage *Stage, s censor.Scenario, invite
 	if err != nil {
 		return err
 	}
+	if s.Name == evilRelay {
+		if err := w.tryHistories(ctx, stage, r, ch); err != nil {
+			return err
+		}
+	}
 	return w.compare(context.WithoutCancel(ctx), r, ch, kind, &t.Row)
+}
+
+// evilRelay is the scenario in which the second relay lies.
+const evilRelay = "evil-relay"
+
+// tryHistories has the second relay show a reader who has the news what it can't show
+// a new one, who would have nothing to hold it against: an older edition, and another
+// history. The reader has to keep the newest edition, and to notice.
+func (w *World) tryHistories(ctx context.Context, stage *Stage, r *reader.Reader, ch channel.ID) (err error) {
+	honest, _ := censor.Lookup("open")
+	stage.Play(honest) // one lie at a time
+	if _, err := w.Publish(ctx, []bundle.Article{bulletin(1, time.Now())}); err != nil {
+		return err
+	}
+	if _, err := r.Sync(ctx, ch); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, w.Lie(context.WithoutCancel(ctx), "", 0)) }()
+	for _, lie := range []censor.Evil{censor.EvilOld, censor.EvilFork} {
+		if err := w.tryLie(ctx, lie, r, ch); err != nil {
+			return fmt.Errorf("the relay %s: %w", lieNames[lie], err)
+		}
+	}
+	_, _, err = provenBy(ctx, r, ch, filepath.Join(w.dir, "proof.json"))
+	return err
+}
+
+// maxLookouts bounds how often a reader looks for news before he has to have met the
+// relay that lies: others may be so quick that it is not heard.
+const maxLookouts = 20
+
+func (w *World) tryLie(ctx context.Context, lie censor.Evil, r *reader.Reader, ch channel.ID) error {
+	size := w.Size()
+	if err := w.Lie(ctx, lie, size); err != nil {
+		return err
+	}
+	for range maxLookouts {
+		if err := newsync.Pardon(ctx, r.Library(), ch); err != nil {
+			return err
+		}
+		res, err := r.Sync(ctx, ch)
+		if err != nil {
+			return err
+		}
+		if res.Head == nil || res.Head.Size != size {
+			return errors.New("the reader does not hold the newest edition any more")
+		}
+		if lie == censor.EvilFork && res.Fork || lie == censor.EvilOld && slices.ContainsFunc(res.Paths, newsync.PathReport.Older) {
+			return nil
+		}
+	}
+	return errors.New("the reader has not noticed")
 }
 
 // tryStick is for a reader whom nothing can reach.

@@ -60,6 +60,11 @@ type World struct {
 	// resolvers of the demo's world: its name server answers for itself.
 	resolvers []string
 
+	// shade serves older and other histories in the second relay's stead, nil for
+	// none; shades is how many there were.
+	shade  *relay.Relay
+	shades int
+
 	vain time.Duration // how long Try waits where nothing can arrive
 
 	mu       sync.Mutex // one publication at a time
@@ -92,7 +97,7 @@ func NewWorld(ctx context.Context, network transport.Network, name string, log *
 		return nil, err
 	}
 	w.relay = first
-	second, err := w.startRelay(ctx, "second relay", 2, relay.Config{Hooks: relay.Hooks{Wrap: w.liars.wrap}})
+	second, err := w.startRelay(ctx, secondRelay, 2, relay.Config{Hooks: relay.Hooks{Wrap: w.liars.wrap}})
 	if err != nil {
 		return nil, err
 	}
@@ -323,9 +328,19 @@ func (w *World) pin() error {
 	return w.node.SetRecord(name, record)
 }
 
+// Size is how many editions have been published.
+func (w *World) Size() uint64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.pub.Size()
+}
+
 // Close stops everything and deletes the folder.
 func (w *World) Close() error {
 	var errs []error
+	if w.shade != nil {
+		errs = append(errs, w.shade.Close())
+	}
 	for i := len(w.closers) - 1; i >= 0; i-- {
 		errs = append(errs, w.closers[i].Close())
 	}
