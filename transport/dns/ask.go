@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -23,6 +24,11 @@ var (
 // strangerTries is how often a resolver is asked that never gave a good answer:
 // for about twenty seconds.
 const strangerTries = 8
+
+// longTries is how often a name with a random label in front is asked for before the
+// shorter one is, which a resolver that drops long names may carry, though it may have
+// kept an old answer to it.
+const longTries = 4
 
 // deadTries is how often one that has stopped answering is asked each question.
 const deadTries = 6
@@ -61,7 +67,7 @@ type asking struct {
 	query
 	c      *Client
 	full   string
-	spell  string // how it is spelled, if not in lower case
+	plain  string // the same without a random label in front
 	events chan event
 	wg     sync.WaitGroup
 
@@ -81,7 +87,7 @@ type asking struct {
 // class), errSilent (with transport.ErrLost if a resolver answered lately), or the context's.
 func (c *Client) ask(ctx context.Context, q query) ([]byte, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	a := &asking{query: q, c: c, full: q.name + "." + c.zone, events: make(chan event, 32)}
+	a := c.asking(q)
 	defer func() {
 		cancel()
 		a.wg.Wait()
@@ -92,17 +98,15 @@ func (c *Client) ask(ctx context.Context, q query) ([]byte, error) {
 			a.second.release()
 		}
 	}()
-	if q.mixed {
-		a.spell = mixedCase(a.full)
-	}
 	c.earn()
 	turn := int(c.turn.Add(1))
 	spoiled := false
 	// One resolver's "no" (a censor's lie, a zone it can't reach, a blocked
 	// address) counts only when no other resolver is left to ask.
 	refused := map[*resolver]error{}
+	silent, began := map[*resolver]int{}, time.Now()
 	for try := range q.tries {
-		r := c.pick(q.class, turn+try, refused)
+		r := c.pick(q.class, len(a.plain), turn+try, refused)
 		if r == nil {
 			for _, err := range refused {
 				return nil, err
@@ -132,8 +136,15 @@ func (c *Client) ask(ctx context.Context, q query) ([]byte, error) {
 			return rec, err
 		case !errors.Is(err, errSilent):
 			refused[r] = err
+		case !a.spoiled:
+			silent[r]++
 		}
 		spoiled = spoiled || a.spoiled
+	}
+	for r, n := range silent {
+		if n >= longTries && r.heardSince(began) {
+			r.standing.dropsName(len(a.plain), false)
+		}
 	}
 	switch {
 	case len(a.held) > 0:
@@ -146,6 +157,27 @@ func (c *Client) ask(ctx context.Context, q query) ([]byte, error) {
 		return nil, errLost
 	}
 	return nil, errSilent
+}
+
+func (c *Client) asking(q query) *asking {
+	return &asking{
+		query: q, c: c, full: q.name + "." + c.zone,
+		plain:  q.name[strings.LastIndexByte(q.name, '.')+1:] + "." + c.zone,
+		events: make(chan event, 32),
+	}
+}
+
+// called is what r is asked for: the name, or the shorter one if it drops such long
+// ones; and how that is spelled, if not in lower case.
+func (a *asking) called(r *resolver, try int) (name, mixed string) {
+	name = a.full
+	if try >= longTries || !r.standing.carriesName(len(name)) {
+		name = a.plain
+	}
+	if a.mixed && r.standing.keepsCase() {
+		mixed = mixedCase(name)
+	}
+	return name, mixed
 }
 
 // best is the one to take of what is held.
@@ -161,16 +193,18 @@ func (a *asking) best() []byte {
 
 // pick returns the resolver whose turn it is among those that carry the class
 // and have not refused: one that has answered before, if there is any, and may be
-// asked right now rather than later; one that could not be reached a moment ago
-// only if there is no other.
-func (c *Client) pick(class record.Class, turn int, refused map[*resolver]error) *resolver {
-	var busy, second, third *resolver
+// asked right now rather than later; one that could not be reached a moment ago, or
+// drops names of so many characters, only if there is no other.
+func (c *Client) pick(class record.Class, name, turn int, refused map[*resolver]error) *resolver {
+	var busy, second, third, last *resolver
 	for i := range c.resolvers {
 		r := c.resolvers[(turn+i)%len(c.resolvers)]
 		if _, no := refused[r]; no || !r.carries(class) {
 			continue
 		}
 		switch cool := r.isCool(); {
+		case !r.standing.carriesName(name):
+			last = r
 		case !cool && r.known() && r.ready():
 			return r
 		case !cool && r.known() && busy == nil:
@@ -187,8 +221,10 @@ func (c *Client) pick(class record.Class, turn int, refused map[*resolver]error)
 		return busy
 	case second != nil:
 		return second
+	case third != nil:
+		return third
 	}
-	return third
+	return last
 }
 
 // try asks one resolver once and listens, to answers to earlier tries as well.
@@ -218,6 +254,7 @@ func (a *asking) try(ctx context.Context, r *resolver, try int) ([]byte, error) 
 	timer := time.NewTimer(r.timeout(try))
 	defer timer.Stop()
 	late := a.hedgeAfter(r)
+	failed, heard := false, false // r has refused; r has said something else
 	var grace <-chan time.Time
 	wait := func() {
 		if grace == nil {
@@ -227,6 +264,15 @@ func (a *asking) try(ctx context.Context, r *resolver, try int) ([]byte, error) 
 	for {
 		select {
 		case ev := <-a.events:
+			if ev.from == r && ev.err == nil && ev.kind != answerFailed && !heard {
+				heard = true
+				r.speaks()
+			}
+			if ev.err == nil && ev.kind == answerRecords {
+				if ev.from.standing.carried(ev.name); ev.from == r && try >= longTries && ev.name < len(a.full) {
+					r.standing.dropsName(len(a.full), false)
+				}
+			}
 			switch {
 			case ev.from != r && (ev.err != nil || ev.kind != answerRecords):
 				// What others say, who were asked earlier or as well, counts if it is good.
@@ -263,9 +309,13 @@ func (a *asking) try(ctx context.Context, r *resolver, try int) ([]byte, error) 
 				return nil, errSilent
 			case ev.kind == answerJunk:
 				a.spoiled = true
+			case ev.kind == answerFailed:
+				// Anybody on the way can say so first: the truth may still come.
+				failed = true
 			case ev.kind == answerNone:
 				a.no = true
 				wait()
+				timer.Stop() // that ends it, and an answer is not asked for again
 			case ev.kind == answerRecords && ev.check == take:
 				rtt := time.Duration(0)
 				switch {
@@ -315,7 +365,9 @@ func (a *asking) try(ctx context.Context, r *resolver, try int) ([]byte, error) 
 		case <-late:
 			a.hedge(ctx, r)
 		case <-timer.C:
-			r.lost(a.class, a.spoiled)
+			if r.lost(a.class, a.spoiled); failed && !heard {
+				r.refuses(a.class)
+			}
 			if l != nil && l.stuck() {
 				l.fail(errStuck)
 				if only {
@@ -342,7 +394,8 @@ func (a *asking) open(ctx context.Context, r *resolver, stream bool, try int) (*
 	if err != nil {
 		return nil, err
 	}
-	p := &pending{name: a.full, mixed: a.spell, from: r, class: a.class, check: a.check, events: a.events, try: try}
+	name, mixed := a.called(r, try)
+	p := &pending{name: name, mixed: mixed, from: r, class: a.class, check: a.check, events: a.events, try: try}
 	if err := l.send(p); err != nil {
 		return l, err
 	}

@@ -24,7 +24,9 @@ const (
 	namedTries = 8
 	// maxForged is how many forged grants or root notes are followed to their
 	// end before giving up.
-	maxForged   = 4
+	maxForged = 4
+	// inFront is how many characters a random label takes in front, with its dot.
+	inFront     = 9
 	maxChannels = 16
 )
 
@@ -166,7 +168,7 @@ func (c *Client) fresh(label string, force bool) string {
 		return label
 	}
 	const letters = "abcdefghijklmnopqrstuvwxyz234567"
-	b := make([]byte, 8, 9+len(label))
+	b := make([]byte, inFront-1, inFront+len(label))
 	for i := range b {
 		b[i] = letters[rand.IntN(len(letters))]
 	}
@@ -179,7 +181,7 @@ func otherClass(err error) bool { return errors.Is(err, errSpoiled) || errors.Is
 // bothClasses runs f for Large records, then for Small ones if those don't come
 // through.
 func (c *Client) bothClasses(f func(class record.Class) error) error {
-	large := c.pick(record.Large, 0, nil) != nil
+	large := c.pick(record.Large, 0, 0, nil) != nil
 	if large {
 		err := f(record.Large)
 		if err == nil || !otherClass(err) {

@@ -25,7 +25,7 @@ func (c *Client) Cost(n int64) transport.Cost {
 		return transport.Cost{}
 	}
 	class := record.Large
-	if c.pick(class, 0, nil) == nil {
+	if c.pick(class, 0, 0, nil) == nil {
 		class = record.Small
 	}
 	p := c.pace(class)
@@ -93,8 +93,8 @@ func (r *resolver) pace() (rate, burst float64, rtt time.Duration) {
 		rtt = firstTimeout
 	}
 	rate = math.Max(1, r.window) / math.Max(rtt.Seconds(), 1e-3)
-	if lim := r.standing.lim; lim != nil {
-		rate = math.Min(rate, float64(lim.Limit()))
+	if lim := r.standing.lim; float64(lim.Limit()) < rate {
+		rate = float64(lim.Limit())
 		burst = math.Max(0, lim.Tokens())
 	}
 	return rate, burst, rtt

@@ -7,8 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"tamizdat/bundle/record"
 	"tamizdat/transport"
 	"tamizdat/transport/gateway"
@@ -86,18 +84,16 @@ func NewPool(cfg PoolConfig) *Pool {
 	p := &Pool{cfg: cfg, known: map[string]*standing{}}
 	p.life, p.end = context.WithCancel(context.Background())
 	for _, f := range loadFacts(cfg.Keeper, cfg.Key) {
-		p.put(&standing{Facts: f})
+		p.put(f)
 	}
 	return p
 }
 
-func (p *Pool) put(s *standing) {
-	s.pool = p
-	if !p.cfg.Hurry {
-		s.lim = rate.NewLimiter(quietRate, quietBurst)
-	}
+func (p *Pool) put(f Facts) *standing {
+	s := p.newStanding(f)
 	p.known[s.Resolver] = s
 	p.order = append(p.order, s.Resolver)
+	return s
 }
 
 // standing returns what is known of a resolver.
@@ -105,12 +101,10 @@ func (p *Pool) standing(a Address) *standing {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	key := a.String()
-	s := p.known[key]
-	if s == nil {
-		s = &standing{Facts: Facts{Resolver: key}}
-		p.put(s)
+	if s := p.known[key]; s != nil {
+		return s
 	}
-	return s
+	return p.put(Facts{Resolver: key})
 }
 
 // Found are the best n of the resolvers that a Scan has found on this network, as
@@ -190,14 +184,21 @@ type Facts struct {
 	// they do.
 	Small time.Time `json:"small,omitzero"`
 	// Name is the longest name in characters, random labels and zone included, that
-	// was answered.
-	Name int `json:"name,omitempty"`
-	// Recases: it answers with other letters in the name than it was asked with.
+	// was answered; Drops is how long the shortest is that is not, where shorter ones
+	// are, 0 if none is known, and Dropped when that was found. For ten minutes it is
+	// asked for shorter ones only.
+	Name    int       `json:"name,omitempty"`
+	Drops   int       `json:"drops,omitempty"`
+	Dropped time.Time `json:"dropped,omitzero"`
+	// Recases: it answers with other letters in the name than it was asked with. It is
+	// asked in lower case only, then.
 	Recases bool `json:"recases,omitempty"`
 	// RTT is how long an answer takes, Rate the most good answers that came in one
-	// second.
-	RTT  time.Duration `json:"rtt,omitempty"`
-	Rate int           `json:"rate,omitempty"`
+	// second. Limit is how many questions a second it is asked at most since it refused
+	// more, 0 if it never did.
+	RTT   time.Duration `json:"rtt,omitempty"`
+	Rate  int           `json:"rate,omitempty"`
+	Limit int           `json:"limit,omitempty"`
 	// Good and Lost count questions with and without a good answer; both are halved
 	// now and then, so that the old weighs less.
 	Good int `json:"good,omitempty"`
@@ -260,7 +261,7 @@ func loadFacts(m Keeper, key string) []Facts {
 		a, err := ParseResolver(f.Resolver)
 		twice := seen[f.Resolver]
 		seen[f.Resolver] = true
-		return err != nil || a.String() != f.Resolver || twice || !f.fresh(now) || f.Good < 0 || f.Lost < 0 || f.RTT < 0
+		return err != nil || a.String() != f.Resolver || twice || !f.fresh(now) || f.Good < 0 || f.Lost < 0 || f.RTT < 0 || f.Limit < 0 || f.Drops < 0
 	})
 }
 
@@ -289,81 +290,4 @@ func Fit(fs []Facts, room int) []Facts {
 		}
 	}
 	return fs
-}
-
-// standing is a resolver's facts, and its limit, for all who ask it.
-type standing struct {
-	Facts // of the pool's lock
-	pool  *Pool
-	lim   *rate.Limiter // nil in a hurry
-
-	second time.Time // when the second began in which answers are counted
-	inIt   int
-}
-
-// answered notes a good answer, and how long they take lately; 0 if that can't be
-// told.
-func (s *standing) answered(ev event, rtt time.Duration) {
-	s.pool.mu.Lock()
-	defer s.pool.mu.Unlock()
-	now := time.Now()
-	s.pool.dirty = true
-	s.OK, s.At, s.Cool = now, now, time.Time{}
-	size := len(ev.rec)
-	if ev.stream {
-		s.Stream = max(s.Stream, size)
-	} else {
-		s.Size = max(s.Size, size)
-	}
-	if size > plainSize {
-		s.Small = time.Time{}
-	}
-	s.Name = max(s.Name, ev.name)
-	if ev.mixed {
-		s.Recases = ev.recased
-	}
-	if rtt > 0 {
-		s.RTT = rtt
-	}
-	if now.Sub(s.second) >= time.Second {
-		s.second, s.inIt = now, 0
-	}
-	s.inIt++
-	s.Rate = max(s.Rate, s.inIt)
-	s.count(&s.Good)
-}
-
-// lost notes a question without a good answer.
-func (s *standing) lost() {
-	s.pool.mu.Lock()
-	defer s.pool.mu.Unlock()
-	s.pool.dirty, s.At = true, time.Now()
-	s.count(&s.Lost)
-}
-
-func (s *standing) count(n *int) {
-	if *n++; s.Good+s.Lost > maxCounted {
-		s.Good, s.Lost = s.Good/2, s.Lost/2
-	}
-}
-
-// carriesSmall notes that Large records don't come through.
-func (s *standing) carriesSmall() {
-	s.pool.mu.Lock()
-	defer s.pool.mu.Unlock()
-	s.pool.dirty, s.Small = true, time.Now()
-}
-
-// cools notes until when it is left alone.
-func (s *standing) cools(until time.Time) {
-	s.pool.mu.Lock()
-	defer s.pool.mu.Unlock()
-	s.pool.dirty, s.Cool = true, until
-}
-
-// remembered is a copy of the facts.
-func (s *standing) remembered() Facts {
-	s.pool.mu.Lock()
-	defer s.pool.mu.Unlock()
-	return s.Facts
 }

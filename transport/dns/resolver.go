@@ -58,13 +58,21 @@ type resolver struct {
 	heard      time.Time
 	smallUntil time.Time
 
+	// refusals counts round trips, since the last answer that was something else, that
+	// brought refusals alone; refused is when the last one ended, refusesSmall whether
+	// the Small class was among them.
+	refusals     int
+	refused      time.Time
+	refusesSmall bool
+
 	// links are the open ones, dials what is being opened: over datagrams, and as a
 	// stream.
 	links [2]*link
 	dials [2]*dial
 
-	// A resolver that can't be reached, or whose connections bring nothing, is left
-	// alone until then; vain counts how often in a row, why is the last reason.
+	// A resolver that can't be reached, whose connections bring nothing, or that refuses
+	// whatever it is asked, is left alone until then; vain counts how often in a row, why
+	// is the last reason.
 	coolUntil time.Time
 	vain      int
 	why       error
@@ -106,14 +114,14 @@ var errRested = errors.New("resolver could not be reached a moment ago")
 func (r *resolver) ready() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.inFlight < int(r.window) && (r.standing.lim == nil || r.standing.lim.Tokens() >= 1)
+	return r.inFlight < int(r.window) && r.standing.lim.Tokens() >= 1
 }
 
 // tryAcquire is acquire that does not wait; without true nothing is to be released.
 func (r *resolver) tryAcquire() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.inFlight >= int(r.window) || r.standing.lim != nil && !r.standing.lim.Allow() {
+	if r.inFlight >= int(r.window) || !r.standing.lim.Allow() {
 		return false
 	}
 	r.inFlight++
@@ -148,9 +156,6 @@ func (r *resolver) acquire(ctx context.Context) error {
 }
 
 func (r *resolver) limit(ctx context.Context) error {
-	if r.standing.lim == nil {
-		return nil
-	}
 	if err := r.standing.lim.Wait(ctx); err != nil {
 		// Our turn would come after the deadline. Whoever fails now ends what others are
 		// about to get until then.
@@ -184,6 +189,7 @@ func (r *resolver) answered(class record.Class, ev event, rtt time.Duration) {
 	defer r.mu.Unlock()
 	r.quiet, r.heard, r.probes = 0, time.Now(), 0
 	r.vain, r.coolUntil, r.why = 0, time.Time{}, nil
+	r.refusals, r.refusesSmall = 0, false
 	if r.window < r.ssthresh {
 		r.window++
 	} else {
@@ -237,6 +243,39 @@ func (r *resolver) lost(class record.Class, spoiled bool) {
 	}
 }
 
+// manyRefusals is how many round trips in a row have to bring nothing but refusals
+// before a resolver is left alone.
+const manyRefusals = 4
+
+// errRefuses is why a resolver is left alone that says SERVFAIL, REFUSED or the like.
+var errRefuses = errors.New("resolver refuses what it is asked")
+
+// refuses records that a lost try was refused. Who refuses over a rate answers in
+// between, and who is tired of a zone has answered lately and will again: both are asked
+// on. A resolver that has never carried Large records may refuse no more than EDNS: it is
+// asked for Small ones first.
+func (r *resolver) refuses(class record.Class) {
+	r.standing.refuses()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.refusesSmall = r.refusesSmall || class == record.Small
+	now := time.Now()
+	if now.Sub(r.refused) > max(r.srtt, minTimeout) {
+		r.refused = now
+		r.refusals++
+	}
+	if r.refusals >= manyRefusals && now.Sub(r.heard) >= lately && (r.refusesSmall || r.good > 0) {
+		r.cools(errRefuses)
+	}
+}
+
+// speaks records an answer that is no refusal, though it may be none of use.
+func (r *resolver) speaks() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.refusals, r.refusesSmall = 0, false
+}
+
 // onlySmall spares the resolver Large records for a while. r.mu is held.
 func (r *resolver) onlySmall() {
 	r.smallUntil = time.Now().Add(smallFor)
@@ -280,6 +319,13 @@ func (r *resolver) moody() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return time.Since(r.heard) < lately
+}
+
+// heardSince reports whether something good came from here since then.
+func (r *resolver) heardSince(t time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.heard.After(t)
 }
 
 // dead reports whether a resolver that is asked a lot has stopped answering.

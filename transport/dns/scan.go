@@ -140,7 +140,12 @@ func (s *scan) probeZone(ctx context.Context, a Address, zone string) (Facts, er
 	defer c.leave()
 	who := c.resolvers[0].standing
 	// Who drops the longest name may carry Large records all the same.
-	large := s.note(ctx, c, record.Large, true) || s.note(ctx, c, record.Large, false)
+	large := s.note(ctx, c, record.Large, true)
+	if !large {
+		if large = s.note(ctx, c, record.Large, false); large {
+			who.dropsName(inFront+len(s.ch.RootLabel(1))+1+len(zone), true)
+		}
+	}
 	if !large || !s.large(ctx, c) {
 		if !s.note(ctx, c, record.Small, false) {
 			return Facts{Resolver: a.String(), Found: true, At: who.remembered().At}, ctx.Err()
@@ -266,25 +271,48 @@ func (c *Client) fullLeaves(ctx context.Context, top record.Name) (names []recor
 }
 
 // Merge puts what a Scan has found into what is kept under a key, and returns all
-// of it, the best first; the worst go if a Keeper has no room for them. What was found in earlier scans stays, as long as it is
-// good. A stamp's hashes of certificates are not kept: authorities vouch for these.
+// of it, the best first; the worst go if a Keeper has no room for them. What was found
+// in earlier scans stays, as long as it is good. A stamp's hashes of certificates are not
+// kept: authorities vouch for these. Where a Pool is open under that key, it is its Merge
+// that is to be called: it would store what it knows itself over this.
 func Merge(k Keeper, key string, found []Facts) []Facts {
-	all := loadFacts(k, key)
+	p := NewPool(PoolConfig{Keeper: k, Key: key})
+	defer p.Close()
+	return p.Merge(found)
+}
+
+// Merge is as the function of this name, for a pool that is open: what was found is
+// stored at once, and its clients know of it.
+func (p *Pool) Merge(found []Facts) []Facts {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	for _, f := range found {
 		f.Found = true
 		if f.Score() == 0 {
 			continue
 		}
-		kept := false
-		for i := range all {
-			if all[i].Resolver == f.Resolver {
-				f.Rate, kept = max(f.Rate, all[i].Rate), true
-				all[i] = f
-			}
+		s := p.known[f.Resolver]
+		if s == nil {
+			p.put(f)
+			continue
 		}
-		if !kept {
-			all = append(all, f)
-		}
+		f.Rate, f.Limit = max(f.Rate, s.Rate), s.Limit
+		s.Facts = f
 	}
-	return storeFacts(k, key, Best(all))
+	p.dirty, p.saved = false, time.Now()
+	return storeFacts(p.cfg.Keeper, p.cfg.Key, p.facts())
+}
+
+// Forget forgets all that is known of the resolvers, here and in the Keeper.
+func (p *Pool) Forget() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for key, s := range p.known {
+		s.Facts = Facts{Resolver: key}
+		s.limit()
+	}
+	p.dirty = false
+	if p.cfg.Keeper != nil {
+		p.cfg.Keeper.Store(p.cfg.Key, nil)
+	}
 }

@@ -55,7 +55,7 @@ func (a *asking) hedge(ctx context.Context, r *resolver) {
 	if !allowed {
 		return
 	}
-	o := c.pick(a.class, int(c.turn.Load()), map[*resolver]error{r: nil})
+	o := c.pick(a.class, len(a.plain), int(c.turn.Load()), map[*resolver]error{r: nil})
 	if o == nil || !o.known() || o.isCool() || !o.tryAcquire() {
 		return
 	}
@@ -80,7 +80,7 @@ func (c *Client) probe(q query) {
 	if !c.pool.probing() {
 		return
 	}
-	r := c.spare(q.class)
+	r := c.spare(q)
 	if r == nil {
 		c.pool.probes.Done()
 		return
@@ -93,8 +93,8 @@ func (c *Client) probe(q query) {
 		ctx, cancel := context.WithTimeout(c.pool.life, maxTimeout)
 		defer cancel()
 		q.recheck, q.once = nil, true // what is held is none of our concern
-		a := &asking{query: q, c: c, full: q.name + "." + c.zone, events: make(chan event, 32)}
-		a.spell = mixedCase(a.full)
+		q.mixed = true
+		a := c.asking(q)
 		_, err := a.try(ctx, r, 0)
 		cancel()
 		a.wg.Wait()
@@ -111,8 +111,8 @@ func (c *Client) probe(q query) {
 }
 
 // spare returns a resolver that is to be probed now, acquired, or nil.
-func (c *Client) spare(class record.Class) *resolver {
-	now := time.Now()
+func (c *Client) spare(q query) *resolver {
+	now, name := time.Now(), len(c.asking(q).plain)
 	c.mu.Lock()
 	soon := now.Sub(c.probed) < probeGap
 	c.mu.Unlock()
@@ -120,7 +120,7 @@ func (c *Client) spare(class record.Class) *resolver {
 		return nil
 	}
 	for _, r := range c.resolvers {
-		if r.isCool() || !r.carries(class) || !r.idle(now) || !r.tryAcquire() {
+		if r.isCool() || !r.carries(q.class) || !r.standing.carriesName(name) || !r.idle(now) || !r.tryAcquire() {
 			continue
 		}
 		c.mu.Lock()

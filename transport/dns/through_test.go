@@ -170,12 +170,31 @@ func TestHostileHeadlines(t *testing.T) {
 			t.Errorf("%d blocks in %v", blocks, took)
 		}
 		t.Logf("headlines of 8 KiB after %v and %d questions, %d of them refused", took.Round(100*time.Millisecond), nw.queries.Load(), r.refused.Load())
+		if r.cooled() > 0 {
+			t.Error("the resolver was tired of the zone: the headlines alone are not to be so many questions")
+		}
+
+		// A block of texts is more than it has patience for.
+		want := wantOf(bundle.LayerText, w.e.Text[1].Data, false, 0)
+		for came := false; !came; {
+			for _, err := range c.Fetch(t.Context(), transport.Request{Edition: w.edition(), Wants: []transport.Want{want}}) {
+				if came = err == nil; !came && time.Since(began) > time.Hour {
+					t.Fatal(err)
+				}
+			}
+		}
+		all := time.Since(began)
+		if all > 10*time.Minute || r.cooled() == 0 {
+			t.Errorf("texts after %v, tired %d times", all, r.cooled())
+		}
+		t.Logf("and %d bytes of texts after %v and %d questions in all, %d of them refused, %d times tired of the zone",
+			len(w.e.Text[1].Data), all.Round(100*time.Millisecond), nw.queries.Load(), r.refused.Load(), r.cooled())
 	})
 }
 
 // hostile is a resolver with the vices of the scenario dns-hostile: it drops names of
 // more than 72 characters, changes letters, cuts at 512 bytes, spoils bytes over 127,
-// refuses more than ten questions a second, and is silent for a zone for a minute after
+// refuses more than ten questions a second, and fails all for a zone for a minute after
 // 200.
 type hostile struct {
 	truth   func(req []byte, tcp bool) [][]byte
@@ -186,6 +205,14 @@ type hostile struct {
 	inIt   int
 	asked  int
 	cool   time.Time
+	tired  int
+}
+
+// cooled is how often it was tired of the zone.
+func (h *hostile) cooled() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.tired
 }
 
 func (h *hostile) answer(req []byte, tcp bool) [][]byte {
@@ -201,7 +228,7 @@ func (h *hostile) answer(req []byte, tcp bool) [][]byte {
 	cool := time.Now().Before(h.cool)
 	h.mu.Unlock()
 	if cool {
-		return nil
+		return [][]byte{withCode(req, 2)}
 	}
 	resp := h.truth(req, tcp)[0]
 	for i := headerLen; i < end-5; i++ {
@@ -239,6 +266,7 @@ func (h *hostile) allow(now time.Time) bool {
 	}
 	if h.asked++; h.asked == 200 {
 		h.asked, h.cool = 0, now.Add(time.Minute)
+		h.tired++
 	}
 	return true
 }
