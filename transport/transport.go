@@ -224,7 +224,8 @@ type Path struct {
 	Kind string
 	// Source is alike for paths that lead to one server by ways that don't look
 	// it (a relay and the CDN before it): what one of them says another one does
-	// not confirm. It holds no secret; empty means that the name tells.
+	// not confirm. A path that depends on several has one in each line. It holds no
+	// secret; empty means that the name tells.
 	Source string
 	Hints  Hints
 	Heads  Heads

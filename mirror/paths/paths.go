@@ -20,6 +20,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/net/publicsuffix"
+
 	"tamizdat/bundle/channel"
 	"tamizdat/transport"
 	"tamizdat/transport/dns"
@@ -101,7 +103,8 @@ func (s *Set) Paths(_ channel.ID, ipns ed25519.PublicKey, places channel.Places)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	out := append([]transport.Path(nil), s.cfg.Extra...)
-	for _, r := range gather(places.Relays) {
+	doors := gather(places.Relays)
+	for _, r := range doors {
 		out = append(out, s.relay(r)...)
 	}
 	for _, g := range places.Gateways {
@@ -131,11 +134,42 @@ func (s *Set) Paths(_ channel.ID, ipns ed25519.PublicKey, places channel.Places)
 	for _, z := range places.Zones {
 		key := z.Name + "@" + z.Authority + " " + where + " " + strings.Join(resolvers, " ") + " " + strings.Join(found, " ")
 		n.replace(s, z.Name+"@"+z.Authority, key)
-		out = append(out, s.once("dns", key, func() ([]transport.Path, error) {
+		for _, p := range s.once("dns", key, func() ([]transport.Path, error) {
 			return s.zone(z, resolvers, found, n.pool)
-		})...)
+		}) {
+			p.Source = s.zoneSource(z, doors)
+			out = append(out, p)
+		}
 	}
 	return out
+}
+
+// zoneSource is what a zone depends on. Zones that one name server answers for, or that
+// one set of resolvers is asked for, confirm nothing to each other, nor does a relay's zone
+// to the relay. Whose it is follows from the address, or from the domain that both are in.
+func (s *Set) zoneSource(z channel.Zone, doors []*door) string {
+	host, _, err := net.SplitHostPort(z.Authority)
+	source := "name server " + host
+	if err != nil {
+		source = "resolvers"
+	}
+	for _, d := range doors {
+		ps := s.known["relay "+d.key()]
+		if len(ps) > 0 && !strings.Contains(source, ps[0].Source) && (d.Host == host || sameDomain(d.Host, z.Name)) {
+			source += "\n" + ps[0].Source
+		}
+	}
+	return source
+}
+
+// sameDomain reports whether two names are in a domain that one party has registered.
+func sameDomain(a, b string) bool {
+	x, err := publicsuffix.EffectiveTLDPlusOne(strings.ToLower(a))
+	if err != nil {
+		return false
+	}
+	y, err := publicsuffix.EffectiveTLDPlusOne(strings.ToLower(b))
+	return err == nil && x == y
 }
 
 // once makes the paths of a place the first time it is asked for, and again if
@@ -325,6 +359,43 @@ func (n *network) replace(s *Set, zone, key string) {
 	n.zones[zone] = key
 }
 
+// pool is that of a network's resolvers: the one that zones there share, or one that knows
+// what is kept. done must follow.
+func (s *Set) pool(where string) (p *dns.Pool, done func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, n := range s.networks {
+		if n.where == where {
+			return n.pool, func() {}
+		}
+	}
+	p = dns.NewPool(dns.PoolConfig{Network: s.cfg.Network, Keeper: s.cfg.Keeper, Key: PoolKey(where)})
+	return p, func() { _ = p.Close() } // never fails
+}
+
+// Resolvers says what is known of the resolvers of a network, the best first. It asks
+// nobody.
+func (s *Set) Resolvers(where string) []dns.Facts {
+	p, done := s.pool(where)
+	defer done()
+	return p.Facts()
+}
+
+// Found keeps what a scan has found on a network, and returns all that is known there
+// now, the best first.
+func (s *Set) Found(where string, found []dns.Facts) []dns.Facts {
+	p, done := s.pool(where)
+	defer done()
+	return p.Merge(found)
+}
+
+// Forget forgets what is known of the resolvers of a network.
+func (s *Set) Forget(where string) {
+	p, done := s.pool(where)
+	defer done()
+	p.Forget()
+}
+
 // PoolKey is under which key a Config.Keeper keeps what was learned of the
 // resolvers of a network.
 func PoolKey(where string) string { return "dns/resolvers/" + where }
@@ -356,12 +427,6 @@ func (s *Set) zone(z channel.Zone, resolvers, found []string, pool *dns.Pool) ([
 			return nil, err
 		}
 		p.Name = of.Path().Name + " and found ones"
-	}
-	// Zones that one name server answers for, or that one set of resolvers is asked for,
-	// confirm nothing to each other.
-	p.Source = "resolvers"
-	if host, _, err := net.SplitHostPort(z.Authority); err == nil {
-		p.Source = "name server " + host
 	}
 	return []transport.Path{p}, nil
 }

@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,6 +14,7 @@ import (
 	"tamizdat/bundle/channel"
 	"tamizdat/transport"
 	"tamizdat/transport/dns"
+	"tamizdat/transport/transporttest"
 )
 
 // nothing is a Network that opens nothing.
@@ -106,6 +107,94 @@ func TestZonesOfOneServer(t *testing.T) {
 	}
 }
 
+// A relay confirms nothing to a zone that it answers for itself, or that is its
+// volunteer's; one operator is one source.
+func TestZoneOfARelay(t *testing.T) {
+	relay := func(host string, pin byte) channel.Relay {
+		return channel.Relay{Host: host, Port: 443, Pin: channel.Pin{pin}, Prefix: channel.Prefix{pin}}
+	}
+	for name, c := range map[string]struct {
+		zone   channel.Zone
+		relays []channel.Relay
+		alike  []bool // with each relay
+	}{
+		"by address":           {channel.Zone{Name: "n.example", Authority: "192.0.2.1:53"}, []channel.Relay{relay("192.0.2.1", 1), relay("192.0.2.2", 2)}, []bool{true, false}},
+		"by IPv6 address":      {channel.Zone{Name: "n.example", Authority: "[2001:db8::1]:53"}, []channel.Relay{relay("2001:db8::1", 1)}, []bool{true}},
+		"by domain":            {channel.Zone{Name: "n.volunteer.example"}, []channel.Relay{relay("news.Volunteer.example", 1), relay("other.example", 2)}, []bool{true, false}},
+		"elsewhere, by domain": {channel.Zone{Name: "n.volunteer.example", Authority: "192.0.2.9:53"}, []channel.Relay{relay("volunteer.example", 1)}, []bool{true}},
+		"a public suffix":      {channel.Zone{Name: "one.co.uk"}, []channel.Relay{relay("two.co.uk", 1)}, []bool{false}},
+		"nobody's":             {channel.Zone{Name: "n.example", Authority: "192.0.2.9:53"}, []channel.Relay{relay("192.0.2.1", 1)}, []bool{false}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := New(Config{Network: nothing{}, Resolvers: []string{"198.51.100.1"}})
+			defer s.Close()
+			source := func(ps []transport.Path, is func(transport.Path) bool) []string {
+				i := slices.IndexFunc(ps, is)
+				if i < 0 {
+					t.Fatalf("no such path among %d", len(ps))
+				}
+				return strings.Split(ps[i].Source, "\n")
+			}
+			zone := func(p transport.Path) bool { return p.Kind == transport.KindDNS }
+			// The zone is known before the relays are, and says who it depends on once they are.
+			alone := source(s.Paths(channel.ID{}, nil, channel.Places{Zones: []channel.Zone{c.zone}}), zone)
+			if len(alone) != 1 {
+				t.Errorf("alone: %q", alone)
+			}
+			for range 2 {
+				ps := s.Paths(channel.ID{}, nil, channel.Places{Relays: c.relays, Zones: []channel.Zone{c.zone}})
+				of := source(ps, zone)
+				for i, r := range c.relays {
+					theirs := source(ps, func(p transport.Path) bool {
+						return p.Kind == transport.KindQUIC && strings.Contains(p.Name, r.Host)
+					})
+					if len(theirs) != 1 || slices.Contains(of, theirs[0]) != c.alike[i] || !slices.Contains(of, alone[0]) {
+						t.Errorf("%s: %q, the zone: %q", r.Host, theirs, of)
+					}
+				}
+			}
+		})
+	}
+}
+
+// What a scan finds while zones are read is not lost when their pool stores what it
+// knows, and what is forgotten does not come back.
+func TestFoundWhileOpen(t *testing.T) {
+	kept := notes{}
+	s := New(Config{Network: nothing{}, Keeper: kept})
+	s.system = func() []string { return []string{"198.51.100.1:53"} }
+	places := channel.Places{Zones: []channel.Zone{{Name: "n.example"}}}
+	s.Paths(channel.ID{}, nil, places)
+	found := []dns.Facts{{Resolver: "192.0.2.7:53", OK: time.Now(), At: time.Now(), Good: 9, Size: 1040}, {Resolver: "192.0.2.8:53", At: time.Now()}}
+	if all := s.Found("", found); len(all) != 1 || all[0].Resolver != "192.0.2.7:53" || !all[0].Found {
+		t.Errorf("%+v", all)
+	}
+	if ps := s.Paths(channel.ID{}, nil, places); len(ps) != 1 || !strings.HasSuffix(ps[0].Name, "and found ones") {
+		t.Errorf("not asked: %+v", ps)
+	}
+	if all := s.Found("elsewhere", found); len(all) != 1 || len(s.networks) != 1 {
+		t.Errorf("%+v", all)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	later := New(Config{Network: nothing{}, Keeper: kept})
+	for _, where := range []string{"", "elsewhere"} {
+		if fs := later.Resolvers(where); len(fs) != 1 {
+			t.Errorf("at %q: %+v", where, fs)
+		}
+	}
+	later.system = s.system
+	later.Paths(channel.ID{}, nil, places)
+	later.Forget("")
+	if err := later.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if fs := New(Config{Network: nothing{}, Keeper: kept}).Resolvers(""); len(fs) != 0 {
+		t.Errorf("forgotten: %+v", fs)
+	}
+}
+
 // notes is the plainest dns.Keeper.
 type notes map[string][]byte
 
@@ -148,19 +237,8 @@ func TestFoundResolvers(t *testing.T) {
 type silent struct{ nothing }
 
 func (silent) Dial(context.Context, string, string) (net.Conn, error) {
-	return &mute{closed: make(chan struct{})}, nil
+	return transporttest.Mute(), nil
 }
-
-type mute struct {
-	net.Conn // nothing else is called
-	once     sync.Once
-	closed   chan struct{}
-}
-
-func (c *mute) Write(b []byte) (int, error)      { return len(b), nil }
-func (c *mute) SetWriteDeadline(time.Time) error { return nil }
-func (c *mute) Read([]byte) (int, error)         { <-c.closed; return 0, net.ErrClosed }
-func (c *mute) Close() error                     { c.once.Do(func() { close(c.closed) }); return nil }
 
 // Which of the found resolvers is the best changes with every question: the client
 // stays, with its cache, and the path's name with what sync remembers under it.

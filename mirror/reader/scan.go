@@ -16,7 +16,6 @@ import (
 
 	"tamizdat/bundle/channel"
 	"tamizdat/mirror/library"
-	"tamizdat/mirror/paths"
 	newsync "tamizdat/mirror/sync"
 	"tamizdat/transport"
 	"tamizdat/transport/dns"
@@ -93,7 +92,6 @@ func (r *Reader) Scan(ctx context.Context, ch channel.ID, list []byte, progress 
 	if err != nil {
 		return res, err
 	}
-	key := paths.PoolKey(where)
 	res.Resumed, res.Done, res.Good, res.Total = st.Next, st.Next, st.Good, len(addrs)
 	ended := map[int]bool{} // after st.Next, out of turn, and whether they are of use
 	stored := time.Now()
@@ -139,7 +137,7 @@ func (r *Reader) Scan(ctx context.Context, ch channel.ID, list []byte, progress 
 	if late := r.storeScan(context.WithoutCancel(ctx), st); err == nil {
 		err = late
 	}
-	res.Found = dns.Merge(r.resolvers, key, st.Found)
+	res.Found = r.paths.Found(where, st.Found)
 	return res, err
 }
 
@@ -215,11 +213,11 @@ func (r *Reader) storeScan(ctx context.Context, st scanState) error {
 // Resolvers says what is known of DNS resolvers on the network that the device is
 // on, the best first. It asks nobody.
 func (r *Reader) Resolvers(ctx context.Context) []dns.Facts {
-	return dns.NewPool(dns.PoolConfig{Network: r.cfg.Network, Keeper: r.resolvers, Key: paths.PoolKey(r.network(ctx))}).Facts()
+	return r.paths.Resolvers(r.network(ctx))
 }
 
 // ForgetResolvers forgets that, and how far a scan has come.
 func (r *Reader) ForgetResolvers(ctx context.Context) error {
-	r.resolvers.Store(paths.PoolKey(r.network(ctx)), nil)
+	r.paths.Forget(r.network(ctx))
 	return r.lib.SetNote(ctx, scanNote, nil)
 }

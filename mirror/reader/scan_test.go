@@ -40,19 +40,8 @@ func (n *silent) Dial(ctx context.Context, network, addr string) (net.Conn, erro
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.asked[addr]++
-	return &mute{closed: make(chan struct{})}, nil
+	return transporttest.Mute(), nil
 }
-
-type mute struct {
-	net.Conn // nothing else is called
-	once     sync.Once
-	closed   chan struct{}
-}
-
-func (c *mute) Write(b []byte) (int, error)      { return len(b), nil }
-func (c *mute) SetWriteDeadline(time.Time) error { return nil }
-func (c *mute) Read([]byte) (int, error)         { <-c.closed; return 0, net.ErrClosed }
-func (c *mute) Close() error                     { c.once.Do(func() { close(c.closed) }); return nil }
 
 // inDNS is a channel with an edition. It is packed outside of a bubble: the encoder
 // is everybody's.

@@ -166,7 +166,7 @@ func (f *Freshness) answers(held uint64, tree string, reports []PathReport, now 
 		}
 	}
 	f.Tried = f.Checked
-	showed, answered := map[string]bool{}, map[string]bool{}
+	var showed, answered [][]string
 	for _, r := range reports {
 		if r.Kind == transport.KindFile {
 			newest = max(newest, f.file(r, held, tree, past))
@@ -178,14 +178,31 @@ func (f *Freshness) answers(held uint64, tree string, reports []PathReport, now 
 		if r.State == stateLied || !past(r.Seen) || f.Checked.Sub(r.Seen) > together {
 			continue
 		}
-		answered[sourceOf(r)] = true
+		answered = append(answered, sourcesOf(r))
 		if r.shows(held, tree) {
-			showed[sourceOf(r)] = true
+			showed = append(showed, sourcesOf(r))
 		}
 		newest = max(newest, r.Head)
 	}
-	f.Sources, f.Answered = len(showed), len(answered)
+	f.Sources, f.Answered = independent(showed), independent(answered)
 	return newest
+}
+
+// independent is how many of those that depend on these can be picked so that no two
+// share anything; too few rather than too many.
+func independent(sources [][]string) (n int) {
+	slices.SortStableFunc(sources, func(a, b []string) int { return len(a) - len(b) })
+	taken := map[string]bool{}
+	for _, of := range sources {
+		if slices.ContainsFunc(of, func(s string) bool { return taken[s] }) {
+			continue
+		}
+		n++
+		for _, s := range of {
+			taken[s] = true
+		}
+	}
+	return n
 }
 
 // file takes in the report of a file: it says where the news is from, and nothing
@@ -229,11 +246,15 @@ func (f *Freshness) silent(reports []PathReport, now time.Time) bool {
 	return failed.After(reached.Add(outage)) || reached.IsZero() && !failed.IsZero()
 }
 
-// sourceOf names what a path depends on: paths of one source fall together.
-func sourceOf(r PathReport) string {
+// sourcesOf names what a path depends on: paths of one source fall together.
+func sourcesOf(r PathReport) []string {
 	if r.Source != "" {
-		return r.Source
+		return strings.Split(r.Source, "\n")
 	}
+	return []string{sourceOf(r)}
+}
+
+func sourceOf(r PathReport) string {
 	name := strings.Fields(r.Name)
 	switch r.Kind {
 	case transport.KindQUIC, transport.KindTCP, transport.KindGateway:

@@ -3,6 +3,7 @@ package sync_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -234,6 +235,34 @@ func TestSources(t *testing.T) {
 		reports = append(reports, seen(p.kind, p.name, 1, now))
 		if f := sync.Judge(view, reports, nil, now); f.Sources != p.want || f.Answered != p.want {
 			t.Errorf("%d, with %q: %d sources, %d answered, want %d", i, p.name, f.Sources, f.Answered, p.want)
+		}
+	}
+}
+
+// TestSeveralSources: what depends on two things is independent only of what depends on
+// neither of them.
+func TestSeveralSources(t *testing.T) {
+	view := viewOf(t, published(t, 1))
+	now := view.Head().Time.Add(time.Hour)
+	for _, c := range []struct {
+		sources []string
+		want    int
+	}{
+		{[]string{"relay a", "name server x\nrelay a"}, 1},
+		{[]string{"name server x\nrelay a", "relay a"}, 1},
+		{[]string{"relay a", "relay b", "resolvers\nrelay a", "resolvers\nrelay b"}, 2},
+		{[]string{"resolvers\nrelay a", "resolvers\nrelay b"}, 1},
+		{[]string{"resolvers\nrelay a", "relay b", "resolvers"}, 2},
+		{[]string{"relay a", "resolvers\nrelay b"}, 2},
+	} {
+		var reports []sync.PathReport
+		for i, s := range c.sources {
+			r := seen(transport.KindDNS, fmt.Sprint("path ", i), 1, now)
+			r.Source = s
+			reports = append(reports, r)
+		}
+		if f := sync.Judge(view, reports, nil, now); f.Sources != c.want || f.Answered != c.want {
+			t.Errorf("%q: %d sources, %d answered, want %d", c.sources, f.Sources, f.Answered, c.want)
 		}
 	}
 }

@@ -93,6 +93,7 @@ func (s *session) storeReports(ctx context.Context, reports []PathReport) (err e
 		case j < 0:
 		case r.State == stateIdle:
 			merged[i] = old[j]
+			merged[i].Source = r.Source // more may be known of it by now
 		default:
 			merged[i].Blocks += old[j].Blocks
 			merged[i].Bytes += old[j].Bytes

@@ -342,13 +342,13 @@ func (s *session) listenFor() time.Duration {
 // what was held. Who shows an older head, or another one, doesn't know; nor does
 // a file.
 func (s *session) sources() int {
-	seen := map[string]bool{}
+	var seen [][]string
 	for _, a := range s.list {
 		if r := s.report(a.Path); a.answered && a.Kind != transport.KindFile && r.State != stateLied && (a.head == nil || a.head.Size == s.held) {
-			seen[sourceOf(*r)] = true
+			seen = append(seen, sourcesOf(*r))
 		}
 	}
-	return len(seen)
+	return independent(seen)
 }
 
 // fallBack makes the head that was held before a target: it may lack texts.

@@ -98,7 +98,7 @@ func (s *session) origin(t *target) string {
 	if t.from == nil {
 		return ""
 	}
-	return sourceOf(*s.report(t.from.Path))
+	return strings.Join(sourcesOf(*s.report(t.from.Path)), "\n")
 }
 
 // again lets targets be tried once more whose front page could not be had.
@@ -132,13 +132,13 @@ func (s *session) candidates() []*target {
 
 // backing counts the independent sources that have shown a target.
 func (s *session) backing(t *target) int {
-	seen := map[string]bool{}
+	var seen [][]string
 	for _, a := range s.list {
 		if r := s.report(a.Path); a.head != nil && sameTree(a.head, t.head) && r.State != stateLied {
-			seen[sourceOf(*r)] = true
+			seen = append(seen, sourcesOf(*r))
 		}
 	}
-	return len(seen)
+	return independent(seen)
 }
 
 // stashedTarget is the highest target whose front page is here without any fetch.
