@@ -240,6 +240,7 @@ const (
 	KindIPFS    = "ipfs"
 	KindDNS     = "dns"
 	KindFile    = "file"
+	KindDHT     = "dht" // heads alone
 )
 
 // Publisher spreads one edition to one target. Publish returns nil when the
@@ -266,6 +267,19 @@ const MaxRecord = 10 << 10
 // unless the error wraps ErrRefused. It may be called at once with Publish.
 type Namer interface {
 	PublishRecord(ctx context.Context, ch channel.ID, record []byte) error
+}
+
+// MaxPacket is the largest signed packet in bytes: a value of 1,000 (BEP 44) with
+// signature and number in front.
+const MaxPacket = 1072
+
+// Poster is an optional interface of Publisher: a target that puts the channel's signed
+// packet, with the compact head in it, on BitTorrent's DHT now and again (see package
+// transport/pkarr), if it does so at all. PostPacket returns nil when the packet, or a
+// newer one, is durable there; it is idempotent. The target takes a packet only of an
+// edition that it holds. The caller retries unless the error wraps ErrRefused.
+type Poster interface {
+	PostPacket(ctx context.Context, ch channel.ID, packet []byte) error
 }
 
 // Denier is an optional interface of Publisher: a target that tells readers by

@@ -38,6 +38,7 @@ var floors = map[string]floor{
 	"transport/ipfs":          {22, "one path must work, and be removable, without the others"},
 	"transport/dns":           {22, "one path must work, and be removable, without the others"},
 	"transport/file":          {22, "one path must work, and be removable, without the others"},
+	"transport/pkarr":         {22, "one path must work, and be removable, without the others"},
 	"transport/static":        {22, "one path must work, and be removable, without the others"},
 
 	"internal/censor": {25, "a censor stands before the network and knows no path, so that it can stand before all of them"},

@@ -16,7 +16,10 @@ import (
 // (https://specs.ipfs.tech/http-gateways/trustless-gateway/).
 const RecordType = "application/vnd.ipfs.ipns-record"
 
-var _ transport.Namer = (*Publisher)(nil)
+var (
+	_ transport.Namer  = (*Publisher)(nil)
+	_ transport.Poster = (*Publisher)(nil)
+)
 
 // PublishRecord implements transport.Namer: PUT /ipns/CHANNEL under an intake
 // prefix. The answer's HeaderOffset is the length of the record that the relay
@@ -29,6 +32,20 @@ func (p *Publisher) PublishRecord(ctx context.Context, ch channel.ID, record []b
 	st, err := p.send(ctx, http.MethodPut, p.intakePath("ipns", ch), body, http.Header{"Content-Type": {RecordType}})
 	if err == nil && st.offset <= 0 {
 		err = errors.New("relay: it did not say that it holds the record")
+	}
+	return err
+}
+
+// PostPacket implements transport.Poster: PUT /packet/CHANNEL under an intake prefix, with
+// an answer as PublishRecord has.
+func (p *Publisher) PostPacket(ctx context.Context, ch channel.ID, packet []byte) error {
+	if len(packet) == 0 || len(packet) > transport.MaxPacket {
+		return fmt.Errorf("%w: a signed packet of %d bytes", transport.ErrRefused, len(packet))
+	}
+	body := io.NewSectionReader(bytes.NewReader(packet), 0, int64(len(packet)))
+	st, err := p.send(ctx, http.MethodPut, p.intakePath("packet", ch), body, http.Header{"Content-Type": {"application/octet-stream"}})
+	if err == nil && st.offset <= 0 {
+		err = errors.New("relay: it did not say that it holds the packet")
 	}
 	return err
 }

@@ -1,0 +1,256 @@
+package pkarr
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/anacrolix/dht/v2/krpc"
+	"github.com/anacrolix/torrent/bencode"
+
+	"tamizdat/bundle/channel"
+	"tamizdat/internal/simnet"
+	"tamizdat/internal/testservers"
+	"tamizdat/transport"
+)
+
+func allowAll(netip.AddrPort) bool { return true }
+
+// loopback is the plainest transport.Network.
+type loopback struct{ opened atomic.Int64 }
+
+func (n *loopback) Dial(context.Context, string, string) (net.Conn, error) {
+	return nil, transport.ErrUnsupported
+}
+
+func (n *loopback) Listen(context.Context, string, string) (net.Listener, error) {
+	return nil, transport.ErrUnsupported
+}
+
+func (n *loopback) ListenPacket(ctx context.Context, network, address string) (net.PacketConn, error) {
+	n.opened.Add(1)
+	var lc net.ListenConfig
+	return lc.ListenPacket(ctx, network, address)
+}
+
+func (n *loopback) Resolve(_ context.Context, host string) ([]netip.Addr, error) {
+	a, err := netip.ParseAddr(host)
+	return []netip.Addr{a}, err
+}
+
+func clientOf(t *testing.T, nw transport.Network, nodes ...string) *Client {
+	t.Helper()
+	c, err := New(Config{Network: nw, Nodes: nodes})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// One puts, another finds, over nodes of another make; what is newer takes the place.
+func TestSwarm(t *testing.T) {
+	nodes := testservers.Swarm(t, 12)
+	key := keyOf("ipns")
+	ctx := t.Context()
+	nw := &loopback{}
+	putter, reader := clientOf(t, nw, nodes[3]), clientOf(t, nw, nodes[7])
+	if _, err := reader.Get(ctx, public(key)); !errors.Is(err, transport.ErrNotFound) {
+		t.Errorf("before: %v", err)
+	}
+	p := reader.Path(public(key))
+	for edition := range uint64(3) {
+		item := itemOf(t, key, edition, int64(1000+edition))
+		if n, err := putter.Put(ctx, item); err != nil || n < nearest/2 {
+			t.Fatalf("edition %d: %d nodes took it, %v", edition, n, err)
+		}
+		got, err := p.Heads.Head(ctx, channel.ID{}, edition)
+		if err != nil || !bytes.Equal(got, item.Compact) {
+			t.Errorf("edition %d: %d bytes, %v", edition, len(got), err)
+		}
+	}
+	if _, err := p.Heads.Head(ctx, channel.ID{}, 4); !errors.Is(err, transport.ErrNoNewer) {
+		t.Errorf("what is older than what the reader has: %v", err)
+	}
+	if n, err := putter.Put(ctx, itemOf(t, key, 1, 1001)); !errors.Is(err, ErrItem) {
+		t.Errorf("an older one: %d nodes, %v", n, err)
+	}
+	if n, err := putter.Put(ctx, itemOf(t, key, 2, 1002)); err != nil || n == 0 {
+		t.Errorf("the same again: %d nodes, %v", n, err)
+	}
+	if _, err := reader.Get(ctx, public(keyOf("other"))); !errors.Is(err, transport.ErrNotFound) {
+		t.Errorf("another key: %v", err)
+	}
+	if _, err := p.Heads.RootNote(ctx, channel.ID{}, 1); !errors.Is(err, transport.ErrNotFound) {
+		t.Error(err)
+	}
+	if _, err := p.Heads.Grant(ctx, channel.ID{}, "x"); !errors.Is(err, transport.ErrNotFound) {
+		t.Error(err)
+	}
+}
+
+// world is a net of nodes that are as bad as a test wants, on a fake clock.
+type world struct {
+	t   *testing.T
+	net *simnet.Net
+	me  *simnet.Host
+	key krpc.ID
+}
+
+// node answers with what it is told to; asked counts.
+func (w *world) node(i int, answer func(q krpc.Msg, n int) []byte) (addr string, asked *atomic.Int64) {
+	w.t.Helper()
+	addr = fmt.Sprintf("192.0.2.%d:6881", i)
+	h := w.net.Host(addr, simnet.Link{Delay: 20 * time.Millisecond}, netip.MustParseAddrPort(addr).Addr())
+	pc, err := h.ListenPacket(w.t.Context(), "udp", addr)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	asked = &atomic.Int64{}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		buf := make([]byte, 4096)
+		for {
+			n, from, err := pc.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			var q krpc.Msg
+			if err := bencode.Unmarshal(buf[:n], &q); err != nil || q.A == nil || !q.ReadOnly {
+				w.t.Errorf("asked %q, %v", buf[:n], err)
+				return
+			}
+			if b := answer(q, int(asked.Add(1))); b != nil {
+				_, _ = pc.WriteTo(b, from)
+			}
+		}
+	}()
+	w.t.Cleanup(func() { pc.Close(); <-done })
+	return addr, asked
+}
+
+// Bad nodes neither end the program nor keep anything away, and lead nobody on without
+// end.
+func TestBadNodes(t *testing.T) {
+	key := keyOf("ipns")
+	good, old := itemOf(t, key, 5, 5000), itemOf(t, key, 4, 4000)
+	with := func(i *Item, change func(r *krpc.Return)) func(q krpc.Msg, n int) []byte {
+		return func(q krpc.Msg, _ int) []byte {
+			token := "t"
+			r := &krpc.Return{ID: krpc.RandomNodeID(), Token: &token}
+			if i != nil {
+				seq := i.Seq
+				r.Seq, r.V, r.K, r.Sig = &seq, bencoded(i.value), [32]byte(i.key), i.sig
+			}
+			if change != nil {
+				change(r)
+			}
+			return answerTo(t, krpc.Msg{T: q.T, Y: "r", R: r})
+		}
+	}
+	raw := func(text string) func(q krpc.Msg, n int) []byte {
+		return func(q krpc.Msg, _ int) []byte {
+			return bytes.Replace([]byte(text), []byte("1:t1:a"), []byte("1:t4:"+q.T), 1)
+		}
+	}
+	liars := []func(q krpc.Msg, n int) []byte{
+		func(krpc.Msg, int) []byte { return nil },
+		func(krpc.Msg, int) []byte { return bytes.Repeat([]byte("x"), 3000) },
+		with(good, func(r *krpc.Return) { r.Seq = nil }),
+		with(good, func(r *krpc.Return) { *r.Seq++ }),
+		with(good, func(r *krpc.Return) { r.V = bencoded([]byte("another")) }),
+		with(good, func(r *krpc.Return) { r.V = append([]byte("0"), r.V...) }),
+		with(signed(keyOf("other"), 9999, good.value), nil),
+		with(old, nil),
+		with(nil, func(r *krpc.Return) { // names nodes without end
+			for range 200 {
+				id := krpc.RandomNodeID()
+				r.Nodes = append(r.Nodes, krpc.NodeInfo{ID: id, Addr: krpc.NodeAddr{IP: net.IP(id[:4]), Port: 1}})
+			}
+		}),
+		with(nil, func(r *krpc.Return) { // among them some of the reader's own network
+			r.Nodes = append(r.Nodes, krpc.NodeInfo{Addr: krpc.NodeAddr{IP: net.IPv4(10, 0, 0, 1).To4(), Port: 53}})
+		}),
+	}
+	for _, text := range bad {
+		liars = append(liars, raw(text))
+	}
+	synctest.Test(t, func(t *testing.T) {
+		net := simnet.New(1)
+		defer net.Close()
+		w := &world{t: t, net: net, me: net.Host("me", simnet.Link{Delay: 20 * time.Millisecond}, netip.MustParseAddr("198.51.100.1"))}
+		var nodes []string
+		for i, l := range liars {
+			addr, _ := w.node(i+1, l)
+			nodes = append(nodes, addr)
+		}
+		began := time.Now()
+		if i, err := clientOf(t, w.me, nodes[:8]...).Get(t.Context(), public(key)); err != nil || i.Seq != old.Seq {
+			t.Errorf("%+v, %v", i, err)
+		}
+		if i, err := clientOf(t, w.me, nodes[8:]...).Get(t.Context(), public(key)); !errors.Is(err, transport.ErrNotFound) {
+			t.Errorf("%+v, %v", i, err)
+		}
+		truth, asked := w.node(200, with(good, nil))
+		for _, order := range [][]string{append([]string{truth}, nodes...), append(slices.Clone(nodes), truth)} {
+			c := clientOf(t, w.me, order[:min(len(order), maxNodes)]...)
+			if len(order) > maxNodes {
+				c.nodes = order
+			}
+			if i, err := c.Get(t.Context(), public(key)); err != nil || i.Seq != good.Seq {
+				t.Errorf("%+v, %v", i, err)
+			}
+		}
+		if asked.Load() != 2 {
+			t.Errorf("asked %d times", asked.Load())
+		}
+		if d := time.Since(began); d > 5*walkTime {
+			t.Errorf("took %v", d)
+		}
+		if _, err := clientOf(t, w.me, "192.0.2.1:6881").Get(t.Context(), public(key)); !errors.Is(err, errSilent) {
+			t.Errorf("nobody answers: %v", err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := clientOf(t, w.me, "192.0.2.1:6881").Get(ctx, public(key)); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("no time: %v", err)
+		}
+		if _, err := clientOf(t, w.me, nodes[2]).Put(t.Context(), good); err != nil {
+			t.Errorf("one that takes anything: %v", err)
+		}
+		if _, err := clientOf(t, w.me, nodes[0]).Put(t.Context(), good); !errors.Is(err, errSilent) {
+			t.Errorf("one that takes nothing: %v", err)
+		}
+	})
+}
+
+func TestConfig(t *testing.T) {
+	for _, cfg := range []Config{
+		{},
+		{Network: &loopback{}},
+		{Nodes: []string{"192.0.2.1:6881"}},
+		{Network: &loopback{}, Nodes: []string{"192.0.2.1"}},
+		{Network: &loopback{}, Nodes: []string{"192.0.2.1:0"}},
+		{Network: &loopback{}, Nodes: []string{":6881"}},
+		{Network: &loopback{}, Nodes: slices.Repeat([]string{"192.0.2.1:6881"}, maxNodes+1)},
+	} {
+		if _, err := New(cfg); err == nil {
+			t.Errorf("accepted %+v", cfg)
+		}
+	}
+	c := clientOf(t, &loopback{}, "no.such.name:6881")
+	if _, err := c.Get(t.Context(), public(keyOf("ipns"))); err == nil {
+		t.Error("a name that is not found")
+	}
+	if _, err := c.Get(t.Context(), nil); !errors.Is(err, transport.ErrNotFound) {
+		t.Errorf("no key: %v", err)
+	}
+}
