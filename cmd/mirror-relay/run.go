@@ -105,7 +105,18 @@ type service func(ctx context.Context, r *relay.Relay, f relay.FileConfig, e *en
 
 // services are started in this order after the relay listens. Each returns nil
 // if it is not asked for, or if it ends with the relay anyway.
-var services = []service{nameServer, ipfsNode}
+var services = []service{nameServer, ipfsNode, dhtPoster}
+
+// dhtPoster puts heads on BitTorrent's DHT; it ends with the relay.
+func dhtPoster(_ context.Context, r *relay.Relay, f relay.FileConfig, _ *env) (io.Closer, error) {
+	if len(f.BitTorrent) == 0 {
+		return nil, nil
+	}
+	if err := r.PostPackets(f.BitTorrent); err != nil {
+		return nil, fmt.Errorf("bittorrent in %s: %w", relay.ConfigFile, err)
+	}
+	return nil, nil
+}
 
 func startServices(ctx context.Context, r *relay.Relay, f relay.FileConfig, e *env) ([]io.Closer, error) {
 	var running []io.Closer

@@ -84,6 +84,9 @@ type FileConfig struct {
 	IPFS       bool     `toml:"ipfs"`
 	IPFSListen []string `toml:"ipfs_listen"`
 	IPFSDHT    []string `toml:"ipfs_dht"`
+	// BitTorrent are nodes of its DHT, "HOST:PORT", by which the channels' heads are put
+	// there; empty for not.
+	BitTorrent []string `toml:"bittorrent"`
 	// S3 keeps editions in a bucket, for a fleet of relays behind one name.
 	S3 S3Config `toml:"s3"`
 }

@@ -15,7 +15,7 @@ import (
 )
 
 // intake takes a publisher's upload: HEAD asks how far it has come, PATCH
-// appends; and, by PUT, the channel's IPNS record. Every answer carries
+// appends; and, by PUT, the channel's IPNS record and its signed packet. Every answer carries
 // Upload-Offset, by which the publisher knows that it speaks to an intake and
 // not to the website.
 func (h *Handler) intake(w http.ResponseWriter, r *http.Request, ch channel.ID, rest string) {
@@ -32,11 +32,10 @@ func (h *Handler) intake(w http.ResponseWriter, r *http.Request, ch channel.ID, 
 		http.Error(w, reason, code)
 	}
 	kind, rest, _ := strings.Cut(rest, "/")
-	if rest == ch.String() && (kind == "ipns" || kind == "denied") {
-		take := h.takeIPNS
-		if kind == "denied" {
-			take = h.takeDenied
-		}
+	small := map[string]func(http.ResponseWriter, *http.Request, channel.ID) (code, held int, reason string){
+		"ipns": h.takeIPNS, "packet": h.takePacket, "denied": h.takeDenied,
+	}
+	if take := small[kind]; take != nil && rest == ch.String() {
 		code, held, reason := take(w, r, ch)
 		answer(code, int64(held), code == http.StatusNoContent, reason)
 		return

@@ -106,6 +106,7 @@ type Relay struct {
 	door    *door         // nil without Redirect
 	certs   *certificates // nil without ACME
 	node    *ipfs.Node    // nil unless ServeIPFS was called
+	poster  *poster       // nil unless PostPackets was
 	lock    *filelock.Lock
 	ledger  *ledger // nil without Traffic.PerMonth
 	outer   uint16  // the port in Config.Host, 0 if there is none
@@ -375,6 +376,7 @@ func (r *Relay) Wait() error { return r.server.Wait() }
 // Shutdown lets running requests end until ctx does, then closes.
 func (r *Relay) Shutdown(ctx context.Context) error {
 	r.following.close()
+	r.poster.close()
 	err := r.closeNode()
 	var wg sync.WaitGroup
 	errs := make([]error, len(r.servers()))
@@ -389,6 +391,7 @@ func (r *Relay) Shutdown(ctx context.Context) error {
 // is on disk already.
 func (r *Relay) Close() error {
 	r.following.close()
+	r.poster.close()
 	err := r.closeNode()
 	for _, s := range r.servers() {
 		err = errors.Join(err, s.Close())

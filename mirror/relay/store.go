@@ -47,6 +47,7 @@ func (l Limits) withDefaults() Limits {
 //	editions/CHANNEL/EDITION-TIME.car   root notes, head, blocks
 //	editions/CHANNEL/EDITION-TIME.idx   where each block lies; rebuilt if torn
 //	editions/CHANNEL/ipns.record        the signed IPNS record of the newest edition
+//	editions/CHANNEL/head.packet        the signed packet for BitTorrent's DHT
 //	editions/CHANNEL/denied.note        the signed list of revoked batches
 //	incoming/CHANNEL/HEADCID.part       an upload as far as it has come
 //	incoming/CHANNEL/HEADCID.LINE.pull  the same from another relay
@@ -71,6 +72,7 @@ type Store struct {
 	buffers  buffers
 	naming   sync.Mutex // held by the one who stores an IPNS record
 	named    func(*ipnsRecord)
+	posted   func()     // hears of packets, which the same lock is for
 	denying  sync.Mutex // held by the one who stores a list of revoked batches
 
 	// What only refresh touches: the tags of damaged editions by path, of IPNS
@@ -86,6 +88,7 @@ type shelf struct {
 	editions []*edition
 	wake     chan struct{} // closed when a new head arrives
 	ipns     *ipnsRecord   // nil if none is held
+	packet   *packet       // the same
 	denied   *channel.Denied
 	shut     chan struct{} // closed when denied changes
 }
@@ -163,6 +166,9 @@ func (s *Store) loadChannel(ctx context.Context, ch channel.ID, files []object) 
 			}
 		}
 		if err := s.loadIPNS(ctx, ch, sh); err != nil {
+			return err
+		}
+		if err := s.loadPacket(ctx, ch, sh); err != nil {
 			return err
 		}
 		return s.loadDenied(ctx, ch, sh)
