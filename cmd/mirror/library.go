@@ -58,7 +58,7 @@ func (e *env) open(create bool) (*reader.Reader, error) {
 func (e *env) openWith(pass []byte) (*reader.Reader, error) {
 	p := progress{meter: e.meter, out: e.err}
 	return reader.Open(e.ctx, reader.Config{
-		Dir: e.c.Dir, Passphrase: pass, Network: e.network, Resolvers: e.c.resolvers(), Hurry: e.c.Hurry,
+		Dir: e.c.Dir, Passphrase: pass, Network: e.network, Resolvers: e.c.resolvers(), Hurry: e.c.Hurry, BitTorrent: e.c.dhtNodes(),
 		TextOnly: e.c.TextOnly || e.data.Metered, Bytes: e.data.limit(), DayBytes: int64(e.data.LimitDay),
 		Langs: e.langs.of(os.Getenv), Where: e.where, Log: e.log, Progress: p.heard,
 	})

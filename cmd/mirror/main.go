@@ -27,6 +27,7 @@ type commands struct {
 	Passphrase string     `help:"File whose first line is the library's passphrase. Without it you are asked, if there is one." name:"passphrase-file" placeholder:"FILE" type:"path"`
 	Resolver   []resolver `help:"DNS resolver to use instead of the system's: ADDRESS, tcp://ADDRESS, tls://NAME@ADDRESS (DoT), https://NAME/PATH@ADDRESS (DoH), a DNS stamp, or public for some well-known ones." placeholder:"RESOLVER"`
 	Hurry      bool       `help:"Ask DNS as fast as it answers; this stands out."`
+	BitTorrent []dhtNode  `help:"Look for the newest edition on BitTorrent's DHT as well, beginning with this node; may be repeated. Strangers there see your address and which channel you read." name:"bittorrent" placeholder:"HOST:PORT"`
 	TextOnly   bool       `help:"Fetch no images." name:"text-only"`
 	Verbose    bool       `help:"Say what goes on." short:"v"`
 

@@ -27,6 +27,7 @@ import (
 	"tamizdat/transport/dns"
 	"tamizdat/transport/gateway"
 	"tamizdat/transport/ipfs"
+	"tamizdat/transport/pkarr"
 	"tamizdat/transport/relay"
 )
 
@@ -38,6 +39,9 @@ type Config struct {
 	Resolvers []string
 	// Hurry lifts the limit on DNS queries a second.
 	Hurry bool
+	// BitTorrent are nodes of its DHT, "HOST:PORT" each, where every channel's newest head
+	// is looked for as well; empty for not: it shows strangers who asks for what.
+	BitTorrent []string
 	// Extra paths are offered for every channel (a file, say).
 	Extra []transport.Path
 	// Roots are the authorities that vouch for gateways, for relays behind a CDN and
@@ -79,6 +83,7 @@ type Set struct {
 	relays   map[string]*relay.Client    // by door
 	closers  []io.Closer
 	node     *ipfs.Node
+	swarm    *pkarr.Client
 	labels   map[string]int  // how many paths have this label
 	networks []*network      // with zones, the one that we were on last behind
 	system   func() []string // the resolvers of the network that we are on
@@ -121,6 +126,11 @@ func (s *Set) Paths(_ channel.ID, ipns ed25519.PublicKey, places channel.Places)
 		key := strings.Join(places.Peers, " ") + string(ipns)
 		out = append(out, s.once("ipfs", key, func() ([]transport.Path, error) {
 			return s.peers(ipns, places.Peers)
+		})...)
+	}
+	if len(s.cfg.BitTorrent) > 0 && len(ipns) > 0 {
+		out = append(out, s.once("dht", string(ipns), func() ([]transport.Path, error) {
+			return s.dht(ipns)
 		})...)
 	}
 	if len(places.Zones) == 0 {
@@ -277,6 +287,19 @@ func (s *Set) peers(key ed25519.PublicKey, peers []string) ([]transport.Path, er
 	if err != nil {
 		return nil, err
 	}
+	return []transport.Path{p}, nil
+}
+
+func (s *Set) dht(key ed25519.PublicKey) ([]transport.Path, error) {
+	if s.swarm == nil {
+		c, err := pkarr.New(pkarr.Config{Network: s.cfg.Network, Nodes: s.cfg.BitTorrent, Logger: s.cfg.Log})
+		if err != nil {
+			return nil, err
+		}
+		s.swarm = c
+	}
+	p := s.swarm.Path(key)
+	p.Name = s.unique(p.Name) // each channel has a key of its own
 	return []transport.Path{p}, nil
 }
 

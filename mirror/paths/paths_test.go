@@ -74,3 +74,25 @@ func TestIPFSNames(t *testing.T) {
 		t.Errorf("a malformed place made %d paths", len(ps))
 	}
 }
+
+// BitTorrent's DHT is asked only if somebody says so, and each channel's path there has a
+// name of its own.
+func TestDHTIsOff(t *testing.T) {
+	key := func(b byte) ed25519.PublicKey {
+		return ed25519.NewKeyFromSeed(append([]byte{b}, make([]byte, 31)...)).Public().(ed25519.PublicKey)
+	}
+	off := paths.New(paths.Config{Network: closed{}})
+	defer off.Close()
+	if ps := off.Paths(channel.ID{}, key(1), channel.Places{}); len(ps) != 0 {
+		t.Errorf("%+v", ps)
+	}
+	on := paths.New(paths.Config{Network: closed{}, BitTorrent: []string{"192.0.2.1:6881"}})
+	defer on.Close()
+	one, again, other := on.Paths(channel.ID{}, key(1), channel.Places{}), on.Paths(channel.ID{}, key(1), channel.Places{}), on.Paths(channel.ID{}, key(2), channel.Places{})
+	if len(one) != 1 || len(other) != 1 || one[0].Name == other[0].Name || again[0].Name != one[0].Name || one[0].Blocks != nil {
+		t.Errorf("%+v, %+v", one, other)
+	}
+	if ps := on.Paths(channel.ID{}, nil, channel.Places{}); len(ps) != 0 {
+		t.Errorf("without a key: %+v", ps)
+	}
+}

@@ -37,6 +37,9 @@ type Config struct {
 	Zones    []string `toml:"zones"`
 	Peers    []string `toml:"peers"`
 	Gateways []string `toml:"gateways"`
+	// BitTorrent makes a signed packet of each newest head, which relays put on
+	// BitTorrent's DHT whose volunteers want that.
+	BitTorrent bool `toml:"bittorrent"`
 }
 
 // TargetConfig is one [[target]]: a relay, a folder of CAR files, a static
@@ -125,6 +128,10 @@ const configTail = `
 # zones = ["n.example"]
 # peers = []
 # gateways = []
+
+# Sign a packet with each newest head, which relays put on BitTorrent's DHT if their
+# volunteers want that. Everybody can watch it there. Above the first [[target]], too.
+# bittorrent = false
 `
 
 // writeConfig writes a new publisher.toml with its comments.

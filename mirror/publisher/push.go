@@ -121,11 +121,11 @@ const (
 // target's current edition. The results are in the order of the targets.
 func (p *Publisher) Push(ctx context.Context, targets []Target, progress func(target string, edition uint64, held, total int64)) []Pushed {
 	out := make([]Pushed, len(targets))
-	record, unsigned := p.recordFor(targets)
+	signed, unsigned := p.signFor(targets)
 	var wg sync.WaitGroup
 	for i, t := range targets {
 		wg.Go(func() {
-			out[i] = p.pushTo(ctx, t, record, progress)
+			out[i] = p.pushTo(ctx, t, signed, progress)
 			if _, ok := t.Publisher.(transport.Namer); ok {
 				out[i].Err = errors.Join(out[i].Err, unsigned)
 			}
@@ -138,21 +138,29 @@ func (p *Publisher) Push(ctx context.Context, targets []Target, progress func(ta
 	return out
 }
 
-// recordFor signs one record for all targets; nil if none of them takes any.
-func (p *Publisher) recordFor(targets []Target) ([]byte, error) {
+// signed is what points to the newest edition elsewhere: its IPNS record, and its packet
+// for BitTorrent's DHT; nil for none.
+type signed struct{ record, packet []byte }
+
+// signFor signs one of each for all targets, if any of them takes it.
+func (p *Publisher) signFor(targets []Target) (out signed, err error) {
 	takes := slices.ContainsFunc(targets, func(t Target) bool { _, ok := t.Publisher.(transport.Namer); return ok })
 	if !takes || p.Size() == 0 {
-		return nil, nil
+		return out, nil
 	}
-	record, err := p.Record(time.Now())
-	if err != nil {
-		return nil, fmt.Errorf("ipns record: %w", err)
+	if out.record, err = p.Record(time.Now()); err != nil {
+		return out, fmt.Errorf("ipns record: %w", err)
 	}
-	return record, nil
+	if p.cfg.BitTorrent {
+		if out.packet, err = p.packet(out.record); err != nil {
+			err = fmt.Errorf("packet for the dht: %w", err)
+		}
+	}
+	return out, err
 }
 
-// pushTo pushes to one target; a nil record is not sent.
-func (p *Publisher) pushTo(ctx context.Context, t Target, record []byte, progress func(string, uint64, int64, int64)) (out Pushed) {
+// pushTo pushes to one target.
+func (p *Publisher) pushTo(ctx context.Context, t Target, signed signed, progress func(string, uint64, int64, int64)) (out Pushed) {
 	out.Target = t.Name
 	if p.Size() == 0 {
 		out.Err = errNothingPacked
@@ -185,9 +193,14 @@ func (p *Publisher) pushTo(ctx context.Context, t Target, record []byte, progres
 		out.Bytes += sent
 	}
 	out.Newest = p.Size() - 1
-	if n, ok := t.Publisher.(transport.Namer); ok && record != nil {
-		if err := retry(ctx, func() error { return n.PublishRecord(ctx, p.Channel(), record) }); err != nil {
+	if n, ok := t.Publisher.(transport.Namer); ok && signed.record != nil {
+		if err := retry(ctx, func() error { return n.PublishRecord(ctx, p.Channel(), signed.record) }); err != nil {
 			out.Err = fmt.Errorf("ipns record: %w", err)
+		}
+	}
+	if n, ok := t.Publisher.(transport.Poster); ok && signed.packet != nil {
+		if err := retry(ctx, func() error { return n.PostPacket(ctx, p.Channel(), signed.packet) }); err != nil {
+			out.Err = errors.Join(out.Err, fmt.Errorf("packet for the dht: %w", err))
 		}
 	}
 	if t, ok := t.Publisher.(transport.Pruner); ok {

@@ -9,6 +9,7 @@ import (
 
 	"tamizdat/internal/durable"
 	"tamizdat/transport/ipfs"
+	"tamizdat/transport/pkarr"
 )
 
 // recordFile is the last IPNS record signed: its number must never be undercut.
@@ -43,6 +44,24 @@ func (p *Publisher) Record(now time.Time) ([]byte, error) {
 		return nil, err
 	}
 	return raw, durable.Write(filepath.Join(p.dir, recordFile), 0o600, raw)
+}
+
+// packet signs the newest head for BitTorrent's DHT, under the number of the IPNS record
+// that was signed with it: so that grows as that does, and nothing else has to be kept.
+func (p *Publisher) packet(record []byte) ([]byte, error) {
+	head, err := p.headOf(p.Size() - 1)
+	if err != nil {
+		return nil, err
+	}
+	seq, err := ipfs.Sequence(record)
+	if err != nil {
+		return nil, err
+	}
+	item, err := pkarr.Sign(p.keys.key(p.keys.IPNS), head, time.Unix(int64(seq), 0))
+	if err != nil {
+		return nil, err
+	}
+	return item.Bytes(), nil
 }
 
 // lastRecord is the number of the last record signed, 0 if there is none.

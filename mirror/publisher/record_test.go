@@ -17,7 +17,9 @@ import (
 	"tamizdat/bundle"
 	"tamizdat/bundle/channel"
 	"tamizdat/transport"
+	"tamizdat/transport/file"
 	"tamizdat/transport/ipfs"
+	"tamizdat/transport/pkarr"
 )
 
 func withEdition(t *testing.T) *Publisher {
@@ -183,5 +185,55 @@ func TestPushSendsTheRecordLast(t *testing.T) {
 	p.Push(t.Context(), []Target{{Name: "full", Publisher: full}}, nil)
 	if after, _, _ := read(t, p, full.record); after <= before {
 		t.Errorf("pushed again: number %d after %d", after, before)
+	}
+}
+
+// board is a target that takes IPNS records and packets.
+type board struct {
+	transport.Publisher
+	records, packets [][]byte
+}
+
+func (b *board) PublishRecord(_ context.Context, _ channel.ID, raw []byte) error {
+	b.records = append(b.records, raw)
+	return nil
+}
+
+func (b *board) PostPacket(_ context.Context, _ channel.ID, raw []byte) error {
+	b.packets = append(b.packets, raw)
+	return nil
+}
+
+// Packets for the DHT are signed only if that is asked for, with numbers that grow.
+func TestPacket(t *testing.T) {
+	p := withEdition(t)
+	b := &board{Publisher: file.Folder{Dir: t.TempDir()}}
+	push := func() {
+		t.Helper()
+		if r := p.Push(t.Context(), []Target{{Name: "board", Publisher: b}}, nil); r[0].Err != nil {
+			t.Fatal(r[0].Err)
+		}
+	}
+	push()
+	if len(b.records) != 1 || len(b.packets) != 0 {
+		t.Fatalf("%d records, %d packets", len(b.records), len(b.packets))
+	}
+	p.cfg.BitTorrent = true
+	push()
+	push()
+	if len(b.records) != 3 || len(b.packets) != 2 {
+		t.Fatalf("%d records, %d packets", len(b.records), len(b.packets))
+	}
+	last := int64(0)
+	for i, raw := range b.packets {
+		item, err := pkarr.Parse(p.roots.IPNSKey(), raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seq, _, _ := read(t, p, b.records[i+1])
+		if head, err := p.roots.Head(item.Compact); err != nil || head.Size != p.Size() || item.Seq != int64(seq)*1e6 || item.Seq <= last {
+			t.Errorf("number %d after %d, record %d, %v", item.Seq, last, seq, err)
+		}
+		last = item.Seq
 	}
 }

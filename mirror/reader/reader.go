@@ -40,6 +40,8 @@ type Config struct {
 	// Resolvers and Hurry are for DNS; see paths.Config.
 	Resolvers []string
 	Hurry     bool
+	// BitTorrent are nodes of its DHT; see paths.Config.
+	BitTorrent []string
 	// Extra paths are offered for every channel.
 	Extra []transport.Path
 	// TextOnly leaves images out.
@@ -117,7 +119,7 @@ func Open(ctx context.Context, cfg Config) (*Reader, error) {
 	learned := newKeep(lib, log, dnsIndex, maxDNS)
 	r := &Reader{cfg: cfg, log: log, lib: lib, sessions: kept, resolvers: learned, networks: &networks{lib: lib, log: log}, rhythms: map[channel.ID]rhythm{}}
 	r.paths = paths.New(paths.Config{
-		Network: cfg.Network, Resolvers: cfg.Resolvers, Hurry: cfg.Hurry, Extra: cfg.Extra,
+		Network: cfg.Network, Resolvers: cfg.Resolvers, Hurry: cfg.Hurry, BitTorrent: cfg.BitTorrent, Extra: cfg.Extra,
 		Roots: cfg.Roots, Now: cfg.Now, Sessions: kept, Keeper: learned, Log: log,
 		Where: func() string { return r.network(context.Background()) },
 	})
