@@ -31,9 +31,10 @@ type Denied struct {
 	Epoch uint64
 	// Tags ascend.
 	Tags [][8]byte
-	// Current: it is signed by the log key of the highest root note. Roots.Denied
-	// sets it.
-	Current bool
+	// Current: it is signed by the log key of the highest root note. Generation is
+	// that of the key. Roots.Denied sets both.
+	Current    bool
+	Generation uint64
 }
 
 func (d *Denied) text() []byte {
@@ -81,13 +82,18 @@ func (r *Roots) Denied(msg []byte) (*Denied, error) {
 	if err != nil {
 		return refuse(err)
 	}
-	if len(sigs) != 1 || !r.signedLog(text, sigs[0]) {
+	if len(sigs) != 1 {
+		return refuse(errors.New("bad signature"))
+	}
+	generation, ok := r.signedLog(text, sigs[0])
+	if !ok {
 		return refuse(errors.New("bad signature"))
 	}
 	d, err := parseDenied(text)
 	if err != nil {
 		return refuse(err)
 	}
+	d.Generation = generation
 	if d.Channel != r.ch {
 		return refuse(errors.New("of another channel"))
 	}
@@ -96,15 +102,16 @@ func (r *Roots) Denied(msg []byte) (*Denied, error) {
 	return d, nil
 }
 
-// signedLog reports whether a log key of any root note has signed text.
-func (r *Roots) signedLog(text []byte, sig sigLine) bool {
+// signedLog is the generation of the log whose key has signed text; ok is false if no
+// root note names such a key.
+func (r *Roots) signedLog(text []byte, sig sigLine) (generation uint64, ok bool) {
 	for _, msg := range slices.Backward(r.notes) {
 		n, _, err := parseRootNote(msg) // verified by Extend
 		if err == nil && sig.verifiedBy(text, Origin(r.ch, n.Log.Generation), n.Log.Key) {
-			return true
+			return n.Log.Generation, true
 		}
 	}
-	return false
+	return 0, false
 }
 
 func parseDenied(text []byte) (*Denied, error) {

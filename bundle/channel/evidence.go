@@ -17,8 +17,12 @@ import (
 // the other's past; that it is not, Root and Proof show: an RFC 6962 consistency
 // proof that the larger tree had the hash Root when it was of the smaller one's
 // size, which is not the hash that the smaller head states.
+//
+// Across generations of the log: a head that a later generation has left out
+// contradicts the root notes, and stands alone, as Theirs. One that is left in has
+// to agree with the later heads like any other.
 type Evidence struct {
-	Ours   []byte   `json:"ours"`
+	Ours   []byte   `json:"ours,omitempty"`
 	Theirs []byte   `json:"theirs"`
 	Root   []byte   `json:"root,omitempty"`
 	Proof  [][]byte `json:"proof,omitempty"`
@@ -28,22 +32,29 @@ type Evidence struct {
 var ErrNotProven = errors.New("the two heads may be of one history")
 
 // CheckEvidence verifies that both heads are signed with the channel's keys and
-// contradict each other, and returns them, ours first. It needs to know nothing
+// contradict each other, and returns them, ours first; ours is nil for one that
+// contradicts the root notes. It needs to know nothing
 // but the channel's root notes. The error wraps ErrHead if one of them is not in
 // order, and ErrNotProven if they are but could be of one history.
 func (r *Roots) CheckEvidence(e Evidence) (ours, theirs *Head, err error) {
-	if ours, err = r.check(e.Ours); err != nil {
-		return nil, nil, err
-	}
 	if theirs, err = r.check(e.Theirs); err != nil {
 		return nil, nil, err
 	}
-	return ours, theirs, contradict(ours, theirs, e)
+	if len(e.Ours) == 0 {
+		if !r.disowned(theirs) {
+			err = fmt.Errorf("%w: no root note has left out what it states", ErrNotProven)
+		}
+		return nil, theirs, err
+	}
+	if ours, err = r.check(e.Ours); err != nil {
+		return nil, nil, err
+	}
+	return ours, theirs, r.contradict(ours, theirs, e)
 }
 
-func contradict(a, b *Head, e Evidence) error {
-	if a.Generation != b.Generation {
-		return fmt.Errorf("%w: they are signed with log keys of different generations", ErrNotProven)
+func (r *Roots) contradict(a, b *Head, e Evidence) error {
+	if a.Generation != b.Generation && (r.disowned(a) || r.disowned(b)) {
+		return fmt.Errorf("%w: the later one's generation of the log has left out what the other states", ErrNotProven)
 	}
 	if a.Size > b.Size {
 		a, b = b, a
@@ -64,13 +75,21 @@ func contradict(a, b *Head, e Evidence) error {
 	return nil
 }
 
-// Evidence of forks, oldest first.
+// Evidence of forks, oldest first, and of what new generations of the log have left
+// out.
 func (v *View) Evidence() []Evidence { return v.evidence }
+
+// Forked reports whether there is evidence of a fork that no root note has settled
+// since, by a new generation of the log.
+func (v *View) Forked() bool { return len(v.evidence) > v.settled }
 
 // accuse keeps evidence against h, and proves it if h's tree is the smaller one:
 // our own history is at hand. Of a larger tree somebody has to get the leaves; see
 // Unproven.
 func (v *View) accuse(h *Head) {
+	if v.head == nil {
+		return // only a root note stands against it, which who signed it knows
+	}
 	// Without cosignatures: anybody can add lines that look like some, and fill
 	// the list with copies of one fork.
 	bare := *h
@@ -81,7 +100,7 @@ func (v *View) accuse(h *Head) {
 			return
 		}
 	}
-	if len(v.evidence) >= maxEvidence {
+	if len(v.evidence)-v.settled >= maxEvidence {
 		return
 	}
 	if h.Size < v.head.Size {
@@ -97,7 +116,7 @@ func (v *View) accuse(h *Head) {
 // their logs Prove mends that.
 func (v *View) Unproven() (heads []*Head) {
 	for _, e := range v.evidence {
-		if ours, theirs, err := v.roots.CheckEvidence(e); errors.Is(err, ErrNotProven) && theirs.Size > ours.Size && theirs.Generation == ours.Generation {
+		if ours, theirs, err := v.roots.CheckEvidence(e); errors.Is(err, ErrNotProven) && ours != nil && theirs.Size > ours.Size {
 			heads = append(heads, theirs)
 		}
 	}
@@ -123,11 +142,11 @@ func (v *View) Prove(theirs *Head, before []Hash) error {
 	for i, e := range v.evidence {
 		proven[i] = e
 		ours, other, err := v.roots.CheckEvidence(e)
-		if !errors.Is(err, ErrNotProven) || other.Tree != theirs.Tree || other.Size <= ours.Size {
+		if !errors.Is(err, ErrNotProven) || ours == nil || other.Tree != theirs.Tree || other.Size <= ours.Size {
 			continue
 		}
 		e.Root, e.Proof, err = tree.past(ours.Size, theirs.Size)
-		if err == nil && contradict(ours, other, e) == nil {
+		if err == nil && v.roots.contradict(ours, other, e) == nil {
 			proven[i] = e
 		}
 	}

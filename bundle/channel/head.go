@@ -2,6 +2,7 @@ package channel
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/ed25519"
 	"encoding/binary"
 	"errors"
@@ -99,6 +100,12 @@ func TreeHash(leaves iter.Seq[Hash]) Hash {
 	return Hash(root)
 }
 
+// Newer reports whether h takes the place of o, another checked head of the channel:
+// it is of a later generation of the log, of more editions, or signed later.
+func (h *Head) Newer(o *Head) bool {
+	return cmp.Or(cmp.Compare(h.Generation, o.Generation), cmp.Compare(h.Size, o.Size), h.Time.Compare(o.Time)) > 0
+}
+
 func (h *Head) checkpointText() []byte {
 	c := log.Checkpoint{Origin: Origin(h.Channel, h.Generation), Size: h.Size, Hash: h.Tree[:]}
 	return fmt.Appendf(c.Marshal(), "time %d\n", h.Time.Unix())
@@ -151,6 +158,16 @@ func (r *Roots) Head(raw []byte) (*Head, error) {
 	return h, err
 }
 
+// Ended is Head for a head that Head refuses with ErrOldRoots: what the replaced key
+// said, for whoever has to know. Good reports whether the log that is in force
+// continues it, as far as the sizes tell.
+func (r *Roots) Ended(raw []byte) (h *Head, good bool, err error) {
+	if h, err = r.check(raw); err != nil {
+		return nil, false, err
+	}
+	return h, !r.disowned(h), nil
+}
+
 // check is Head that takes heads of replaced log keys, too.
 func (r *Roots) check(raw []byte) (*Head, error) {
 	refuse := func(err error) (*Head, error) { return nil, fmt.Errorf("%w: %w", ErrHead, err) }
@@ -192,8 +209,26 @@ func (r *Roots) check(raw []byte) (*Head, error) {
 		return refuse(errors.New("its leaf is not the last"))
 	case foldPath(h.Leaf.Hash(), h.Path) != h.Tree:
 		return refuse(errors.New("its leaf is not in the tree"))
+	case !key.begins(h):
+		return refuse(errors.New("its tree is not one that its generation of the log began with"))
 	}
 	return h, nil
+}
+
+// begins reports whether h's tree can be one that goes on from the tree that the
+// generation began with, as far as a head alone tells: a longer one says what it was
+// before its last leaf, and no more.
+func (k LogKey) begins(h *Head) bool {
+	switch {
+	case k.Base == 0:
+		return true
+	case h.Size == k.Base:
+		return h.Tree == k.BaseHash
+	case h.Edition == k.Base:
+		r, err := rangeOf(h.Edition, h.Path)
+		return err == nil && rootOf(r) == k.BaseHash
+	}
+	return h.Size > k.Base
 }
 
 // parseHead parses the text form; the result is unverified.

@@ -60,7 +60,8 @@ type LogKey struct {
 	// NotAfter bounds the time of heads signed with this key; zero for no bound.
 	NotAfter time.Time
 	// Base and BaseHash are the size and hash of the tree that this generation
-	// continues; both zero for generation 0.
+	// continues: what older generations said beyond it counts for nothing. Both are
+	// zero for generation 0, and for one that continues nothing.
 	Base     uint64
 	BaseHash [32]byte
 }
@@ -171,6 +172,12 @@ func parseRootText(text []byte) (*RootNote, error) {
 		return refuse(errors.New("only version 1 is without channel and previous note"))
 	case (n.Log.Base == 0) != (n.Log.BaseHash == [32]byte{}):
 		return refuse(errors.New("base size and base hash don't go together"))
+	case n.Log.Generation == 0 && n.Log.Base > 0:
+		return refuse(errors.New("the first generation of the log continues nothing"))
+	case n.Version == 1 && n.Log.Generation > 0:
+		return refuse(errors.New("version 1 is of the log's first generation"))
+	case max(n.Log.Generation, n.Log.Base) > maxNumber:
+		return refuse(errors.New("number out of range"))
 	case n.Threshold < 1 || n.Threshold > len(n.RootKeys):
 		return refuse(errors.New("threshold out of range"))
 	case n.Quorum > len(n.Witnesses):
@@ -324,6 +331,30 @@ func (r *Roots) logKey(generation uint64) (LogKey, error) {
 		}
 	}
 	return LogKey{}, unknown
+}
+
+// begun is the log key in force, whose Base says where its generation began.
+func (r *Roots) begun() LogKey {
+	if r.last == nil {
+		return LogKey{}
+	}
+	return r.last.Log
+}
+
+// disowned reports whether a later generation of the log has left out what h, a
+// checked head, states: it begins with a shorter tree, or with another one of h's
+// size.
+func (r *Roots) disowned(h *Head) bool {
+	for _, msg := range slices.Backward(r.notes) {
+		n, _, err := parseRootNote(msg) // verified by Extend
+		if err != nil || n.Log.Generation <= h.Generation {
+			return false
+		}
+		if n.Log.Base < h.Size || n.Log.Base == h.Size && n.Log.BaseHash != h.Tree {
+			return true
+		}
+	}
+	return false
 }
 
 // IPNSKey is the key of the channel's IPNS name.

@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"crypto/sha256"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 )
@@ -14,16 +15,19 @@ type rotated struct {
 	*publisher
 	second []byte
 	next   ed25519.PrivateKey
+	notes  [][]byte // see rekey
 }
 
-// rotate makes the second root note; the old log key may sign until notAfter
-// (zero for ever), which only a note of its own generation can say.
+// rotate makes the second root note, with a log key that goes on from all there is.
 func rotate(t *testing.T, p *publisher) *rotated {
 	t.Helper()
 	r := &rotated{publisher: p, next: key("the next log key")}
 	n := p.note
 	n.Version, n.Channel, n.Previous = 2, p.id, sha256.Sum256(p.note.Text())
 	n.Log = LogKey{Generation: 1, Key: pub(r.next)}
+	if n.Log.Base = p.history.size(); n.Log.Base > 0 {
+		n.Log.BaseHash = TreeHash(slices.Values(p.history.Leaves()))
+	}
 	var err error
 	if r.second, err = n.Sign(p.root); err != nil {
 		t.Fatal(err)
@@ -113,7 +117,7 @@ func TestReplacedKeyHasItsTime(t *testing.T) {
 	}
 	third := bounded
 	third.Version, third.Previous = 3, sha256.Sum256(bounded.Text())
-	third.Log = LogKey{Generation: 1, Key: pub(key("the next log key"))}
+	third.Log = LogKey{Generation: 1, Key: pub(key("the next log key")), Base: old.Size, BaseHash: old.Tree}
 	last, err := third.Sign(p.root)
 	if err != nil {
 		t.Fatal(err)

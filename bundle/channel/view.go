@@ -52,7 +52,12 @@ func (v Verdict) String() string {
 // ErrFork means that two signed heads contradict each other.
 var ErrFork = errors.New("the channel's history was forked")
 
+// ErrBegunAnew means that a head of a new generation of the log does not continue
+// the history held, which is of an older one: see View.Replace.
+var ErrBegunAnew = errors.New("the channel's log was begun anew, from another history")
+
 const (
+	// maxEvidence bounds the evidence of forks, and that of older generations.
 	maxEvidence = 8
 	// maxFold bounds how many leaves one Fold takes: 300 years at ten a day.
 	maxFold = 1 << 20
@@ -67,7 +72,8 @@ type View struct {
 	roots  *Roots
 	head   *Head
 	// edgeSize and edge are the tree as it stood before the first head we
-	// accepted (nearest hash first), leaves every leaf hash since.
+	// accepted (nearest hash first), leaves every leaf hash since. head may be nil
+	// though they are known: its end was cut off (generation.go).
 	edgeSize uint64
 	edge     []Hash
 	leaves   []Hash
@@ -76,6 +82,10 @@ type View struct {
 	places   Places
 	epochs   map[uint64]EpochKey
 	evidence []Evidence
+	// The first settled pieces of evidence are of generations that have ended.
+	settled int
+	// withdrawn, if not nil, is the first edition that counts for nothing any more.
+	withdrawn *uint64
 }
 
 // NewView starts from an invite: nothing is known yet but where to ask.
@@ -95,13 +105,9 @@ func (v *View) Roots() *Roots { return v.roots }
 // Head is the highest head held, nil before the first.
 func (v *View) Head() *Head { return v.head }
 
-// Size is the number of leaves of the head held, 0 before the first.
-func (v *View) Size() uint64 {
-	if v.head == nil {
-		return 0
-	}
-	return v.head.Size
-}
+// Size is the number of leaves of the history held, 0 before the first head: that
+// of the head held, if there is one.
+func (v *View) Size() uint64 { return v.edgeSize + uint64(len(v.leaves)) }
 
 // FirstTime reports whether nothing but the newest head is known, so that only
 // its inclusion, not its history, was checked.
@@ -144,7 +150,8 @@ func appendNew[T comparable](to, from []T) []T {
 }
 
 // ExtendRoots verifies and holds the next root note. A note of a version that
-// is held already is ignored.
+// is held already is ignored. One that begins a new generation of the log drops what
+// it leaves out; see Withdrawn.
 func (v *View) ExtendRoots(msg []byte) error {
 	n, _, err := parseRootNote(msg)
 	if err != nil {
@@ -157,7 +164,11 @@ func (v *View) ExtendRoots(msg []byte) error {
 	if err != nil {
 		return err
 	}
+	before := v.roots.begun()
 	v.roots = next
+	if log := next.begun(); log.Generation > before.Generation {
+		v.cut(log)
+	}
 	return nil
 }
 
@@ -181,49 +192,63 @@ func (v *View) Check(raw []byte) (*Head, error) {
 // Consider decides what a checked head means and holds it if it is Newer or a
 // Heartbeat. Time never refuses a head.
 func (v *View) Consider(h *Head) Verdict {
-	if h.Channel != v.Channel() {
+	if h.Channel != v.Channel() || h.Generation < v.roots.begun().Generation {
 		return Stale
 	}
-	if v.head == nil {
+	size := v.Size()
+	if size == 0 {
 		v.edgeSize, v.edge = h.Edition, h.Path
 		v.leaves = []Hash{h.Leaf.Hash()}
 		v.head = h
 		return Newer
 	}
-	switch {
-	case h.Size > v.head.Size:
-		if h.Edition > v.head.Size {
+	if h.Size > size {
+		if h.Edition > size {
 			return Provisional
 		}
-		if v.Fold(h, nil) != nil {
+		switch err := v.Fold(h, nil); {
+		case errors.Is(err, ErrBegunAnew):
+			return Provisional
+		case err != nil:
 			return Fork
 		}
 		return Newer
-	case h.Size == v.head.Size && h.Tree == v.head.Tree:
-		if !h.Time.After(v.head.Time) {
-			return Same
-		}
-		v.head = h
-		return Heartbeat
-	default:
-		ours, known := v.treeAt(h.Size)
-		if known && ours != h.Tree {
-			v.accuse(h)
-			return Fork
-		}
-		return Stale
 	}
+	same := v.head != nil && h.Size == size && h.Tree == v.head.Tree // most are: spares hashing all of it
+	ours, known := h.Tree, true
+	if !same {
+		ours, known = v.treeAt(h.Size)
+	}
+	switch {
+	case known && ours != h.Tree:
+		v.accuse(h)
+		return Fork
+	case h.Size < size:
+		return Stale
+	case v.head == nil:
+		v.head = h
+		return Newer
+	case h.Generation == v.head.Generation && !h.Time.After(v.head.Time):
+		return Same
+	}
+	v.head = h
+	return Heartbeat
 }
 
 // Fold holds a Provisional head once the leaf hashes of [Size, h.Edition) are
 // known (from the front page or the log layer). ErrFork if h does not continue
-// our history; nothing is changed then but the evidence.
+// our history; nothing is changed then but the evidence. ErrBegunAnew if that may be
+// since our history is of an older generation than h; nothing is changed then.
 func (v *View) Fold(h *Head, between []Hash) error {
-	if v.head == nil || h.Size <= v.head.Size {
+	size, begun := v.Size(), v.roots.begun()
+	if h.Generation < begun.Generation {
+		return ErrOldRoots
+	}
+	if size == 0 || h.Size <= size {
 		return fmt.Errorf("%w: nothing to fold", ErrHead)
 	}
-	if uint64(len(between)) != h.Edition-v.head.Size || len(between) > maxFold {
-		return fmt.Errorf("%w: %d leaves given for %d", ErrHead, len(between), h.Edition-v.head.Size)
+	if uint64(len(between)) != h.Edition-size || len(between) > maxFold {
+		return fmt.Errorf("%w: %d leaves given for %d", ErrHead, len(between), h.Edition-size)
 	}
 	grown := append(slices.Clone(v.leaves), between...)
 	grown = append(grown, h.Leaf.Hash())
@@ -231,10 +256,20 @@ func (v *View) Fold(h *Head, between []Hash) error {
 	if err != nil {
 		return err
 	}
+	// What is held reaches up to where h's generation began, or the new part has to
+	// have that tree on its way.
+	older, began := begun.Base > size, true
 	for _, l := range grown {
 		appendHash(r, l)
+		if older && r.End() == begun.Base {
+			began = rootOf(r) == begun.BaseHash
+		}
 	}
-	if rootOf(r) != h.Tree {
+	switch {
+	case began && rootOf(r) == h.Tree:
+	case older:
+		return ErrBegunAnew
+	default:
 		v.accuse(h)
 		return ErrFork
 	}
@@ -308,6 +343,7 @@ type viewJSON struct {
 	Grant    string              `json:"grant"`
 	Epochs   map[uint64]EpochKey `json:"epochs"`
 	Evidence []Evidence          `json:"evidence,omitempty"`
+	Settled  int                 `json:"settled,omitempty"`
 }
 
 // Marshal returns the view for storage.
@@ -316,7 +352,7 @@ func (v *View) Marshal() ([]byte, error) {
 	j := viewJSON{
 		V: 1, Invite: v.invite.String(), Roots: v.roots.notes, EdgeSize: v.edgeSize,
 		Edge: joinHashes(v.edge), Leaves: joinHashes(v.leaves), Serial: v.serial,
-		Grant: string(g.text()), Epochs: maps.Clone(v.epochs), Evidence: v.evidence,
+		Grant: string(g.text()), Epochs: maps.Clone(v.epochs), Evidence: v.evidence, Settled: v.settled,
 	}
 	if v.head != nil {
 		j.Head = v.head.Text()
@@ -343,6 +379,7 @@ func ParseView(b []byte) (*View, error) {
 	}
 	v := NewView(invite)
 	v.edgeSize, v.serial, v.places, v.evidence = j.EdgeSize, j.Serial, g.Places, j.Evidence
+	v.settled = min(max(j.Settled, 0), len(j.Evidence))
 	if j.Epochs != nil {
 		v.epochs = j.Epochs
 	}
