@@ -75,7 +75,9 @@ type Heads interface {
 	// Head returns the newest head the path holds, in text or in compact form
 	// (channel.Roots.Head takes both). have is how many editions the caller's head covers, its
 	// tree size: with have > 0 the path may hold the request open until it has
-	// a larger one (long poll) and returns ErrNoNewer if it has none.
+	// a larger one (long poll) and returns ErrNoNewer if it has none. One that is no
+	// larger but of a later generation of the log than the first is returned as well:
+	// what the caller holds may be what that generation has left out.
 	Head(ctx context.Context, ch channel.ID, have uint64) ([]byte, error)
 	// RootNote returns the signed root note of that version.
 	RootNote(ctx context.Context, ch channel.ID, version uint64) ([]byte, error)
@@ -96,7 +98,8 @@ type Ask struct {
 	Channel channel.ID
 	// Have is the tree size of the caller's head, 0 if none.
 	Have uint64
-	// Root is the highest root note version the caller holds, 0 if none.
+	// Root is the highest root note version the caller holds, 0 if none. A path that
+	// holds a higher one answers whatever Have is.
 	Root uint64
 	// Grant is the name of the caller's grant, "" for none.
 	Grant string

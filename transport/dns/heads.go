@@ -104,7 +104,7 @@ func (c *Client) Head(ctx context.Context, ch channel.ID, have uint64) ([]byte, 
 	if err != nil {
 		return nil, err
 	}
-	if h != nil && have > 0 && h.Size <= have {
+	if h != nil && have > 0 && h.Size <= have && h.Generation == 0 {
 		return nil, transport.ErrNoNewer
 	}
 	return raw, nil

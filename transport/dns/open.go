@@ -42,7 +42,7 @@ func (c *Client) Open(ctx context.Context, ask transport.Ask) iter.Seq2[transpor
 		defer func() { cancel(); <-grant }()
 
 		h, raw, err := c.verifiedHead(ctx, ask)
-		if err == nil && h != nil && ask.Have > 0 && h.Size <= ask.Have {
+		if roots := c.state(ask.Channel).get(); err == nil && h != nil && ask.Have > 0 && h.Size <= ask.Have && roots.Version() <= ask.Root {
 			err = transport.ErrNoNewer
 		}
 		if err != nil {

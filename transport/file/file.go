@@ -192,7 +192,7 @@ func (s *Source) newest(ch channel.ID) (*edition, *channel.Head) {
 			}
 		}
 		h, err := roots.Head(e.intro.Head)
-		if err == nil && (head == nil || h.Size > head.Size || h.Size == head.Size && h.Time.After(head.Time)) {
+		if err == nil && (head == nil || h.Newer(head)) {
 			best, head = e, h
 		}
 	}
@@ -205,7 +205,7 @@ func (s *Source) Head(_ context.Context, ch channel.ID, have uint64) ([]byte, er
 	if e == nil {
 		return nil, fmt.Errorf("no edition of this channel in the file: %w", transport.ErrNotFound)
 	}
-	if h.Size < have {
+	if h.Size < have && h.Generation == 0 {
 		return nil, transport.ErrNoNewer
 	}
 	return e.intro.Head, nil

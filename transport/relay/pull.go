@@ -114,11 +114,12 @@ func NewPuller(network transport.Network, p Pull) (*Puller, error) {
 }
 
 // Head waits, up to MaxWait, until the relay's newest head covers more than have
-// editions or is another one than it gave last, and returns it.
-// transport.ErrNoNewer if nothing came.
-func (p *Puller) Head(ctx context.Context, have uint64) ([]byte, error) {
+// editions, is another one than it gave last, or comes with root notes above root,
+// and returns it. transport.ErrNoNewer if nothing came.
+func (p *Puller) Head(ctx context.Context, have, root uint64) ([]byte, error) {
 	if have > 0 {
-		return p.heads.Head(ctx, p.pull.Channel, have)
+		q := url.Values{"only": {"head"}, "root": {strconv.FormatUint(root, 10)}}
+		return p.heads.first(ctx, transport.Ask{Channel: p.pull.Channel, Have: have}, q, MaxWait, transport.PieceHead)
 	}
 	q := url.Values{
 		"only": {"head"}, "root": {"9007199254740991"},

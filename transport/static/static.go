@@ -188,7 +188,7 @@ func (p *Publisher) isNewest(ctx context.Context, e *edition) (bool, error) {
 	if err != nil {
 		return true, nil
 	}
-	return e.head.Size > old.Size || e.head.Size == old.Size && !e.head.Time.Before(old.Time), nil
+	return !old.Newer(e.head), nil
 }
 
 // putList writes editions/<channel>/<n>, before any of the blocks in it.

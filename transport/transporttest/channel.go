@@ -121,6 +121,23 @@ func (c *Channel) Rotate() {
 	c.sign(old, next)
 }
 
+// Rekey publishes the next root note, with another log key, from the next edition on:
+// the answer to a stolen one. The log goes on from the first good editions; the later
+// ones are left out.
+func (c *Channel) Rekey(good int) {
+	c.t.Helper()
+	c.tree = channel.NewLog(slices.Clone(c.tree.Leaves()[:good]))
+	c.editions = slices.Clip(c.editions[:good])
+	c.note.Channel, c.note.Previous = c.id, sha256.Sum256(c.note.Text())
+	c.note.Version++
+	c.log = keyOf(fmt.Sprintf("%s log %d", c.name, c.note.Version))
+	c.note.Log = channel.LogKey{Generation: c.note.Log.Generation + 1, Key: public(c.log), Base: uint64(good)}
+	if good > 0 {
+		c.note.Log.BaseHash = channel.TreeHash(slices.Values(c.tree.Leaves()))
+	}
+	c.sign(c.root[len(c.root)-1])
+}
+
 // Fork returns a publisher with the same keys and the same history so far.
 // What both publish from now on contradicts each other.
 func (c *Channel) Fork() *Channel {
@@ -168,7 +185,7 @@ func (c *Channel) Invite(places channel.Places) *channel.Invite {
 // SealGrant makes a grant of this channel for another batch, or again for Seed.
 func (c *Channel) SealGrant(seed channel.Seed) []byte {
 	c.t.Helper()
-	g, err := channel.SealGrant(channel.Grant{Channel: c.id, Serial: c.Serial, Epochs: c.Epochs, Places: c.Places}, seed, 0, c.log, 0)
+	g, err := channel.SealGrant(channel.Grant{Channel: c.id, Serial: c.Serial, Epochs: c.Epochs, Places: c.Places}, seed, c.note.Log.Generation, c.log, 0)
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -194,7 +211,7 @@ func (c *Channel) Publish(articles ...bundle.Article) *Edition {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	head, err := channel.SignHead(packed.Leaf, c.tree.Edge(), 0, in.Date.Add(time.Minute), c.log)
+	head, err := channel.SignHead(packed.Leaf, c.tree.Edge(), c.note.Log.Generation, in.Date.Add(time.Minute), c.log)
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -208,7 +225,7 @@ func (c *Channel) Publish(articles ...bundle.Article) *Edition {
 func (c *Channel) Heartbeat(later time.Duration) *Edition {
 	c.t.Helper()
 	e := *c.Newest()
-	head, err := channel.SignHead(e.Packed.Leaf, e.Head.Path, 0, e.Head.Time.Add(later), c.log)
+	head, err := channel.SignHead(e.Packed.Leaf, e.Head.Path, c.note.Log.Generation, e.Head.Time.Add(later), c.log)
 	if err != nil {
 		c.t.Fatal(err)
 	}

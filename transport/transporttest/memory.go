@@ -8,6 +8,7 @@ import (
 	"io"
 	"iter"
 	"maps"
+	"math"
 	"sync"
 	"time"
 
@@ -165,7 +166,7 @@ func (m *Memory) Publish(ctx context.Context, s transport.Source, progress func(
 	defer m.mu.Unlock()
 	maps.Copy(m.blocks, blocks)
 	old := m.newest[s.Channel]
-	if old == nil || old.head.Size < h.head.Size || old.head.Size == h.head.Size && old.head.Time.Before(h.head.Time) {
+	if old == nil || h.head.Newer(old.head) {
 		m.newest[s.Channel] = h
 		close(m.changed)
 		m.changed = make(chan struct{})
@@ -212,8 +213,13 @@ func (m *Memory) get(ch channel.ID) (*held, <-chan struct{}) {
 	return m.newest[ch], m.changed
 }
 
-// wait returns the newest edition larger than have.
-func (m *Memory) wait(ctx context.Context, ch channel.ID, have uint64) (*held, error) {
+// headOnly stands for the root notes of one who asks for a head and does not say which
+// he holds.
+const headOnly = math.MaxUint64
+
+// wait returns the newest edition larger than have, or one with root notes above
+// root.
+func (m *Memory) wait(ctx context.Context, ch channel.ID, have, root uint64) (*held, error) {
 	for {
 		h, changed := m.get(ch)
 		switch {
@@ -221,7 +227,7 @@ func (m *Memory) wait(ctx context.Context, ch channel.ID, have uint64) (*held, e
 			return nil, ctx.Err()
 		case h == nil:
 			return nil, transport.ErrNotFound
-		case have == 0 || h.head.Size > have:
+		case have == 0 || h.head.Size > have || uint64(len(h.notes)) > root || root == headOnly && h.head.Generation > 0 && !m.Hold:
 			return h, nil
 		case !m.Hold:
 			return nil, transport.ErrNoNewer
@@ -236,7 +242,7 @@ func (m *Memory) wait(ctx context.Context, ch channel.ID, have uint64) (*held, e
 
 // Head implements transport.Heads.
 func (m *Memory) Head(ctx context.Context, ch channel.ID, have uint64) ([]byte, error) {
-	h, err := m.wait(ctx, ch, have)
+	h, err := m.wait(ctx, ch, have, headOnly)
 	if err != nil {
 		return nil, err
 	}
@@ -275,7 +281,7 @@ type memoryOpener struct{ *Memory }
 
 func (m memoryOpener) Open(ctx context.Context, ask transport.Ask) iter.Seq2[transport.Piece, error] {
 	return func(yield func(transport.Piece, error) bool) {
-		h, err := m.wait(ctx, ask.Channel, ask.Have)
+		h, err := m.wait(ctx, ask.Channel, ask.Have, ask.Root)
 		if err != nil {
 			yield(transport.Piece{}, err)
 			return
