@@ -114,11 +114,18 @@ func (as *asks) set(q transport.Ask, roots *channel.Roots, shown uint64) {
 	as.q, as.roots, as.shown = q, roots, shown
 }
 
+// anew says that the log was begun anew, and how much of it is held.
+func (as *asks) anew(held uint64) {
+	as.mu.Lock()
+	defer as.mu.Unlock()
+	as.held, as.shown = held, 0
+}
+
 // has reports whether a front page is here that is as new as this head.
 func (as *asks) has(h *channel.Head) bool {
 	as.mu.Lock()
 	defer as.mu.Unlock()
-	return as.shown >= h.Size
+	return as.shown >= h.Size && h.Generation <= generation(as.roots)
 }
 
 // add plans more questions; led: to paths that are known.
@@ -274,7 +281,7 @@ func (f *question) once(ctx context.Context, shown bool) {
 		raw, err := f.small(channel.MaxHead, func() ([]byte, error) { return a.Heads.Head(ctx, f.ask.Channel, have) })
 		f.take(ctx, raw, err)
 	}
-	if f.head != nil && f.head.Size > f.known && !f.grant && !f.end.lied && context.Cause(opening) != errCut { //nolint:errorlint // ours, as it is
+	if f.head != nil && (f.head.Size > f.known || f.head.RootVersion > f.ask.Root) && !f.grant && !f.end.lied && context.Cause(opening) != errCut { //nolint:errorlint // ours, as it is
 		g, err := f.small(channel.GrantLarge, func() ([]byte, error) { return a.Heads.Grant(ctx, f.ask.Channel, f.ask.Grant) })
 		switch {
 		case err == nil:

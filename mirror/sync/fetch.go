@@ -49,7 +49,7 @@ func (s *session) until(ctx context.Context, stage string, ed transport.Edition,
 // as well by now. Its own error ends the sync (the caller's, the library's,
 // ErrBudget) or is errTurned.
 func (s *session) fetch(ctx context.Context, stage string, jobs []*job, more func() []*job) error {
-	w := &work{session: s, stage: stage, more: more, board: newBoard(s.crew, &s.purse), out: make(chan arrival, putBatch)}
+	w := &work{session: s, stage: stage, more: more, turned: s.turns, board: newBoard(s.crew, &s.purse), out: make(chan arrival, putBatch)}
 	if err := w.begin(ctx, jobs); err != nil {
 		return err
 	}
@@ -122,6 +122,7 @@ type work struct {
 	jobs    []*job
 	more    func() []*job
 	board   *board
+	turned  int // session.turns when it began
 	out     chan arrival
 	workers gosync.WaitGroup
 	// ready is what waits to be stored: so many bytes, since then; urgent, that
@@ -257,6 +258,9 @@ func (w *work) run(ctx context.Context) error {
 		case h := <-w.asks.out:
 			if err := w.hear(ctx, h); err != nil {
 				return err
+			}
+			if w.turned != w.turns {
+				return errTurned // what is fetched is of a generation that has ended
 			}
 			w.hire(ctx)
 			if err := w.stashed(ctx); err != nil {

@@ -106,6 +106,10 @@ type Freshness struct {
 	// Forked: a contradicting history was shown, signed with the channel's keys.
 	// The evidence is in the view.
 	Forked bool `json:"forked"`
+	// Rekeyed: what this device was shown before was signed with a log key that the
+	// channel's root keys have replaced since, and was left out. The evidence is in
+	// the view.
+	Rekeyed bool `json:"rekeyed"`
 	// ClockBehind: the device's clock shows a time before the newest signature.
 	// ClockOff: the clock may be ahead, since the news seems very old.
 	ClockBehind bool `json:"clock_behind"`
@@ -119,7 +123,7 @@ func (f Freshness) Alarming() bool { return f.Forked || f.Verdict == VerdictFroz
 // (Reports), packed the times at which its editions were packed (Packed), in any
 // order and possibly none; now is the device's clock.
 func Judge(view *channel.View, reports []PathReport, packed []time.Time, now time.Time) Freshness {
-	f := Freshness{Verdict: VerdictNothing, Forked: len(view.Evidence()) > 0}
+	f := Freshness{Verdict: VerdictNothing, Forked: view.Forked(), Rekeyed: !view.Forked() && len(view.Evidence()) > 0}
 	h := view.Head()
 	tree := ""
 	if h != nil {

@@ -129,6 +129,9 @@ func infoOf(h *channel.Head) editionInfo {
 // frontOf fetches and stores the front page of target, after which target is
 // held for good even if it was provisional.
 func (s *session) frontOf(ctx context.Context, target *channel.Head) (*bundle.Front, error) {
+	if target.Generation < generation(s.view.Roots()) && target.Size > s.view.Size() {
+		return nil, channel.ErrOldRoots
+	}
 	info := infoOf(target)
 	vol, err := s.volume(ctx, info)
 	if err != nil {
@@ -172,19 +175,26 @@ func (s *session) fold(ctx context.Context, target *channel.Head, f *bundle.Fron
 	if err != nil {
 		return err
 	}
-	if first > from {
-		if f.Log != nil {
-			if ed.Names[bundle.LayerLog], err = f.Log.Record(); err != nil {
-				return err
-			}
+	if f.Log != nil {
+		if ed.Names[bundle.LayerLog], err = f.Log.Record(); err != nil {
+			return err
 		}
+	}
+	log := func(from uint64) (hs []channel.Hash, err error) {
+		err = s.until(ctx, "headlines", ed, func() (err error) { hs, err = vol.Hashes(from); return err })
+		return hs, err
+	}
+	if first > from {
 		first = from
-		if err := s.until(ctx, "headlines", ed, func() (err error) { hs, err = vol.Hashes(from); return err }); err != nil {
+		if hs, err = log(from); err != nil {
 			return err
 		}
 	}
 	err = s.view.Fold(target, hs[min(from-first, uint64(len(hs))):])
-	if errors.Is(err, channel.ErrFork) {
+	switch {
+	case errors.Is(err, channel.ErrBegunAnew):
+		err = s.replace(ctx, target, func() ([]channel.Hash, error) { return log(0) })
+	case errors.Is(err, channel.ErrFork):
 		s.res.Fork = true
 	}
 	if err == nil {

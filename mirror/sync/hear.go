@@ -113,11 +113,14 @@ func (s *session) judge(ctx context.Context, h heard) {
 }
 
 func (s *session) extend(roots *channel.Roots) {
-	notes := roots.Notes()
+	notes, before := roots.Notes(), generation(s.view.Roots())
 	for _, note := range notes[min(int(s.view.Roots().Version()), len(notes)):] {
 		if s.view.ExtendRoots(note) == nil {
 			s.changed = true
 		}
+	}
+	if generation(s.view.Roots()) > before {
+		s.beginAnew()
 	}
 }
 
@@ -286,8 +289,11 @@ func (s *session) frontHere(h *channel.Head) bool {
 	return !errors.Is(err, bundle.ErrMissing)
 }
 
-// saveState stores the view.
+// saveState stores the view, after what it has withdrawn is gone.
 func (s *session) saveState(ctx context.Context) error {
+	if err := s.withdraw(ctx); err != nil {
+		return err
+	}
 	state, err := s.view.Marshal()
 	if err != nil {
 		return err

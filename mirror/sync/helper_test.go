@@ -149,6 +149,18 @@ func (m *memory) DropLoose(ctx context.Context, _ channel.ID, edition uint64, ci
 	})
 }
 
+func (m *memory) Withdraw(ctx context.Context, _ channel.ID, first uint64) (n int, err error) {
+	err = m.write(ctx, func() {
+		for id, h := range m.headlines {
+			if h.Edition >= first {
+				delete(m.headlines, id)
+				n++
+			}
+		}
+	})
+	return n, err
+}
+
 func (m *memory) Headline(ctx context.Context, _ channel.ID, id string) (library.Headline, error) {
 	return read(ctx, m, m.headlines, id)
 }

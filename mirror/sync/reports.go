@@ -86,6 +86,12 @@ func (s *session) storeReports(ctx context.Context, reports []PathReport) (err e
 		}
 	}
 	old := s.old
+	if s.forgetHeads {
+		old = slices.Clone(old)
+		for i := range old {
+			old[i].Head, old[i].Tree, old[i].HeadTime, old[i].Seen = 0, "", time.Time{}, time.Time{}
+		}
+	}
 	merged := slices.Clone(reports)
 	for i, r := range merged {
 		j := slices.IndexFunc(old, func(o PathReport) bool { return o.Name == r.Name })

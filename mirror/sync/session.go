@@ -103,6 +103,10 @@ type session struct {
 	broke        bool   // something was not asked for the budget's sake
 	grants       [][]byte
 	failures     []error
+	// turns counts how often the log was begun anew; forgetHeads: what was reported of
+	// heads before this sync is of a generation that has ended.
+	turns        int
+	forgetHeads  bool
 	shares       map[string]map[string]int64 // bytes by stage and path
 	wasted       map[*lane]int64             // bytes that came in vain
 }
@@ -249,11 +253,13 @@ func (s *session) otherThan(a *ask) bool {
 
 // show gets a target's front page. What keeps it from that is in the target.
 func (s *session) show(ctx context.Context, t *target) {
-	outer := s.working
+	outer, turns := s.working, s.turns
 	s.working, s.since = t, time.Now()
 	before, was := s.view.Size(), s.inGoodOrder()
 	f, err := s.frontOf(ctx, t.head)
-	s.working = outer
+	if s.working = outer; turns != s.turns {
+		s.working = nil // of a generation that has ended
+	}
 	if err != nil {
 		s.excuse(t, was)
 	}
@@ -263,6 +269,9 @@ func (s *session) show(ctx context.Context, t *target) {
 		return
 	case errors.Is(err, errTurned), errors.Is(err, errStash):
 		t.online = true
+		return
+	case errors.Is(err, channel.ErrOldRoots):
+		t.tried, t.tries = true, maxTries
 		return
 	default:
 		t.tried, t.err = true, err

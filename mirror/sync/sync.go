@@ -45,6 +45,9 @@ type Library interface {
 	Has(ctx context.Context, cids ...cid.Cid) ([]bool, error)
 	PutBlocks(ctx context.Context, ch channel.ID, edition uint64, blocks []transport.Block) error
 	SetFront(ctx context.Context, ch channel.ID, f *bundle.Front) error
+	// Withdraw deletes all that came with the editions from first on, and says how
+	// many headlines that were.
+	Withdraw(ctx context.Context, ch channel.ID, first uint64) (headlines int, err error)
 	Headline(ctx context.Context, ch channel.ID, id string) (library.Headline, error)
 	Headlines(ctx context.Context, q library.Query) iter.Seq2[library.Headline, error]
 	IndexTexts(ctx context.Context, ch channel.ID, texts []library.Text) error
@@ -161,6 +164,10 @@ type Result struct {
 	// New tells whether it is newer than before; Fork, that somebody showed a
 	// contradicting history (evidence is in the view).
 	New, Fork bool
+	// Withdrawn counts the articles that were taken back because they came with
+	// editions which a new generation of the channel's log has left out: its old key
+	// was stolen.
+	Withdrawn int
 	// Answered counts the paths that answered with a head or that there is nothing
 	// newer, without liars and files: if none did, nothing is known of what is
 	// newest, however the sync ended. Unreached: not even a file answered; Head is
