@@ -24,9 +24,10 @@ import (
 const deniedFile = "denied.note"
 
 // deniedTo reports whether a list takes the place of old: it is of a later epoch,
-// or made for a key of the relay's that is new.
+// or made for a key of the relay's that is new, or signed by a log key that has
+// replaced old's.
 func deniedTo(d, old *channel.Denied) bool {
-	return old == nil || d.Pin != old.Pin || d.Epoch > old.Epoch
+	return old == nil || d.Pin != old.Pin || d.Generation > old.Generation || d.Generation == old.Generation && d.Epoch > old.Epoch
 }
 
 // putDenied stores a channel's list for the relay with that pin if it is newer

@@ -139,14 +139,9 @@ func (s *Store) merge(ch channel.ID, fresh []*edition, gone func(*edition) bool)
 			now = append(now, e)
 		}
 	}
-	sortEditions(now)
-	// One that was signed again is here beside the old one for a moment.
-	var one []*edition
-	for i, e := range now {
-		if i+1 == len(now) || e.head.Edition != now[i+1].head.Edition {
-			one = append(one, e)
-		}
-	}
+	// What was replaced is here for a moment beside what replaces it; whoever has
+	// stored that removes it.
+	one, _ := standing(now)
 	sh.editions = one
 	if n := len(one); n > 0 && (head == nil || !one[n-1].headCID.Equals(head.headCID)) {
 		close(sh.wake)

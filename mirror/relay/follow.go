@@ -183,14 +183,14 @@ func pause(ctx context.Context, d time.Duration) {
 // once waits for a head at the other relay and fetches its edition. nil if that
 // is stored now, errNothing if there was none to fetch.
 func (f *follower) once(ctx context.Context) error {
-	have := uint64(0)
+	have, root := uint64(0), uint64(0)
 	if cur, _ := f.store.newest(f.ch); cur != nil {
-		have = cur.head.Size
+		have, root = cur.head.Size, cur.roots.Version()
 	}
 	if !f.asked && have > 0 {
 		have-- // tell me yours, even if it is of the same edition
 	}
-	raw, err := f.peer.Head(ctx, have)
+	raw, err := f.peer.Head(ctx, have, root)
 	if errors.Is(err, transport.ErrNoNewer) {
 		f.answered(ctx)
 		return errNothing
@@ -373,9 +373,9 @@ func (s *Store) wants(ch channel.ID, head cid.Cid, raw []byte) bool {
 	}
 	h, err := cur.roots.Head(raw)
 	if err != nil {
-		return true
+		return !errors.Is(err, channel.ErrOldRoots) // that one lags
 	}
-	return h.Size > cur.head.Size || h.Size == cur.head.Size && (h.Tree != cur.head.Tree || h.Time.After(cur.head.Time))
+	return h.Newer(cur.head) || h.Size == cur.head.Size && h.Tree != cur.head.Tree
 }
 
 // edition serves an edition's CAR as it is stored, with Range, to a relay that

@@ -635,7 +635,7 @@ func TestPullLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if _, err := f.Head(t.Context(), 0); err == nil || errors.Is(err, transport.ErrNoNewer) {
+	if _, err := f.Head(t.Context(), 0, 0); err == nil || errors.Is(err, transport.ErrNoNewer) {
 		t.Errorf("wrong pin: %v", err)
 	}
 }

@@ -63,6 +63,8 @@ func (h *Handler) head(w http.ResponseWriter, r *http.Request, ch channel.ID, ta
 		switch {
 		case e == nil:
 			return false
+		case q.Has("have") && (q.Has("root") && root < e.roots.Version() || e.anew(have) && wait == 0 && q.Get("only") == "head"):
+			return true
 		case q.Has("have"):
 			return e.head.Size > have || e.head.Size == have && tagged && !noneMatch(r.Header, headTag(e))
 		}
@@ -109,6 +111,11 @@ func (h *Handler) head(w http.ResponseWriter, r *http.Request, ch channel.ID, ta
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	h.send(w, r, body)
 }
+
+// anew reports whether who holds so many editions, as many as e counts or more, has to
+// be told of e: they may be those of a log that was begun anew since. Who waits, or
+// wants more than the head, has to say which root notes he holds instead.
+func (e *edition) anew(have uint64) bool { return e.head.Generation > 0 && e.head.Size <= have }
 
 func headTag(e *edition) string { return `"` + e.headCID.String() + `"` }
 

@@ -29,6 +29,8 @@ type press struct {
 	front *bundle.Front
 	leaf  *channel.Leaf
 	batch channel.Seed
+	// generation of the log key; see rekey.
+	generation uint64
 }
 
 func keyFrom(s string) ed25519.PrivateKey {
@@ -88,7 +90,7 @@ func (p *press) article(t *testing.T, picture int, body string) *sheet {
 		a.Images = []bundle.Image{{Type: "image/webp", Alt: "water", Width: 4, Height: 3, Data: noise(n, picture)}}
 	}
 	packed, err := bundle.Pack(bundle.Input{
-		Channel: p.ch, Name: "River", Langs: []string{"en"}, Edition: n, Key: channel.EpochKey{1}, RootVersion: 1,
+		Channel: p.ch, Name: "River", Langs: []string{"en"}, Edition: n, Key: channel.EpochKey{1}, RootVersion: p.roots.Version(),
 		Date: time.Unix(1_700_000_100+int64(n), 0), Articles: []bundle.Article{a}, Previous: p.front, PreviousLeaf: p.leaf,
 		Leaves: p.tree.Leaves(), RootNotes: p.notes, Grants: map[string][]byte{p.batch.GrantName(p.ch): noise(99, 4096), "aaaaaaaaaaaaaaaaaaaaaaaaaa": noise(98, 4096)},
 	})
@@ -103,7 +105,7 @@ func (p *press) article(t *testing.T, picture int, body string) *sheet {
 
 func (p *press) sign(t *testing.T, packed *bundle.Packed, edge []channel.Hash, at time.Time) *sheet {
 	t.Helper()
-	head, err := channel.SignHead(packed.Leaf, edge, 0, at, p.log)
+	head, err := channel.SignHead(packed.Leaf, edge, p.generation, at, p.log)
 	if err != nil {
 		t.Fatal(err)
 	}

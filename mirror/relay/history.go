@@ -12,7 +12,8 @@ import (
 )
 
 // continues checks that the history of e, whose whole CAR is f, is the one its
-// head states and goes on from the head of cur (nil if none is held). Two
+// head states and goes on from the head of cur (nil if none is held), or, if cur is
+// of an older generation of the log, from the tree that e's began with. Two
 // copies of one publisher's folder sign with the same keys, and a higher number
 // alone doesn't say that an edition comes after another. Readers who followed
 // the one copy would take the other's editions for a fork and stand still.
@@ -41,18 +42,20 @@ func (e *edition) continues(f io.ReaderAt, cur *edition) error {
 		return historyError(err)
 	case count != e.head.Edition || whole != e.head.Tree:
 		return wrong
-	case cur == nil || cur.head.Size > count: // the same edition again: acceptable has compared the trees
+	}
+	if begun := e.roots.Last().Log; begun.Base > 0 && begun.Base <= count { // its head shows the one tree that is longer
+		before, err := e.treeAt(f, leaves, begun.Base)
+		switch {
+		case err != nil:
+			return historyError(err)
+		case before != begun.BaseHash:
+			return bad("its log is not the one that its generation began with")
+		}
+	}
+	if cur == nil || cur.head.Generation < e.head.Generation || cur.head.Size > count { // the same edition again: acceptable has compared the trees
 		return nil
 	}
-	left := cur.head.Size
-	before := channel.TreeHash(func(yield func(channel.Hash) bool) {
-		for h, herr := range e.hashes(f, leaves) {
-			if err = herr; err != nil || left == 0 || !yield(h) {
-				return
-			}
-			left--
-		}
-	})
+	before, err := e.treeAt(f, leaves, cur.head.Size)
 	switch {
 	case err != nil:
 		return historyError(err)
@@ -60,6 +63,20 @@ func (e *edition) continues(f io.ReaderAt, cur *edition) error {
 		return bad("it does not continue the history that is held here; was the publisher's folder copied?")
 	}
 	return nil
+}
+
+// treeAt is the hash of the tree of the first size leaves.
+func (e *edition) treeAt(f io.ReaderAt, leaves []bundle.Want, size uint64) (_ channel.Hash, err error) {
+	left := size
+	tree := channel.TreeHash(func(yield func(channel.Hash) bool) {
+		for h, herr := range e.hashes(f, leaves) {
+			if err = herr; err != nil || left == 0 || !yield(h) {
+				return
+			}
+			left--
+		}
+	})
+	return tree, err
 }
 
 // logBlocks lists the blocks of the log layer, none for a first edition.

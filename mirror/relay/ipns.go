@@ -64,9 +64,9 @@ func badRecord(format string, args ...any) error {
 // replaces reports whether r takes the place of old. Of one name the rule is
 // that of all IPNS nodes (sequence number, then end of validity); a record of
 // another name comes after a rotation of keys, and was checked against the
-// newest root note.
+// newest root note; so does one of another generation of the log.
 func (r *ipnsRecord) replaces(old *ipnsRecord) bool {
-	if old == nil || !r.name.Equal(old.name) {
+	if old == nil || !r.name.Equal(old.name) || r.head.Generation > old.head.Generation {
 		return true
 	}
 	best, err := ipns.Validator{}.Select("", [][]byte{old.raw, r.raw})
@@ -94,7 +94,7 @@ func (s *Store) putIPNS(ch channel.ID, raw []byte) (held int, err error) {
 		if !r.replaces(old) {
 			return len(old.raw), nil
 		}
-		if r.head.Size < old.head.Size {
+		if r.head.Generation == old.head.Generation && r.head.Size < old.head.Size {
 			return 0, badRecord("it goes back from edition %d to %d", old.head.Edition, r.head.Edition)
 		}
 	}

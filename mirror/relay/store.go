@@ -156,15 +156,11 @@ func (s *Store) loadChannel(ctx context.Context, ch channel.ID, files []object) 
 		sh.editions = append(sh.editions, e)
 	}
 	if sh, ok := s.shelves[ch]; ok {
-		sortEditions(sh.editions)
-		// A crash between storing a re-signed edition and dropping the one it
-		// replaces leaves both.
-		for i := len(sh.editions) - 2; i >= 0; i-- {
-			if e := sh.editions[i]; e.head.Edition == sh.editions[i+1].head.Edition {
-				s.remove(e)
-				sh.editions = slices.Delete(sh.editions, i, i+1)
-			}
-		}
+		// A crash between storing an edition and dropping those that it replaces leaves
+		// them all.
+		var gone []*edition
+		sh.editions, gone = standing(sh.editions)
+		s.remove(gone...)
 		if err := s.loadIPNS(ctx, ch, sh); err != nil {
 			return err
 		}
@@ -176,11 +172,40 @@ func (s *Store) loadChannel(ctx context.Context, ch channel.ID, files []object) 
 	return nil
 }
 
-// sortEditions puts the oldest first.
-func sortEditions(es []*edition) {
+// standing sorts editions, the oldest first, and tells those that stand from those
+// that went: replaced by a later one of their number, or left out by the generation of
+// the log that the newest is of.
+func standing(es []*edition) (stay, gone []*edition) {
 	slices.SortFunc(es, func(a, b *edition) int {
-		return cmp.Or(cmp.Compare(a.head.Edition, b.head.Edition), a.head.Time.Compare(b.head.Time))
+		switch {
+		case a.head.Newer(b.head):
+			return 1
+		case b.head.Newer(a.head):
+			return -1
+		}
+		return 0
 	})
+	at := map[uint64]int{}
+	for _, e := range es {
+		if newest := es[len(es)-1]; newest.leavesOut(e) {
+			gone = append(gone, e)
+			continue
+		}
+		if i, ok := at[e.head.Edition]; ok {
+			gone = append(gone, stay[i])
+			stay[i] = e
+			continue
+		}
+		at[e.head.Edition] = len(stay)
+		stay = append(stay, e)
+	}
+	return stay, gone
+}
+
+// leavesOut reports whether e is of a later generation of the log than o, which that
+// one has left out.
+func (e *edition) leavesOut(o *edition) bool {
+	return e.head.Generation > o.head.Generation && o.head.Edition >= e.roots.Last().Log.Base
 }
 
 // loadEdition reads a stored CAR's front and its index; without a good index
@@ -328,6 +353,7 @@ func (s *Store) acceptable(ch channel.ID, e *edition) error {
 	switch a, b := e.head, cur.head; {
 	case e.roots.Version() < cur.roots.Version():
 		return bad("it comes with older root notes than those held")
+	case a.Generation > b.Generation: // whatever the old key has signed: see continues
 	case a.Edition < b.Edition:
 		return bad("edition %d is older than edition %d, which is held", a.Edition, b.Edition)
 	case a.Edition == b.Edition && a.Tree != b.Tree:
@@ -363,13 +389,16 @@ func (s *Store) show(ch channel.ID, e *edition) (gone []*edition) {
 	old := sh.editions
 	sh.editions = make([]*edition, 0, len(old)+1)
 	for _, o := range old {
-		if o.head.Edition != e.head.Edition {
+		if o.head.Edition != e.head.Edition && !e.leavesOut(o) {
 			sh.editions = append(sh.editions, o)
 		} else if o.path != e.path {
 			gone = append(gone, o)
 		}
 	}
 	sh.editions = append(sh.editions, e)
+	if sh.ipns != nil && sh.ipns.head.Generation < e.head.Generation {
+		sh.ipns = nil // it may lead to what has gone
+	}
 	close(sh.wake)
 	sh.wake = make(chan struct{})
 	return append(gone, s.shrink(ch)...)
