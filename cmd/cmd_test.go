@@ -56,7 +56,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"freeport": freePort, "waitfor": waitFor, "capture": capture, "flip": flip, "truncate": truncate, "readonly": readOnly, "noise": noise,
-			"addline": addLine,
+			"addline": addLine, "copydir": copyDir,
 		},
 		Condition: func(cond string) (bool, error) {
 			if cond == "root" {
@@ -149,6 +149,11 @@ func addLine(ts *testscript.TestScript, _ bool, args []string) {
 	_, err = fmt.Fprintln(f, args[1])
 	ts.Check(err)
 	ts.Check(f.Close())
+}
+
+// copyDir DIR COPY copies a folder and what is in it.
+func copyDir(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(os.CopyFS(ts.MkAbs(args[1]), os.DirFS(ts.MkAbs(args[0]))))
 }
 
 // readOnly DIR takes a folder's write permission away.

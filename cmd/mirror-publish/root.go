@@ -56,8 +56,10 @@ func (c *rootNewCmd) Run(e *env) error {
 
 type rootRotateCmd struct {
 	Draft     string   `arg:"" help:"The file to write the draft to." type:"path"`
-	Key       []string `help:"A root key that holds from then on, as root new printed it; once for each. \"here\" is the one in this folder." required:"" placeholder:"KEY" sep:"none"`
+	Key       []string `help:"A root key that holds from then on, as root new printed it; once for each. \"here\" is the one in this folder. Without any they stay as they are." placeholder:"KEY" sep:"none"`
 	Threshold int      `help:"How many of them must sign the note after that (default: more than half)." placeholder:"N"`
+	NewLog    bool     `help:"Put a new log key in place: the answer to a stolen one. What the old key signed that is not in this folder counts for nothing then." name:"new-log"`
+	LastGood  *uint64  `help:"With --new-log: the last edition of this folder that was yours; the ones after it are left out, too (default: all were)." placeholder:"EDITION" name:"last-good"`
 }
 
 // Run drafts the next root note.
@@ -67,27 +69,50 @@ func (c *rootRotateCmd) Run(e *env) (err error) {
 		return err
 	}
 	defer cli.Close(p, &err)
-	var keys []ed25519.PublicKey
-	for _, s := range c.Key {
-		k, err := c.key(p, s)
-		if err != nil {
-			return err
-		}
-		keys = append(keys, k)
+	change, err := c.rotation(p)
+	if err != nil {
+		return err
 	}
-	if c.Threshold == 0 {
-		c.Threshold = len(keys)/2 + 1
-	}
-	d, err := p.Rotate(keys, c.Threshold)
+	d, err := p.Rotate(change)
 	if err != nil {
 		return err
 	}
 	if err := publisher.SaveDraft(c.Draft, d); err != nil {
 		return err
 	}
-	fmt.Fprintf(e.out, "root note %d drafted in %s: %d of %s must sign what follows it\n", d.Note.Version, c.Draft, d.Note.Threshold, cli.Count(len(keys), "key"))
+	fmt.Fprintf(e.out, "root note %d drafted in %s: %d of %s must sign what follows it\n", d.Note.Version, c.Draft, d.Note.Threshold, cli.Count(len(d.Note.RootKeys), "key"))
+	if c.NewLog {
+		fmt.Fprintf(e.out, "it names a new log key, generation %d, which goes on from the first %s\n", d.Note.Log.Generation, cli.Count(int(d.Note.Log.Base), "edition"))
+	}
 	lacking(e, p, d, c.Draft)
 	return nil
+}
+
+// rotation is what the flags say.
+func (c *rootRotateCmd) rotation(p *publisher.Publisher) (r publisher.Rotation, err error) {
+	switch {
+	case len(c.Key) == 0 && !c.NewLog:
+		return r, cli.Usage("say what changes: --key for each root key from then on, --new-log for a new log key, or both")
+	case len(c.Key) == 0 && c.Threshold != 0:
+		return r, cli.Usage("--threshold goes with --key")
+	case c.LastGood != nil && !c.NewLog:
+		return r, cli.Usage("--last-good goes with --new-log")
+	}
+	for _, s := range c.Key {
+		k, err := c.key(p, s)
+		if err != nil {
+			return r, err
+		}
+		r.Keys = append(r.Keys, k)
+	}
+	if r.Threshold = c.Threshold; r.Threshold == 0 {
+		r.Threshold = len(r.Keys)/2 + 1
+	}
+	r.NewLog, r.Good = c.NewLog, p.Size()
+	if c.LastGood != nil {
+		r.Good = *c.LastGood + 1
+	}
+	return r, nil
 }
 
 func (c *rootRotateCmd) key(p *publisher.Publisher, s string) (ed25519.PublicKey, error) {
@@ -155,6 +180,9 @@ func (c *rootUseCmd) Run(e *env) (err error) {
 		return err
 	}
 	fmt.Fprintf(e.out, "root note %d holds from now on; the next pack and push carry it to readers, also without news\n", p.Roots().Version())
+	if p.Unsaid() {
+		fmt.Fprintln(e.err, "a new log key is in place. Pack and push at once: until they hear of it, readers believe the old one")
+	}
 	if held > len(hereKeys(p)) {
 		fmt.Fprintln(e.err, "the root key that was in this folder was destroyed: it has no use any more. Copies of the folder may still hold it")
 	}

@@ -105,6 +105,10 @@ func (c *proofCmd) check(e *env) error {
 	}
 	fmt.Fprintf(e.out, "proven: the keys of channel %s signed histories that contradict each other\n", ch)
 	for _, f := range found {
+		if f.One == nil {
+			fmt.Fprintf(e.out, "  %s, by a log key that the root keys have replaced, and left it out\n", stated(f.Other))
+			continue
+		}
 		fmt.Fprintf(e.out, "  %s, and %s\n", stated(f.One), stated(f.Other))
 	}
 	return nil

@@ -55,6 +55,9 @@ func (e *env) report(ch channel.ID, res *newsync.Result, none string) {
 	if res.Fork {
 		fmt.Fprintf(e.out, "%s: WARNING: someone is showing different readers different news; see mirror status\n", ch.String()[:8])
 	}
+	if res.Withdrawn > 0 {
+		fmt.Fprintf(e.out, "%s: WARNING: %s taken back: the publisher has replaced a stolen key, and they were not the publisher's; see mirror status\n", ch.String()[:8], cli.Count(res.Withdrawn, "article"))
+	}
 	what := none + "; still edition"
 	switch {
 	case res.New:

@@ -73,8 +73,9 @@ func (p *Publisher) grantOf(b *batch) (channel.Grant, error) {
 func (p *Publisher) sealed(b *batch, g channel.Grant, size int) ([]byte, error) {
 	said, err := json.Marshal(struct {
 		channel.Grant
-		Size int
-	}{g, size})
+		Size       int
+		Generation uint64 `json:",omitempty"` // readers want it signed by the log key in force
+	}{g, size, p.roots.Last().Log.Generation})
 	if err != nil {
 		return nil, err
 	}

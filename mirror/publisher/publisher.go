@@ -9,6 +9,7 @@
 //	grants/NAME       one grant file a batch, sealed anew only when it changes
 //	editions/N.json   what edition N's leaf and front page say
 //	editions/N.car    edition N as it travels
+//	editions/left-out editions that a new generation of the log has left out
 //	lock              held by the one process that may write
 //
 // Edition N exists when N.car does: it is renamed into place after everything
@@ -79,16 +80,18 @@ type edition struct {
 	Packed map[string][]byte `json:"packed"`
 	Sizes  map[string]int64  `json:"sizes"`
 
-	leaf channel.Leaf
+	leaf       channel.Leaf
+	generation uint64 // of the log key that signed its head
 }
 
 // keyring is keys/keys.json: everything that must stay secret.
 type keyring struct {
 	// Root, Log and IPNS are Ed25519 seeds; Root is empty if the root keys are
-	// elsewhere.
-	Root []byte `json:"root"`
-	Log  []byte `json:"log"`
-	IPNS []byte `json:"ipns"`
+	// elsewhere. NextLog takes the place of Log once a root note names it.
+	Root    []byte `json:"root"`
+	Log     []byte `json:"log"`
+	NextLog []byte `json:"next_log,omitempty"`
+	IPNS    []byte `json:"ipns"`
 	// Epochs are epoch keys by number.
 	Epochs  []channel.EpochKey `json:"epochs"`
 	Batches []batch            `json:"batches"`
@@ -209,7 +212,8 @@ func (p *Publisher) load() error {
 		return err
 	}
 	if err := json.Unmarshal(b, &p.keys); err != nil || len(p.keys.Epochs) == 0 ||
-		len(p.keys.Root) != 0 && len(p.keys.Root) != 32 || len(p.keys.Log) != 32 || len(p.keys.IPNS) != 32 {
+		len(p.keys.Root) != 0 && len(p.keys.Root) != 32 || len(p.keys.Log) != 32 || len(p.keys.IPNS) != 32 ||
+		len(p.keys.NextLog) != 0 && len(p.keys.NextLog) != 32 {
 		return errors.New("keys/keys.json is damaged; restore it from a backup")
 	}
 	var notes [][]byte
@@ -224,6 +228,12 @@ func (p *Publisher) load() error {
 		notes = append(notes, note)
 	}
 	if err := p.setRoots(notes); err != nil {
+		return err
+	}
+	if err := p.useLogKey(); err != nil {
+		return err
+	}
+	if err := p.leaveOut(); err != nil {
 		return err
 	}
 	return p.loadEditions()
@@ -265,7 +275,7 @@ func (p *Publisher) loadEditions() error {
 		if !bytes.Equal(head.Leaf.Text(), e.Leaf) {
 			return fmt.Errorf("editions/%d.json and .car don't belong together; restore them from a backup", n)
 		}
-		e.leaf = head.Leaf
+		e.leaf, e.generation = head.Leaf, head.Generation
 		p.editions = append(p.editions, e)
 	}
 }
@@ -291,7 +301,9 @@ func (p *Publisher) jsonName(n uint64) string {
 	return filepath.Join(p.dir, "editions", strconv.FormatUint(n, 10)+".json")
 }
 
-// headOf reads the head of edition n from its file.
+// headOf reads the head of edition n from its file. It may be of a generation of the
+// log that has ended since: the root notes in the file, which ours go on from, say
+// who could sign it then.
 func (p *Publisher) headOf(n uint64) (*channel.Head, error) {
 	f, err := os.Open(p.carName(n))
 	if err != nil {
@@ -306,7 +318,15 @@ func (p *Publisher) headOf(n uint64) (*channel.Head, error) {
 	if err != nil {
 		return nil, fmt.Errorf("editions/%d.car: %w", n, err)
 	}
-	return p.roots.Head(in.Head)
+	then := len(in.RootNotes)
+	if then > len(p.notes) || !slices.EqualFunc(in.RootNotes, p.notes[:then], bytes.Equal) {
+		return nil, fmt.Errorf("editions/%d.car was made under other root notes; restore it from a backup", n)
+	}
+	roots, err := channel.ParseRoots(p.Channel(), in.RootNotes)
+	if err != nil {
+		return nil, fmt.Errorf("editions/%d.car: %w", n, err)
+	}
+	return roots.Head(in.Head)
 }
 
 func (p *Publisher) saveKeys() error {
@@ -378,6 +398,9 @@ func (p *Publisher) Pack(articles []bundle.Article, now time.Time) (*Packing, er
 	if len(fresh) == 0 && !p.Owes() {
 		return out, ErrNothingNew
 	}
+	if !p.roots.Last().Log.Key.Equal(p.public(p.keys.Log)) {
+		return nil, errNoLogKey
+	}
 	chunks := slices.Collect(slices.Chunk(fresh, cmp.Or(p.cfg.Headlines, bundle.DefaultKeep)))
 	if len(chunks) == 0 {
 		chunks = [][]bundle.Article{nil}
@@ -431,7 +454,7 @@ func (p *Publisher) packOne(articles []bundle.Article, gone []string, now time.T
 	if err != nil {
 		return nil, 0, err
 	}
-	e := edition{Leaf: made.Leaf.Text(), Front: made.Front, Packed: map[string][]byte{}, Sizes: made.Sizes, leaf: made.Leaf}
+	e := edition{Leaf: made.Leaf.Text(), Front: made.Front, Packed: map[string][]byte{}, Sizes: made.Sizes, leaf: made.Leaf, generation: head.Generation}
 	for _, a := range articles {
 		sum := source.Fingerprint(a)
 		e.Packed[a.ID] = sum[:]

@@ -81,7 +81,7 @@ type Pushed struct {
 
 // ErrAhead: a target holds a newer edition than this folder: the folder was
 // restored from a backup, and packing on would fork the channel.
-var ErrAhead = errors.New("it holds a newer edition than this folder; don't pack before this folder is repaired")
+var ErrAhead = errors.New("it holds a newer edition than this folder; don't pack before this folder is repaired: if it was restored from a backup, by mirror-publish recover; if not, somebody has the log key, and docs/publisher.md says what to do")
 
 // ErrOtherHistory: a target holds editions that this folder did not make under
 // the same numbers: two copies of the folder have both packed.
@@ -171,6 +171,10 @@ func (p *Publisher) pushTo(ctx context.Context, t Target, signed signed, progres
 		out.Err = err
 		return out
 	}
+	if p.Unsaid() {
+		out.Err = errUnsaid
+		return out
+	}
 	if d, ok := t.Publisher.(transport.Denier); ok {
 		// Behind the editions, since the newest one says by which key it is signed, but
 		// also where one of them is refused.
@@ -240,10 +244,14 @@ func (p *Publisher) Holds(ctx context.Context, t Target) (uint64, error) {
 		return 0, err
 	}
 	head, err := p.roots.Head(raw)
-	if err != nil {
+	switch {
+	case errors.Is(err, channel.ErrOldRoots):
+		return p.holdsEnded(raw)
+	case errors.Is(err, channel.ErrNewerRoots):
+		return 0, ErrAhead
+	case err != nil:
 		return 0, err
-	}
-	if head.Size > p.Size() {
+	case head.Size > p.Size():
 		return 0, ErrAhead
 	}
 	if ours := channel.TreeHash(slices.Values(p.history(head.Size).Leaves())); ours != head.Tree {
@@ -269,7 +277,7 @@ func (p *Publisher) pushEdition(ctx context.Context, t Target, n uint64, progres
 
 // Final reports whether pushing again would end the same way.
 func Final(err error) bool {
-	for _, f := range []error{transport.ErrRefused, transport.ErrBlocked, channel.ErrHead, ErrAhead, ErrOtherHistory, errNothingPacked} {
+	for _, f := range []error{transport.ErrRefused, transport.ErrBlocked, channel.ErrHead, ErrAhead, ErrOtherHistory, errNothingPacked, errUnsaid} {
 		if errors.Is(err, f) {
 			return true
 		}

@@ -48,10 +48,36 @@ func (p *Publisher) rootKeyHere() ed25519.PrivateKey {
 	return p.keys.key(p.keys.Root)
 }
 
-// Rotate drafts the next root note, with other root keys of which threshold must
-// sign from then on. This folder's root key, if there is one, signs it at once.
-func (p *Publisher) Rotate(keys []ed25519.PublicKey, threshold int) (*channel.Draft, error) {
-	d, err := p.roots.Next(func(n *channel.RootNote) { n.RootKeys, n.Threshold = keys, threshold })
+// Rotation says what the next root note changes; what is zero stays as it is.
+type Rotation struct {
+	// Keys are the root keys from then on, of which Threshold must sign.
+	Keys      []ed25519.PublicKey
+	Threshold int
+	// NewLog puts a new log key in place, and begins a new generation of the log: it
+	// goes on from the first Good editions. What the old key has signed beyond them,
+	// and whoever stole it, counts for nothing then.
+	NewLog bool
+	Good   uint64
+}
+
+// Rotate drafts the next root note. This folder's root key, if there is one, signs
+// it at once.
+func (p *Publisher) Rotate(r Rotation) (*channel.Draft, error) {
+	var log channel.LogKey
+	if r.NewLog {
+		var err error
+		if log, err = p.nextLog(r.Good); err != nil {
+			return nil, err
+		}
+	}
+	d, err := p.roots.Next(func(n *channel.RootNote) {
+		if len(r.Keys) > 0 {
+			n.RootKeys, n.Threshold = r.Keys, r.Threshold
+		}
+		if r.NewLog {
+			n.Log = log
+		}
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +103,7 @@ func (p *Publisher) Lacking(d *channel.Draft) (old, next int) {
 func (p *Publisher) UseRoot(d *channel.Draft) error {
 	note := d.Marshal()
 	if d.Note.Version == p.roots.Version() && bytes.Equal(d.Note.Text(), p.roots.Last().Text()) {
-		return p.dropRootKey() // a crash may have come between
+		return p.dropRootKey() // a crash may have come between; to the rest Open has seen
 	}
 	if old, next := p.Lacking(d); d.Note.Version == p.roots.Version()+1 && old+next > 0 {
 		return fmt.Errorf("%w: %d more of the present root keys and %d more of the new ones have to sign it", ErrUnsigned, old, next)
@@ -86,11 +112,24 @@ func (p *Publisher) UseRoot(d *channel.Draft) error {
 	if err != nil {
 		return err
 	}
+	if !p.hasLogKey(d.Note.Log.Key) {
+		return errors.New("the log key that this draft names is not in this folder: it was drafted elsewhere, or another one was drafted since")
+	}
 	if err := durable.Write(filepath.Join(p.dir, "root", strconv.FormatUint(d.Note.Version, 10)), 0o644, note); err != nil {
 		return err
 	}
 	p.roots, p.notes = roots, roots.Notes()
-	return p.dropRootKey()
+	if err := p.dropRootKey(); err != nil {
+		return err
+	}
+	if err := p.useLogKey(); err != nil {
+		return err
+	}
+	if err := p.leaveOut(); err != nil {
+		return err
+	}
+	p.editions = slices.DeleteFunc(p.editions, func(e edition) bool { return p.leftOut(e.leaf.Edition, e.generation) })
+	return nil
 }
 
 func (p *Publisher) dropRootKey() error {

@@ -24,7 +24,7 @@ type proof struct {
 
 // forkProof is channel.Evidence, its heads as the texts that they are.
 type forkProof struct {
-	Ours   string   `json:"ours"`
+	Ours   string   `json:"ours,omitempty"`
 	Theirs string   `json:"theirs"`
 	Root   []byte   `json:"root,omitempty"`
 	Proof  [][]byte `json:"proof,omitempty"`
@@ -68,7 +68,8 @@ const maxProof = 1 << 20
 var ErrProof = errors.New("it proves nothing")
 
 // Contradiction is one proven fork: two statements of one channel's history, signed
-// with its keys, of which at most one can be true.
+// with its keys, of which at most one can be true. One is nil if the root notes stand
+// in its place: they have replaced the log key that signed the other, and left it out.
 type Contradiction struct{ One, Other *channel.Head }
 
 // CheckProof verifies a file that Proof wrote, with nothing else at hand, and

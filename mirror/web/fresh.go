@@ -53,6 +53,9 @@ func (c *catalogue) fresh(f newsync.Freshness, now time.Time) (lines []freshLine
 		add("alarm", c.T("fresh.forked"), proofCommand)
 		add("", c.T("fresh.proof"), "")
 	}
+	if f.Rekeyed {
+		add("", c.T("fresh.rekeyed"), proofCommand)
+	}
 	say := func(key string, args ...any) string { return fmt.Sprintf(c.T(key), args...) }
 	checked := c.ago(now.Sub(f.Checked))
 	switch f.Verdict {

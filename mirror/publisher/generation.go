@@ -1,0 +1,132 @@
+package publisher
+
+import (
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"tamizdat/bundle/channel"
+	"tamizdat/internal/durable"
+)
+
+// A stolen log key is replaced by a root note that names another one, and the tree
+// that its log goes on from (Rotation). The new key is made and kept when the note is
+// drafted, and takes its place when the note does; editions that the note leaves out
+// are moved aside, so that what is packed next gets their numbers.
+
+// leftOutDir is where editions go that a new generation has left out, as G-N.json
+// and G-N.car, G being the generation that made them.
+const leftOutDir = "left-out"
+
+var errNoLogKey = errors.New("the log key in force is not in this folder; put another one in its place: mirror-publish root rotate DRAFT --new-log")
+
+// nextLog makes the next log key, durably, for a log that goes on from the first
+// good editions.
+func (p *Publisher) nextLog(good uint64) (channel.LogKey, error) {
+	if good > p.Size() {
+		return channel.LogKey{}, fmt.Errorf("there are %d editions in this folder, the newest is number %d", p.Size(), int64(p.Size())-1)
+	}
+	p.keys.NextLog = random()
+	if err := p.saveKeys(); err != nil {
+		return channel.LogKey{}, err
+	}
+	k := channel.LogKey{Generation: p.roots.Last().Log.Generation + 1, Key: p.public(p.keys.NextLog), Base: good}
+	if good > 0 {
+		k.BaseHash = channel.TreeHash(slices.Values(p.history(good).Leaves()))
+	}
+	return k, nil
+}
+
+// public is the public half of a key in the keyring, nil if there is none.
+func (p *Publisher) public(seed []byte) ed25519.PublicKey {
+	if len(seed) == 0 {
+		return nil
+	}
+	return p.keys.key(seed).Public().(ed25519.PublicKey)
+}
+
+// hasLogKey reports whether the secret half of a log key is here.
+func (p *Publisher) hasLogKey(k ed25519.PublicKey) bool {
+	return k.Equal(p.public(p.keys.Log)) || k.Equal(p.public(p.keys.NextLog))
+}
+
+// useLogKey puts the key in place that the newest root note names.
+func (p *Publisher) useLogKey() error {
+	if k := p.roots.Last().Log.Key; len(p.keys.NextLog) == 0 || !k.Equal(p.public(p.keys.NextLog)) {
+		return nil
+	}
+	p.keys.Log, p.keys.NextLog = p.keys.NextLog, nil
+	return p.saveKeys()
+}
+
+// leftOut reports whether the newest root note has left out what the log key of a
+// generation said in edition n.
+func (p *Publisher) leftOut(n, generation uint64) bool {
+	log := p.roots.Last().Log
+	return generation < log.Generation && n >= log.Base
+}
+
+// leaveOut moves editions aside that the newest root note has left out, the last
+// first: a crash leaves no gap, and Open goes on.
+func (p *Publisher) leaveOut() error {
+	log := p.roots.Last().Log
+	end := log.Base
+	for ; ; end++ {
+		if _, err := os.Stat(p.carName(end)); errors.Is(err, os.ErrNotExist) {
+			break
+		} else if err != nil {
+			return err
+		}
+	}
+	dir := filepath.Join(p.dir, "editions", leftOutDir)
+	for n := end; n > log.Base; n-- {
+		head, err := p.headOf(n - 1)
+		if err != nil {
+			return err
+		}
+		if !p.leftOut(n-1, head.Generation) {
+			return nil
+		}
+		if err := durable.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+		for _, name := range []string{p.carName(n - 1), p.jsonName(n - 1)} { // without its .car an edition is none
+			aside := filepath.Join(dir, fmt.Sprintf("%d-%s", head.Generation, filepath.Base(name)))
+			if err := os.Rename(name, aside); err != nil {
+				return err
+			}
+		}
+		if err := errors.Join(durable.SyncDir(dir), durable.SyncDir(filepath.Join(p.dir, "editions"))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// holdsEnded is Holds for a target whose newest head is of a generation of the log
+// that has ended: as many editions as it has in common with us, if that can be told,
+// else all that the log in force began with. What goes beyond is left out, whoever
+// has signed it.
+func (p *Publisher) holdsEnded(raw []byte) (uint64, error) {
+	head, good, err := p.roots.Ended(raw)
+	if err != nil {
+		return 0, err
+	}
+	base := p.roots.Last().Log.Base
+	if good && head.Size <= p.Size() && channel.TreeHash(slices.Values(p.history(head.Size).Leaves())) == head.Tree {
+		return head.Size, nil
+	}
+	return min(base, p.Size()), nil
+}
+
+// Unsaid reports whether the log key in force has signed nothing yet: readers don't
+// know of it before the next edition.
+func (p *Publisher) Unsaid() bool {
+	n := len(p.editions)
+	return n > 0 && p.editions[n-1].generation < p.roots.Last().Log.Generation
+}
+
+var errUnsaid = errors.New("the new log key has signed nothing yet, so nobody knows of it; run mirror-publish pack first, also without news")
