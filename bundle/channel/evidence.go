@@ -92,9 +92,7 @@ func (v *View) accuse(h *Head) {
 	}
 	// Without cosignatures: anybody can add lines that look like some, and fill
 	// the list with copies of one fork.
-	bare := *h
-	bare.cosig = nil
-	e := Evidence{Ours: v.head.Text(), Theirs: bare.Text()}
+	e := Evidence{Ours: v.head.Text(), Theirs: h.Bare().Text()}
 	for _, old := range v.evidence {
 		if bytes.Equal(old.Theirs, e.Theirs) {
 			return

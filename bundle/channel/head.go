@@ -56,7 +56,8 @@ type Head struct {
 	// right edge of the tree of the leaves before it.
 	Path []Hash
 
-	sig   sigLine
+	sig sigLine
+	// cosig are cosignatures, none of them verified before Roots.Head has done it.
 	cosig []sigLine
 }
 
@@ -123,9 +124,19 @@ func (h *Head) Text() []byte {
 
 const compactVersion = 1
 
+const (
+	// MaxCompact is the largest head in compact form, in bytes: one DNS record.
+	// Cosignatures that don't fit are left out.
+	MaxCompact = 1040
+	// compactCosig is what one takes there: key ID, time, signature.
+	compactCosig = 4 + cosigLen
+	// nobody is the name of a cosigner whom no root note at hand names.
+	nobody = "?"
+)
+
 // Compact is the short form for one DNS record: uvarints, then raw hashes; the
-// channel ID and the tree hash are left out, since the receiver derives them.
-// Cosignatures are not carried yet.
+// channel ID, the tree hash and the names of witnesses are left out, since the
+// receiver derives them.
 func (h *Head) Compact() []byte {
 	b := []byte{compactVersion}
 	for _, v := range []uint64{
@@ -141,12 +152,19 @@ func (h *Head) Compact() []byte {
 	for _, p := range h.Path {
 		b = append(b, p[:]...)
 	}
-	return append(b, h.sig.sig...)
+	b = append(b, h.sig.sig...)
+	for _, s := range h.cosig {
+		if len(s.sig) == cosigLen && len(b)+compactCosig <= MaxCompact {
+			b = append(binary.BigEndian.AppendUint32(b, s.id), s.sig...)
+		}
+	}
+	return b
 }
 
 // Head checks a head in text or compact form, in the order of FORMAT.md: size,
 // strict form, origin and key of the highest root note, log signature, and
-// that the leaf is the tree's last. It needs nothing of a reader's memory;
+// that the leaf is the tree's last. Cosignatures come last and decide nothing: of
+// them stays what is valid. It needs nothing of a reader's memory;
 // whether the head is news is View.Consider's to say. Errors wrap ErrHead,
 // ErrNewerRoots or, for one that passes all checks under the log key of an older
 // root note, ErrOldRoots.
@@ -212,6 +230,7 @@ func (r *Roots) check(raw []byte) (*Head, error) {
 	case !key.begins(h):
 		return refuse(errors.New("its tree is not one that its generation of the log began with"))
 	}
+	h.cosig = validCosigs(r.last.Witnesses, h.checkpointText(), h.cosig)
 	return h, nil
 }
 
@@ -286,7 +305,8 @@ func (r *Roots) parseCompact(raw []byte) (*Head, error) {
 		return nil, errors.New("time out of range")
 	}
 	path := bits.OnesCount64(v[0])
-	if len(b) != 32+16+16+32+32*path+ed25519.SignatureSize {
+	more := len(b) - (32 + 16 + 16 + 32 + 32*path + ed25519.SignatureSize)
+	if more < 0 || more%compactCosig != 0 {
 		return nil, short
 	}
 	take := func(n int) (out []byte) { out, b = b[:n], b[n:]; return out }
@@ -310,6 +330,15 @@ func (r *Roots) parseCompact(raw []byte) (*Head, error) {
 		key = r.last.Log // of a generation to come: asked for before the signature is looked at
 	}
 	h.sig = sigLine{name: origin, id: keyID(origin, key.Key), sig: take(ed25519.SignatureSize)}
+	for range more / compactCosig {
+		s := sigLine{name: nobody, id: binary.BigEndian.Uint32(take(4)), sig: take(cosigLen)}
+		for _, w := range r.last.Witnesses {
+			if w.id() == s.id {
+				s.name = w.Name
+			}
+		}
+		h.cosig = append(h.cosig, s)
+	}
 	if !bytes.Equal(h.Compact(), raw) {
 		return nil, errors.New("not in canonical form")
 	}

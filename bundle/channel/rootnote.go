@@ -182,7 +182,7 @@ func parseRootText(text []byte) (*RootNote, error) {
 		return refuse(errors.New("threshold out of range"))
 	case n.Quorum > len(n.Witnesses):
 		return refuse(errors.New("quorum out of range"))
-	case slices.ContainsFunc(n.Witnesses, func(w Witness) bool { return !printable(w.Name) || w.Name == "" || strings.Contains(w.Name, "+") }):
+	case slices.ContainsFunc(n.Witnesses, func(w Witness) bool { return !validWitnessName(w.Name) }):
 		return refuse(errors.New("malformed witness name"))
 	}
 	// One role a key: a key in two places would let one theft do two things,

@@ -20,7 +20,7 @@ const (
 	Stale Verdict = iota + 1
 	// Same: the head we hold, not newer in time either.
 	Same
-	// Heartbeat: the same tree, signed later. Held now.
+	// Heartbeat: the same tree, signed later or seen by more witnesses. Held now.
 	Heartbeat
 	// Newer: a larger tree that continues ours. Held now.
 	Newer
@@ -29,6 +29,9 @@ const (
 	Provisional
 	// Fork: signed, and contradicts what we hold. Evidence is kept.
 	Fork
+	// Overruled: a Fork that enough witnesses have seen, while not enough have seen
+	// what we held. Held now, in its place; evidence is kept.
+	Overruled
 )
 
 func (v Verdict) String() string {
@@ -45,6 +48,8 @@ func (v Verdict) String() string {
 		return "provisional"
 	case Fork:
 		return "fork"
+	case Overruled:
+		return "overruled"
 	}
 	return "unknown"
 }
@@ -55,6 +60,10 @@ var ErrFork = errors.New("the channel's history was forked")
 // ErrBegunAnew means that a head of a new generation of the log does not continue
 // the history held, which is of an older one: see View.Replace.
 var ErrBegunAnew = errors.New("the channel's log was begun anew, from another history")
+
+// ErrOverruled is an ErrFork after which the head is held all the same; see
+// Overruled.
+var ErrOverruled = fmt.Errorf("%w, and more witnesses have seen the other branch", ErrFork)
 
 const (
 	// maxEvidence bounds the evidence of forks, and that of older generations.
@@ -77,6 +86,9 @@ type View struct {
 	edgeSize uint64
 	edge     []Hash
 	leaves   []Hash
+	// seen is a head by which to count who has seen the tree of head; nil, or of
+	// another tree, if head is the best there is.
+	seen *Head
 
 	serial   uint64
 	places   Places
@@ -209,6 +221,8 @@ func (v *View) Consider(h *Head) Verdict {
 		switch err := v.Fold(h, nil); {
 		case errors.Is(err, ErrBegunAnew):
 			return Provisional
+		case errors.Is(err, ErrOverruled):
+			return Overruled
 		case err != nil:
 			return Fork
 		}
@@ -221,24 +235,30 @@ func (v *View) Consider(h *Head) Verdict {
 	}
 	switch {
 	case known && ours != h.Tree:
-		v.accuse(h)
-		return Fork
+		return v.contradicted(h)
 	case h.Size < size:
 		return Stale
 	case v.head == nil:
 		v.head = h
 		return Newer
-	case h.Generation == v.head.Generation && !h.Time.After(v.head.Time):
-		return Same
 	}
-	v.head = h
-	return Heartbeat
+	more, old := v.attest(h), v.head
+	switch {
+	case h.Generation > old.Generation, h.Time.After(old.Time), more && h.Time.Equal(old.Time):
+		v.head = h
+		v.attest(old)
+		return Heartbeat
+	case more:
+		return Heartbeat
+	}
+	return Same
 }
 
 // Fold holds a Provisional head once the leaf hashes of [Size, h.Edition) are
 // known (from the front page or the log layer). ErrFork if h does not continue
-// our history; nothing is changed then but the evidence. ErrBegunAnew if that may be
-// since our history is of an older generation than h; nothing is changed then.
+// our history; nothing is changed then but the evidence, unless it is ErrOverruled.
+// ErrBegunAnew if that may be since our history is of an older generation than h;
+// nothing is changed then.
 func (v *View) Fold(h *Head, between []Hash) error {
 	size, begun := v.Size(), v.roots.begun()
 	if h.Generation < begun.Generation {
@@ -269,8 +289,9 @@ func (v *View) Fold(h *Head, between []Hash) error {
 	case began && rootOf(r) == h.Tree:
 	case older:
 		return ErrBegunAnew
+	case v.contradicted(h) == Overruled:
+		return ErrOverruled
 	default:
-		v.accuse(h)
 		return ErrFork
 	}
 	v.leaves, v.head = grown, h
@@ -336,6 +357,7 @@ type viewJSON struct {
 	Invite   string              `json:"invite"`
 	Roots    [][]byte            `json:"roots"`
 	Head     []byte              `json:"head,omitempty"`
+	Seen     []byte              `json:"seen,omitempty"`
 	EdgeSize uint64              `json:"edge_size"`
 	Edge     []byte              `json:"edge,omitempty"`
 	Leaves   []byte              `json:"leaves,omitempty"`
@@ -356,6 +378,9 @@ func (v *View) Marshal() ([]byte, error) {
 	}
 	if v.head != nil {
 		j.Head = v.head.Text()
+		if v.seen != nil && v.seen.sameTree(v.head) {
+			j.Seen = v.seen.Text()
+		}
 	}
 	return json.Marshal(j)
 }
@@ -408,6 +433,9 @@ func ParseView(b []byte) (*View, error) {
 		if tree, ok := v.treeAt(h.Size); !ok || tree != h.Tree {
 			return nil, errors.New("stored view: history and head don't agree")
 		}
+	}
+	if len(j.Seen) > 0 && v.head != nil {
+		v.seen, _ = v.roots.check(j.Seen) // it only counts witnesses
 	}
 	return v, nil
 }
