@@ -296,6 +296,24 @@ type Denier interface {
 	PublishDenied(ctx context.Context, ch channel.ID, list []byte) error
 }
 
+// Cosigner is a witness of transparency logs (c2sp.org/tlog-witness), and an
+// optional interface of Publisher: a target that may be one besides. Cosign returns
+// signature lines, unchecked, once it is durable there that this checkpoint was
+// seen. A *SizeError says from which size the proof has to be instead. ErrNotFound:
+// there is no witness, or it does not know the log (yet). The caller retries unless
+// the error wraps ErrRefused.
+type Cosigner interface {
+	Cosign(ctx context.Context, s channel.Submission) ([]byte, error)
+}
+
+// SizeError is a witness's answer to who does not know what it has seen last.
+type SizeError struct {
+	// Size is that of the tree it has cosigned last, 0 for none.
+	Size uint64
+}
+
+func (e *SizeError) Error() string { return fmt.Sprintf("the witness has seen %d editions", e.Size) }
+
 // Pruner is an optional interface of Publisher: a target that holds editions
 // until it is told that nobody may ask for them any more. Prune removes all
 // editions of the channel but those in keep, which the newest edition there must

@@ -33,6 +33,7 @@ var floors = map[string]floor{
 
 	"transport":               {20, "the seams have no implementation, so that everything may import them"},
 	"transport/gateway":       {21, "what relays and gateways share knows neither"},
+	"transport/witness":       {21, "a relay is one, and so are servers that know no other path"},
 	"transport/transporttest": {21, "one conformance suite judges all transports, so it depends on none"},
 	"transport/relay":         {22, "one path must work, and be removable, without the others"},
 	"transport/ipfs":          {22, "one path must work, and be removable, without the others"},

@@ -42,6 +42,10 @@
 //	HEAD, PATCH /intake/CHANNEL/CID      under an intake prefix: how much is
 //	                                     held of the upload whose head is CID;
 //	                                     append to it (see Publisher)
+//	POST /witness/add-checkpoint         there too, if the relay is a witness:
+//	                                     c2sp.org/tlog-witness (see Publisher.Cosign)
+//	GET  /witness/HASH/checkpoint        what it has cosigned last; HASH is the
+//	                                     origin's, for readers too
 package relay
 
 import (

@@ -14,6 +14,7 @@ import (
 	"tamizdat/bundle/car"
 	"tamizdat/bundle/channel"
 	"tamizdat/transport"
+	"tamizdat/transport/witness"
 )
 
 // Header fields of an upload, as in draft-ietf-httpbis-resumable-upload.
@@ -42,7 +43,10 @@ type Publisher struct {
 	*either
 }
 
-var _ transport.Publisher = (*Publisher)(nil)
+var (
+	_ transport.Publisher = (*Publisher)(nil)
+	_ transport.Cosigner  = (*Publisher)(nil)
+)
 
 // NewPublisher prepares pushing to a relay; nothing is dialled yet.
 func NewPublisher(network transport.Network, t Target) (*Publisher, error) {
@@ -108,6 +112,11 @@ func (p *Publisher) Current(ctx context.Context, ch channel.ID) ([]byte, error) 
 	base := "https://" + p.target.Address() + "/" + p.target.Mint.Mint(tag).Path()
 	h := &heads{rt: p, base: base, tags: map[channel.ID]string{}}
 	return h.Head(ctx, ch, 0)
+}
+
+// Cosign implements transport.Cosigner, if the relay is a witness.
+func (p *Publisher) Cosign(ctx context.Context, s channel.Submission) ([]byte, error) {
+	return witness.New("https://"+p.target.Address()+"/"+p.target.intakePrefix().Path()+"/witness", p).Cosign(ctx, s)
 }
 
 type uploadState struct {
