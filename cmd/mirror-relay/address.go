@@ -13,7 +13,8 @@ import (
 
 type addressCmd struct {
 	Channel []string `arg:"" optional:"" help:"The channel to carry, as the publisher names it (52 characters). Without it: pin and carried channels."`
-	Pull    bool     `help:"Print the line for another relay, which then follows this one, instead of the publisher's."`
+	Pull    bool     `help:"Print the line for another relay, which then follows this one, instead of the publisher's." xor:"what"`
+	Witness bool     `help:"Print the key by which this relay witnesses the channel, instead of the publisher's line." xor:"what"`
 	Host    string   `help:"Name or address under which others reach this relay, with a port if it is not the relay's own." placeholder:"HOST[:PORT]"`
 }
 
@@ -36,6 +37,7 @@ func (c *addressCmd) Run(e *env) error {
 		file.Host = c.Host
 	}
 	cfg := relay.Config{Dir: e.dir, Network: e.network, Listen: file.Listen, Also: file.Also, ECH: file.ECH, Host: file.Host, Log: e.log}
+	cfg.Witness = file.Witness || relay.WasWitness(e.dir)
 	r, err := relay.New(cfg)
 	if err != nil {
 		return err
@@ -47,6 +49,10 @@ func (c *addressCmd) Run(e *env) error {
 		}
 		fmt.Fprintln(e.err, "to carry a channel and get the line for its publisher: mirror-relay address CHANNEL-ID")
 		return nil
+	}
+	self, isWitness := r.Witness(ch)
+	if c.Witness {
+		return printWitness(e, self, isWitness)
 	}
 	line := func() (fmt.Stringer, error) {
 		if c.Pull {
@@ -84,5 +90,18 @@ func (c *addressCmd) Run(e *env) error {
 	}
 	fmt.Fprintln(e.err, "give this line to the publisher, and to nobody else:")
 	fmt.Fprintln(e.out, t)
+	if isWitness {
+		fmt.Fprintf(e.err, "this relay is a witness, too; its key, for the publisher's root note, is no secret:\n%s\n", self.VKey())
+	}
 	return printPeers(r, e.err)
+}
+
+// printWitness prints the key for a publisher's root note.
+func printWitness(e *env, self channel.Witness, ok bool) error {
+	if !ok {
+		return errors.New("this relay is no witness; run it with --witness, or set witness = true in " + relay.ConfigFile)
+	}
+	fmt.Fprintln(e.err, "give this key to the publisher, for mirror-publish root witness; it is no secret:")
+	fmt.Fprintln(e.out, self.VKey())
+	return nil
 }

@@ -19,6 +19,8 @@ type runCmd struct {
 	DNS       []string `help:"Answer for this DNS zone as well; may be repeated." name:"dns" placeholder:"ZONE"`
 	DNSListen string   `help:"Address of the name server, UDP and TCP (default :53)." name:"dns-listen" placeholder:"HOST:PORT"`
 
+	Witness bool `help:"Be a witness of the channels carried here as well."`
+
 	IPFS       bool     `help:"Be an IPFS node as well." name:"ipfs"`
 	IPFSListen []string `help:"Addresses of the IPFS node (default: port 4001, QUIC and TCP)." name:"ipfs-listen" placeholder:"MULTIADDR"`
 }
@@ -38,7 +40,8 @@ func (c *runCmd) Run(e *env) error {
 	r, err := relay.New(relay.Config{
 		Dir: e.dir, Network: e.network, Listen: file.Listen, Also: file.Also, ECH: file.ECH, Host: file.Host, Decoy: file.Decoy,
 		Site: file.Site, Redirect: file.Redirect, ACME: file.Certificate(), Limits: file.Limits(), Throttle: file.Throttle(), Traffic: file.Traffic(),
-		S3: file.S3.Store(e.dir), S3Poll: file.S3.Poll(), Pull: pull, Log: e.log,
+		S3: file.S3.Store(e.dir), S3Poll: file.S3.Poll(), Pull: pull,
+		Witness: file.Witness, Log: e.log,
 	})
 	if err != nil {
 		return err
@@ -88,6 +91,7 @@ func (c *runCmd) over(f relay.FileConfig) relay.FileConfig {
 		f = f.OnlyZones(c.DNS)
 	}
 	f.DNSListen = cmp.Or(c.DNSListen, f.DNSListen, ":53")
+	f.Witness = c.Witness || f.Witness
 	f.IPFS = c.IPFS || f.IPFS
 	if len(c.IPFSListen) > 0 {
 		f.IPFSListen = c.IPFSListen

@@ -66,6 +66,8 @@ type FileConfig struct {
 	MonthGB  float64 `toml:"month_gb"`
 	// Pull are lines of other relays that this one follows (see wire.Pull).
 	Pull []string `toml:"pull"`
+	// Witness makes the relay a witness of the channels that it carries.
+	Witness bool `toml:"witness"`
 	// DNSZone is served by the relay's own name server if set.
 	DNSZone string `toml:"dns_zone"`
 	// DNSListen is where that name server listens.

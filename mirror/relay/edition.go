@@ -60,6 +60,7 @@ type edition struct {
 	roots   *channel.Roots
 	head    *channel.Head
 	headCID cid.Cid
+	seen    int // how many of the channel's witnesses have cosigned the head
 	notes   []cid.Cid
 	index   map[string]span // by cid.Cid.KeyString
 }
@@ -99,6 +100,7 @@ func readFront(r *car.Reader, ch channel.ID) (*edition, error) {
 	if e.head, err = e.roots.Head(data); err != nil {
 		return nil, bad("%w", err)
 	}
+	e.seen = e.roots.Witnessed(e.head).Seen
 	if !e.head.Root.Equals(roots[n+1]) {
 		return nil, bad("header and head name different editions")
 	}

@@ -375,7 +375,8 @@ func (s *Store) wants(ch channel.ID, head cid.Cid, raw []byte) bool {
 	if err != nil {
 		return !errors.Is(err, channel.ErrOldRoots) // that one lags
 	}
-	return h.Newer(cur.head) || h.Size == cur.head.Size && h.Tree != cur.head.Tree
+	return h.Newer(cur.head) || h.Size == cur.head.Size && (h.Tree != cur.head.Tree ||
+		!cur.head.Newer(h) && cur.roots.Witnessed(h).Seen > cur.seen)
 }
 
 // edition serves an edition's CAR as it is stored, with Range, to a relay that

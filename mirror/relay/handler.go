@@ -25,6 +25,7 @@ type Handler struct {
 	log     *slog.Logger
 	ledger  *ledger     // nil if nothing is counted
 	pin     channel.Pin // the relay's
+	witness *witness    // nil if it is none
 	polls   polls
 	waiting *wire.Places[[8]byte] // of polls
 	batches *rates[[8]byte]       // also of relays that follow
@@ -100,6 +101,8 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request, ch channel.ID, ta
 			return
 		}
 		h.head(w, r, ch, tag, relay)
+	case "witness":
+		h.cosign(w, r, ch, rest, false)
 	case "edition":
 		id, name, _ := strings.Cut(rest, "/")
 		if !relay || id != ch.String() {

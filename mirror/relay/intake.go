@@ -32,6 +32,10 @@ func (h *Handler) intake(w http.ResponseWriter, r *http.Request, ch channel.ID, 
 		http.Error(w, reason, code)
 	}
 	kind, rest, _ := strings.Cut(rest, "/")
+	if kind == "witness" {
+		h.cosign(w, r, ch, rest, true)
+		return
+	}
 	small := map[string]func(http.ResponseWriter, *http.Request, channel.ID) (code, held int, reason string){
 		"ipns": h.takeIPNS, "packet": h.takePacket, "denied": h.takeDenied,
 	}

@@ -83,6 +83,8 @@ type Config struct {
 	Traffic Traffic
 	// Pull are relays to fetch new editions from, see Relay.PullLine.
 	Pull []wire.Pull
+	// Witness makes the relay a witness of the channels that it carries. Not with S3.
+	Witness bool
 	// Hooks are filled in by other parts.
 	Hooks Hooks
 	// Log is for the volunteer; nil discards.
@@ -108,8 +110,9 @@ type Relay struct {
 	node    *ipfs.Node    // nil unless ServeIPFS was called
 	poster  *poster       // nil unless PostPackets was
 	lock    *filelock.Lock
-	ledger  *ledger // nil without Traffic.PerMonth
-	outer   uint16  // the port in Config.Host, 0 if there is none
+	ledger  *ledger  // nil without Traffic.PerMonth
+	witness *witness // nil unless Config.Witness
+	outer   uint16   // the port in Config.Host, 0 if there is none
 	// fleet ends what a store on S3 needs; nil without one.
 	fleet     func()
 	following *following // nil until it listens
@@ -172,6 +175,14 @@ func New(cfg Config) (*Relay, error) {
 	if r.carried, err = newCarried(cfg.Dir, r.keys); err != nil {
 		return nil, err
 	}
+	if cfg.Witness {
+		if cfg.S3 != nil {
+			return nil, errors.New("witness: not in a fleet on a bucket; what a witness has seen lies on one machine")
+		}
+		if r.witness, err = openWitness(cfg.Dir); err != nil {
+			return nil, fmt.Errorf("witness: %w", err)
+		}
+	}
 	if cfg.ECH != "" {
 		key, list, err := loadECH(cfg.Dir, cfg.ECH)
 		if err != nil {
@@ -211,6 +222,7 @@ func (r *Relay) Start(ctx context.Context) (err error) {
 	throttle := r.cfg.Throttle.withDefaults()
 	r.handler = &Handler{
 		store: r.store, carried: r.carried, site: site, log: r.cfg.Log, ledger: r.ledger, pin: r.keys.pin,
+		witness: r.witness,
 		waiting: wire.NewPlaces[[8]byte](-1, throttle.PollsPerBatch),
 		batches: newRates[[8]byte](throttle.PerBatch), pushes: newRates[channel.ID](throttle.PerIntake),
 	}

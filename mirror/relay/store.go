@@ -44,7 +44,8 @@ func (l Limits) withDefaults() Limits {
 
 // Store keeps editions in a folder, one CARv1 file and one index file each:
 //
-//	editions/CHANNEL/EDITION-TIME.car   root notes, head, blocks
+//	editions/CHANNEL/EDITION-TIME.car   root notes, head, blocks; EDITION-TIME-N.car
+//	                                    if N witnesses have seen the head
 //	editions/CHANNEL/EDITION-TIME.idx   where each block lies; rebuilt if torn
 //	editions/CHANNEL/ipns.record        the signed IPNS record of the newest edition
 //	editions/CHANNEL/head.packet        the signed packet for BitTorrent's DHT
@@ -183,7 +184,7 @@ func standing(es []*edition) (stay, gone []*edition) {
 		case b.head.Newer(a.head):
 			return -1
 		}
-		return 0
+		return cmp.Compare(a.seen, b.seen)
 	})
 	at := map[uint64]int{}
 	for _, e := range es {
@@ -360,6 +361,9 @@ func (s *Store) acceptable(ch channel.ID, e *edition) error {
 		return bad("another edition %d is held: the channel has forked", a.Edition)
 	case a.Edition == b.Edition && a.Time.Before(b.Time):
 		return bad("a newer head of edition %d is held", a.Edition)
+	case a.Edition == b.Edition && a.Time.Equal(b.Time) && e.seen <= cur.seen && !e.headCID.Equals(cur.headCID):
+		// Else relays that follow each other would pass two heads to and fro.
+		return bad("a head of edition %d that as many witnesses have seen is held", a.Edition)
 	}
 	return nil
 }
@@ -367,7 +371,12 @@ func (s *Store) acceptable(ch channel.ID, e *edition) error {
 // admit makes a checked upload visible: part is its file, synced already.
 func (s *Store) admit(ch channel.ID, e *edition, part string) error {
 	ctx := context.Background() // the publisher may be gone: the edition is here
-	path := s.kept.at(ch, fmt.Sprintf("%012d-%d.car", e.head.Edition, e.head.Time.Unix()))
+	// Each head has a file of its own: others may be reading the one before.
+	name := fmt.Sprintf("%012d-%d", e.head.Edition, e.head.Time.Unix())
+	if e.seen > 0 {
+		name += fmt.Sprintf("-%d", e.seen)
+	}
+	path := s.kept.at(ch, name+".car")
 	if err := s.kept.take(ctx, path, part); err != nil {
 		return err
 	}
