@@ -16,6 +16,7 @@ type pushCmd struct {
 var (
 	errPush      = errors.New("not every target has the newest edition; run push again, it goes on where it stopped")
 	errPushFinal = errors.New("not every target has the newest edition")
+	errUnseen    = errors.New("the newest edition arrived, but too few witnesses have seen it: readers are told so; run push again when they can be reached")
 )
 
 // Run pushes to all targets at once.
@@ -35,12 +36,16 @@ func (c *pushCmd) Run(e *env) (err error) {
 	})
 	bars.Done()
 	failed, again := false, false
-	for _, r := range results {
+	for i, r := range results {
 		switch {
+		case r.Err != nil && targets[i].Witness && !publisher.Final(r.Err): // what counts is how many have seen it
+			fmt.Fprintf(e.out, "%s: %s\n", r.Target, cli.OneLine(r.Err))
 		case r.Err != nil:
 			failed = true
 			again = again || !publisher.Final(r.Err)
 			fmt.Fprintf(e.out, "%s: failed: %s\n", r.Target, cli.OneLine(r.Err))
+		case targets[i].Witness:
+			fmt.Fprintf(e.out, "%s: has seen edition %d\n", r.Target, p.Size()-1)
 		case r.Editions == 0:
 			fmt.Fprintf(e.out, "%s: holds edition %d already\n", r.Target, r.Newest)
 		default:
@@ -50,11 +55,17 @@ func (c *pushCmd) Run(e *env) (err error) {
 			fmt.Fprintf(e.out, "%s: %s of old editions removed\n", r.Target, cli.Count(r.Removed, "piece"))
 		}
 	}
+	seen, err := witnessed(e, p)
+	if err != nil {
+		return err
+	}
 	switch {
 	case failed && again:
 		return errPush
 	case failed:
 		return errPushFinal
+	case !seen.Met():
+		return errUnseen
 	}
 	return nil
 }

@@ -11,11 +11,12 @@ import (
 )
 
 type rootCmd struct {
-	Show   rootShowCmd   `cmd:"" help:"Show which root keys the channel has, and how many must sign."`
-	New    rootNewCmd    `cmd:"" help:"Make a root key in a file; do it on a machine without network."`
-	Rotate rootRotateCmd `cmd:"" help:"Draft the root note that puts other root keys in place."`
-	Sign   rootSignCmd   `cmd:"" help:"Sign a draft with a root key; do it where the key is."`
-	Use    rootUseCmd    `cmd:"" help:"Put a draft in place that enough keys have signed."`
+	Show    rootShowCmd    `cmd:"" help:"Show which root keys the channel has, and how many must sign."`
+	New     rootNewCmd     `cmd:"" help:"Make a root key in a file; do it on a machine without network."`
+	Rotate  rootRotateCmd  `cmd:"" help:"Draft the root note that puts other root keys in place."`
+	Witness rootWitnessCmd `cmd:"" help:"Draft the root note that names other witnesses."`
+	Sign    rootSignCmd    `cmd:"" help:"Sign a draft with a root key; do it where the key is."`
+	Use     rootUseCmd     `cmd:"" help:"Put a draft in place that enough keys have signed."`
 }
 
 type rootShowCmd struct{}
@@ -36,6 +37,7 @@ func (c *rootShowCmd) Run(e *env) (err error) {
 		}
 		fmt.Fprintf(e.out, "  %s%s\n", publisher.RootKeyLine(k.Public), where)
 	}
+	showWitnesses(e, p)
 	return nil
 }
 

@@ -48,6 +48,9 @@ func (c *statusCmd) Run(e *env) (err error) {
 	if err := w.Flush(); err != nil {
 		return err
 	}
+	if _, err := witnessed(e, p); err != nil {
+		return err
+	}
 	if len(p.Config().Targets) == 0 {
 		fmt.Fprintln(e.out, "no target yet; add a relay with mirror-publish target NAME")
 		return nil
@@ -66,6 +69,8 @@ func (c *statusCmd) targets(e *env, p *publisher.Publisher) error {
 		wg.Go(func() {
 			size, err := p.Holds(e.ctx, t)
 			switch {
+			case t.Witness:
+				rows[i] = "a witness"
 			case err != nil:
 				rows[i] = "unreachable: " + cli.OneLine(err)
 			case size == 0:

@@ -21,6 +21,8 @@ type relayCmd struct {
 	WebDAV string `help:"A static mirror in a WebDAV folder." name:"webdav" placeholder:"URL" xor:"kind"`
 	DNS    string `help:"A DNS zone on a name server that takes updates (RFC 2136)." name:"dns" placeholder:"ZONE@ADDRESS[:PORT]" xor:"kind"`
 
+	Witness string `help:"A witness that is no relay: where it takes checkpoints (C2SP tlog-witness)." placeholder:"URL" xor:"kind"`
+
 	Credentials string `help:"File of the bucket's keys (as Amazon's tools have it), of USER:PASSWORD for WebDAV, or of the TSIG key for DNS." placeholder:"FILE" type:"path"`
 	Pointer     bool   `help:"Put only what leads to the headlines into DNS: for providers with small quotas."`
 	Region      string `help:"The bucket's region, if the store doesn't tell."`
@@ -37,6 +39,14 @@ func (c *relayCmd) Run(e *env) (err error) {
 	defer cli.Close(p, &err)
 	if c.Mirror+c.Git+c.S3+c.WebDAV+c.DNS != "" {
 		return c.addMirror(e, p)
+	}
+	if c.Witness != "" {
+		if err := p.AddWitness(c.Name, c.Witness); err != nil {
+			return err
+		}
+		fmt.Fprintf(e.out, "target %q added\n", c.Name)
+		fmt.Fprintln(e.err, "its key has to be in the root note, too: mirror-publish root witness")
+		return nil
 	}
 	if c.Credentials+c.Region+c.URL != "" || c.Pointer {
 		return cli.Usage("name the static mirror or zone, too: --mirror, --s3, --webdav, --git or --dns")

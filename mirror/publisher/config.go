@@ -43,8 +43,9 @@ type Config struct {
 }
 
 // TargetConfig is one [[target]]: a relay, a folder of CAR files, a static
-// mirror (see mirror.go), or a DNS zone on somebody's name server (see hosted.go).
-// Exactly one of Relay, Folder, Mirror, S3, WebDAV, Git and DNS is set.
+// mirror (see mirror.go), a DNS zone on somebody's name server (see hosted.go), or a
+// witness that is no relay. Exactly one of Relay, Folder, Mirror, S3, WebDAV, Git, DNS
+// and Witness is set.
 type TargetConfig struct {
 	Name string `toml:"name"`
 	// Relay is the line that `mirror-relay address` printed.
@@ -73,6 +74,10 @@ type TargetConfig struct {
 	// small quotas.
 	DNS     string `toml:"dns,omitempty"`
 	Pointer bool   `toml:"pointer,omitempty"`
+	// Witness is the submission prefix of a witness (c2sp.org/tlog-witness), an https
+	// URL: it is shown checkpoints, and takes no editions. Relays are asked whether
+	// they are witnesses without that.
+	Witness string `toml:"witness,omitempty"`
 	// URL is where readers find a static mirror. Invites and grants name it;
 	// without one the mirror is filled and nobody is led there.
 	URL string `toml:"url,omitempty"`
@@ -120,6 +125,12 @@ const configTail = `
 # dns = "n.example@192.0.2.53"
 # credentials = "keys/n.example.key"
 # pointer = true
+
+# A witness that is no relay of yours: where it takes checkpoints. Its key has to be
+# in the root note; see docs/publisher.md.
+# [[target]]
+# name = "a witness"
+# witness = "https://witness.example"
 
 # Further ways in, which go into invites: DNS zones ("ZONE" or, if a server
 # answers for it directly, "ZONE@ADDRESS:PORT"), IPFS peers (multiaddresses that
@@ -182,11 +193,11 @@ func loadConfig(dir string) (Config, error) {
 		case t.Name == "" || seen[t.Name]:
 			return c, fmt.Errorf("%s: each target needs a name of its own", configFile)
 		case len(t.kinds()) != 1:
-			return c, fmt.Errorf("%s: target %q needs one of relay, folder, mirror, s3, webdav, git and dns", configFile, t.Name)
+			return c, fmt.Errorf("%s: target %q needs one of relay, folder, mirror, s3, webdav, git, dns and witness", configFile, t.Name)
 		case t.Relay == "" && len(t.Via) > 0:
 			return c, fmt.Errorf("%s: target %q: via is for relays", configFile, t.Name)
 		}
-		if err := errors.Join(t.checkMirror(), t.checkHosted()); err != nil {
+		if err := errors.Join(t.checkMirror(), t.checkHosted(), t.checkWitness()); err != nil {
 			return c, fmt.Errorf("%s: target %q: %w", configFile, t.Name, err)
 		}
 		seen[t.Name] = true

@@ -14,11 +14,13 @@ import (
 
 // kinds are the settings that say what a target is: there has to be one.
 func (t *TargetConfig) kinds() []string {
-	return slices.DeleteFunc([]string{t.Relay, t.Folder, t.Mirror, t.S3, t.WebDAV, t.Git, t.DNS}, func(s string) bool { return s == "" })
+	return slices.DeleteFunc([]string{t.Relay, t.Folder, t.Mirror, t.S3, t.WebDAV, t.Git, t.DNS, t.Witness}, func(s string) bool { return s == "" })
 }
 
 // isMirror reports whether the target is a static mirror.
-func (t *TargetConfig) isMirror() bool { return t.Relay == "" && t.Folder == "" && t.DNS == "" }
+func (t *TargetConfig) isMirror() bool {
+	return t.Relay == "" && t.Folder == "" && t.DNS == "" && t.Witness == ""
+}
 
 // checkMirror checks what only static mirrors have. Its errors quote nothing.
 func (t *TargetConfig) checkMirror() error {

@@ -21,6 +21,8 @@ type Target struct {
 	// Pointer: it holds what leads to the newest headlines, and nothing of older
 	// editions.
 	Pointer bool
+	// Witness: it is asked to cosign, and nothing is pushed there.
+	Witness bool
 	transport.Publisher
 }
 
@@ -41,7 +43,7 @@ func (p *Publisher) Targets(network transport.Network, names ...string) ([]Targe
 		if err != nil {
 			return nil, fmt.Errorf("target %q: %w", t.Name, err)
 		}
-		out = append(out, Target{Name: t.Name, Pointer: t.Pointer, Publisher: pub})
+		out = append(out, Target{Name: t.Name, Pointer: t.Pointer, Witness: t.Witness != "", Publisher: pub})
 	}
 	if len(out) == 0 {
 		return nil, fmt.Errorf("no target yet; add one with mirror-publish target NAME, or edit %s", configFile)
@@ -58,6 +60,8 @@ func (p *Publisher) open(network transport.Network, t TargetConfig) (transport.P
 		return p.openMirror(network, t)
 	case t.DNS != "":
 		return p.openHosted(network, t)
+	case t.Witness != "":
+		return openWitness(network, t.Witness), nil
 	}
 	line, err := wire.ParseTarget(t.Relay)
 	if err != nil {
@@ -115,27 +119,59 @@ const (
 	pushPause  = time.Second
 )
 
-// Push sends what is missing to every target at once, oldest first, and then,
+// Push has the newest head cosigned by those targets that are witnesses, and sends
+// what is missing to every target at once, oldest first, and then,
 // to those that take it, a new IPNS record of the newest edition (pushing again
 // is how a record is kept from expiring), and the list of revoked batches. progress (may be nil) hears of each
 // target's current edition. The results are in the order of the targets.
 func (p *Publisher) Push(ctx context.Context, targets []Target, progress func(target string, edition uint64, held, total int64)) []Pushed {
 	out := make([]Pushed, len(targets))
+	for i, t := range targets {
+		out[i].Target = t.Name
+	}
+	asked, _, err := p.cosign(ctx, targets, cosignTime, func(int) bool { return true })
+	p.pushAll(ctx, targets, out, progress)
+	if err == nil {
+		// Who was slow does not hold up the news; and a relay did not know the channel, or
+		// its newest keys, before it had the edition.
+		again := func(i int) bool { return out[i].Err == nil && asked[i] != nil && !finally(asked[i]) }
+		answers, more, failed := p.cosign(ctx, targets, lateCosignTime, again)
+		for i := range targets {
+			if again(i) {
+				asked[i] = answers[i]
+			}
+		}
+		if err = failed; more {
+			p.pushAll(ctx, targets, out, progress)
+		}
+	}
+	for i, t := range targets {
+		out[i].Err = errors.Join(out[i].Err, err, asWitness(t, asked[i]))
+		if c, ok := t.Publisher.(io.Closer); ok {
+			out[i].Err = errors.Join(out[i].Err, c.Close())
+		}
+	}
+	return out
+}
+
+// pushAll pushes to all targets at once.
+func (p *Publisher) pushAll(ctx context.Context, targets []Target, out []Pushed, progress func(target string, edition uint64, held, total int64)) {
 	signed, unsigned := p.signFor(targets)
 	var wg sync.WaitGroup
 	for i, t := range targets {
+		if t.Witness || out[i].Err != nil {
+			continue
+		}
 		wg.Go(func() {
+			before := out[i]
 			out[i] = p.pushTo(ctx, t, signed, progress)
+			out[i].Editions, out[i].Bytes, out[i].Removed = out[i].Editions+before.Editions, out[i].Bytes+before.Bytes, out[i].Removed+before.Removed
 			if _, ok := t.Publisher.(transport.Namer); ok {
 				out[i].Err = errors.Join(out[i].Err, unsigned)
-			}
-			if c, ok := t.Publisher.(io.Closer); ok {
-				out[i].Err = errors.Join(out[i].Err, c.Close())
 			}
 		})
 	}
 	wg.Wait()
-	return out
 }
 
 // signed is what points to the newest edition elsewhere: its IPNS record, and its packet
@@ -166,7 +202,7 @@ func (p *Publisher) pushTo(ctx context.Context, t Target, signed signed, progres
 		out.Err = errNothingPacked
 		return out
 	}
-	size, err := p.Holds(ctx, t)
+	size, behind, err := p.holds(ctx, t)
 	if err != nil {
 		out.Err = err
 		return out
@@ -174,6 +210,9 @@ func (p *Publisher) pushTo(ctx context.Context, t Target, signed signed, progres
 	if p.Unsaid() {
 		out.Err = errUnsaid
 		return out
+	}
+	if behind { // fewer witnesses have seen the head there
+		size--
 	}
 	if d, ok := t.Publisher.(transport.Denier); ok {
 		// Behind the editions, since the newest one says by which key it is signed, but
@@ -235,29 +274,41 @@ func (p *Publisher) pushDenied(ctx context.Context, d transport.Denier) error {
 // Holds is how many editions the target's log has; ErrAhead if it is more than
 // ours.
 func (p *Publisher) Holds(ctx context.Context, t Target) (uint64, error) {
+	size, _, err := p.holds(ctx, t)
+	return size, err
+}
+
+// holds is Holds, and whether the target holds our newest head with fewer
+// cosignatures.
+func (p *Publisher) holds(ctx context.Context, t Target) (size uint64, behind bool, err error) {
 	var raw []byte
-	err := retry(ctx, func() (err error) { raw, err = t.Current(ctx, p.Channel()); return err })
+	err = retry(ctx, func() (err error) { raw, err = t.Current(ctx, p.Channel()); return err })
 	if errors.Is(err, transport.ErrNotFound) {
-		return 0, nil
+		return 0, false, nil
 	}
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	head, err := p.roots.Head(raw)
 	switch {
 	case errors.Is(err, channel.ErrOldRoots):
-		return p.holdsEnded(raw)
+		size, err = p.holdsEnded(raw)
+		return size, false, err
 	case errors.Is(err, channel.ErrNewerRoots):
-		return 0, ErrAhead
+		return 0, false, ErrAhead
 	case err != nil:
-		return 0, err
+		return 0, false, err
 	case head.Size > p.Size():
-		return 0, ErrAhead
+		return 0, false, ErrAhead
 	}
 	if ours := channel.TreeHash(slices.Values(p.history(head.Size).Leaves())); ours != head.Tree {
-		return 0, ErrOtherHistory
+		return 0, false, ErrOtherHistory
 	}
-	return head.Size, nil
+	if head.Size < p.Size() {
+		return head.Size, false, nil
+	}
+	behind, err = p.behind(raw, head)
+	return head.Size, behind, err
 }
 
 func (p *Publisher) pushEdition(ctx context.Context, t Target, n uint64, progress func(string, uint64, int64, int64)) (int64, error) {
