@@ -93,9 +93,10 @@ type asks struct {
 	changed chan struct{}
 	// What the next question says: the channel, what is held, and the tree size of
 	// the front page of this sync that is here, 0 for none (then heads are enough).
-	q     transport.Ask
-	roots *channel.Roots
-	shown uint64
+	q      transport.Ask
+	roots  *channel.Roots
+	shown  uint64
+	doubts bool // see doubt
 	// held is the tree size when the sync began. led: the quiet ones are known to
 	// work here. If one has brought something newer, the loud ones are not asked at
 	// all; that they all say "nothing newer" may be what a censor wants us to hear.
@@ -119,6 +120,21 @@ func (as *asks) anew(held uint64) {
 	as.mu.Lock()
 	defer as.mu.Unlock()
 	as.held, as.shown = held, 0
+}
+
+// doubt says whether too few witnesses have seen what is held. Then "nothing newer"
+// is not enough: somebody may have another head, that more of them have seen.
+func (as *asks) doubt(yes bool) {
+	as.mu.Lock()
+	defer as.mu.Unlock()
+	as.doubts = yes
+}
+
+// inDoubt is what doubt said.
+func (as *asks) inDoubt() bool {
+	as.mu.Lock()
+	defer as.mu.Unlock()
+	return as.doubts
 }
 
 // has reports whether a front page is here that is as new as this head.
@@ -223,6 +239,9 @@ type question struct {
 func (as *asks) put(ctx context.Context, a *ask, q transport.Ask, roots *channel.Roots, shown bool) {
 	for try := 1; ; try++ {
 		f := &question{path: a, as: as, ask: q, known: q.Have, roots: roots}
+		if as.inDoubt() {
+			f.ask.Have = 0
+		}
 		f.once(ctx, shown)
 		if f.end.err != nil && try == 1 {
 			as.failed()

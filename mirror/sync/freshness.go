@@ -110,6 +110,9 @@ type Freshness struct {
 	// channel's root keys have replaced since, and was left out. The evidence is in
 	// the view.
 	Rekeyed bool `json:"rekeyed"`
+	// Witnessed says how many of the channel's witnesses have seen the head that is
+	// held: that others are shown the same.
+	Witnessed channel.Witnessed `json:"witnesses"`
 	// ClockBehind: the device's clock shows a time before the newest signature.
 	// ClockOff: the clock may be ahead, since the news seems very old.
 	ClockBehind bool `json:"clock_behind"`
@@ -123,7 +126,10 @@ func (f Freshness) Alarming() bool { return f.Forked || f.Verdict == VerdictFroz
 // (Reports), packed the times at which its editions were packed (Packed), in any
 // order and possibly none; now is the device's clock.
 func Judge(view *channel.View, reports []PathReport, packed []time.Time, now time.Time) Freshness {
-	f := Freshness{Verdict: VerdictNothing, Forked: view.Forked(), Rekeyed: !view.Forked() && len(view.Evidence()) > 0}
+	f := Freshness{
+		Verdict: VerdictNothing, Witnessed: view.Witnessed(),
+		Forked: view.Forked(), Rekeyed: !view.Forked() && len(view.Evidence()) > 0,
+	}
 	h := view.Head()
 	tree := ""
 	if h != nil {

@@ -143,6 +143,9 @@ func (s *session) frontOf(ctx context.Context, target *channel.Head) (*bundle.Fr
 	if err := s.until(ctx, "headlines", ed, func() (err error) { f, err = vol.Front(); return err }); err != nil {
 		return nil, err
 	}
+	if s.res.Fork && s.strays(target) { // another one has overruled it meanwhile
+		return nil, channel.ErrFork
+	}
 	if target.Size > s.view.Size() {
 		if err := s.fold(ctx, target, f, vol, ed); err != nil {
 			return nil, err
@@ -194,6 +197,9 @@ func (s *session) fold(ctx context.Context, target *channel.Head, f *bundle.Fron
 	switch {
 	case errors.Is(err, channel.ErrBegunAnew):
 		err = s.replace(ctx, target, func() ([]channel.Hash, error) { return log(0) })
+	case errors.Is(err, channel.ErrOverruled):
+		s.overruled(target, nil)
+		err = nil
 	case errors.Is(err, channel.ErrFork):
 		s.res.Fork = true
 	}

@@ -55,9 +55,10 @@ func (s *session) tellAsks() {
 		}
 	}
 	shown := uint64(0)
-	if s.shown != nil {
+	if s.shown != nil && !s.strayed {
 		shown = s.shown.Size
 	}
+	s.asks.doubt(!s.view.Witnessed().Met())
 	s.asks.set(q, s.view.Roots(), shown)
 }
 
@@ -156,6 +157,8 @@ func (s *session) judgeHead(a *ask, head *channel.Head) {
 	case channel.Fork:
 		s.changed, s.res.Fork, news = true, true, false
 		s.forked(a, s.before.Clone().Consider(h) == channel.Fork)
+	case channel.Overruled:
+		s.overruled(h, a)
 	case channel.Stale:
 		r.Error, news = laggard, false
 	}

@@ -86,6 +86,8 @@ type session struct {
 	targets []*target
 	shown   *channel.Head
 	front   *bundle.Front
+	// strayed: what is shown belongs to a history that was overruled.
+	strayed bool
 	working *target
 	since   time.Time // when the work on it began
 	// offline: fetches take what is in the stash, or fail with errStash.
@@ -284,7 +286,7 @@ func (s *session) show(ctx context.Context, t *target) {
 	if s.shown != nil && t.from != nil {
 		s.event("headlines", EventTurned, t.from.Path)
 	}
-	s.shown, s.front, s.done = t.head, f, false
+	s.shown, s.front, s.done, s.strayed = t.head, f, false, false
 	s.res.New = s.res.New || t.head.Size > before
 	s.res.Head = s.view.Head()
 	s.res.ToHeadlines, s.res.ToText, s.res.ToImages = time.Since(s.start), 0, 0

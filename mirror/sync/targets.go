@@ -117,7 +117,7 @@ func (s *session) candidates() []*target {
 	var ts []*target
 	backing := map[*target]int{}
 	for _, t := range s.targets {
-		if t.tried || s.shown != nil && (t.head.Size <= s.shown.Size || t.late > 0 && !s.done) {
+		if t.tried || s.shown != nil && !s.strayed && (t.head.Size <= s.shown.Size || t.late > 0 && !s.done) {
 			continue
 		}
 		if _, ok := s.view.EpochKey(t.head.Epoch); ok {
@@ -243,6 +243,27 @@ func (s *session) forked(a *ask, lie bool) {
 	r.State, r.Error = stateFailed, "it shows another history of the channel than the first way did"
 	r.Seen = time.Time{} // it confirms nothing
 }
+
+// overruled begins anew with a head that contradicts what was held and has taken
+// its place, since enough witnesses have seen it: what came of the other history is
+// of no interest any more. Nobody is called a liar: who showed it may have been
+// shown nothing else.
+func (s *session) overruled(h *channel.Head, from *ask) {
+	s.changed, s.res.Fork, s.res.New, s.res.Head = true, true, true, h
+	for _, a := range s.list {
+		if a.head != nil && s.strays(a.head) {
+			s.forked(a, false)
+		}
+	}
+	s.targets = slices.DeleteFunc(s.targets, func(t *target) bool { return t != s.working })
+	s.held, s.before, s.strayed = 0, channel.NewView(s.view.Invite()), s.shown != nil
+	s.target(h, from)
+	s.tellAsks()
+}
+
+// strays reports whether a head contradicts what is held, as far as it tells without
+// its front page.
+func (s *session) strays(h *channel.Head) bool { return s.view.Clone().Consider(h) == channel.Fork }
 
 // lags notes who answered with a head from before the channel changed its log
 // key: it has not heard of that, and says nothing about how new the news is.

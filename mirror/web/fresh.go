@@ -90,6 +90,13 @@ func (c *catalogue) fresh(f newsync.Freshness, now time.Time) (lines []freshLine
 	case newsync.VerdictFrozen:
 		add("alarm", say("fresh.frozen", c.moment(f.Signed, now)), "")
 	}
+	if w := f.Witnessed; w.Of > 0 {
+		if w.Met() {
+			add("", say("fresh.witnessed", c.number(w.Seen), c.number(w.Of)), "")
+		} else {
+			add("", say("fresh.unwitnessed", c.number(w.Seen), c.number(w.Of), c.number(w.Quorum)), "")
+		}
+	}
 	if !f.File.IsZero() {
 		add("", say("fresh.file", c.ago(now.Sub(f.File))), "")
 	}

@@ -64,6 +64,8 @@ var english = &catalogue{
 		"fresh.forked":            "Someone is showing different readers different news. Do not trust this channel until you have heard from its publisher in another way. Proof is kept; to write it to a file:",
 		"fresh.proof":             "Give that file to the publisher, or to somebody who can make it known: anybody can check it with “mirror proof --check”. It names the channel, and nothing of your invite is in it.",
 		"fresh.rekeyed":           "This channel's publisher has replaced a stolen key. What was signed with it and was not the publisher's was taken back from this device. Proof is kept; to write it to a file:",
+		"fresh.witnessed":         "Seen by %s of %s witnesses.",
+		"fresh.unwitnessed":       "Seen by %s of %s witnesses, where this channel asks for %s: it is less certain that everyone is shown the same.",
 		"fresh.file":              "From a file, %s. A file can’t tell whether there is newer news.",
 		"fresh.clockoff":          "If that seems wrong, look at the date of this device: its clock may be ahead.",
 		"fresh.title":             "How fresh this is", "fresh.sources": "Sources that agree", "fresh.checked": "Last answer", "fresh.signed": "Signed", "fresh.rhythm": "Usually something new after", "showed": "Newest it showed",

@@ -61,6 +61,8 @@ var chinese = &catalogue{
 		"fresh.forked":            "有人在向不同的读者展示不同的新闻。在通过其他方式得到发布者的消息之前，请不要相信这个频道。证据已经保存；把它写入文件的命令：",
 		"fresh.proof":             "请把这个文件交给发布者，或交给能让大家知道的人：任何人都可以用“mirror proof --check”核对它。文件里有频道的标识，但没有您的邀请中的任何内容。",
 		"fresh.rekeyed":           "这个频道的发布者已经更换了被盗的密钥。用它签署而并非出自发布者的内容，已经从本设备收回。证据已经保存；把它写入文件的命令：",
+		"fresh.witnessed":         "已有 %s 个见证者看到（共 %s 个）。",
+		"fresh.unwitnessed":       "已有 %s 个见证者看到（共 %s 个），本频道要求 %s 个：不太能确定所有人看到的都一样。",
 		"fresh.file":              "来自文件，%s。文件无法得知是否有更新的新闻。",
 		"fresh.clockoff":          "如果您觉得不对，请查看这台设备的日期：它的时钟可能快了。",
 		"fresh.title":             "内容有多新", "fresh.sources": "一致的来源", "fresh.checked": "上次回应", "fresh.signed": "签署时间", "fresh.rhythm": "通常多久有新内容", "showed": "展示过的最新内容",
