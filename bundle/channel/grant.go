@@ -146,10 +146,8 @@ func (r *Roots) OpenGrant(file []byte, seed Seed) (*Grant, error) {
 	if len(file) != GrantSmall && len(file) != GrantLarge {
 		return refuse(fmt.Errorf("%d bytes", len(file)))
 	}
-	header, err := age.ExtractHeader(bytes.NewReader(file))
-	if err != nil || len(header) != grantHeader || bytes.Count(header, []byte("\n-> ")) != 1 ||
-		!bytes.Contains(header, []byte("\n-> mlkem768x25519 ")) {
-		return refuse(errors.New("not one post-quantum recipient"))
+	if _, err := grantHeaderOf(file); err != nil {
+		return refuse(err)
 	}
 	id, err := seed.Identity()
 	if err != nil {
@@ -181,6 +179,16 @@ func (r *Roots) OpenGrant(file []byte, seed Seed) (*Grant, error) {
 		return refuse(errors.New("made for another channel or batch"))
 	}
 	return g, nil
+}
+
+// grantHeaderOf is the gate before any decryption: exactly one hybrid stanza.
+func grantHeaderOf(file []byte) ([]byte, error) {
+	header, err := age.ExtractHeader(bytes.NewReader(file))
+	if err != nil || len(header) != grantHeader || bytes.Count(header, []byte("\n-> ")) != 1 ||
+		!bytes.Contains(header, []byte("\n-> mlkem768x25519 ")) {
+		return nil, errors.New("not one post-quantum recipient")
+	}
+	return header, nil
 }
 
 func parseGrant(text []byte) (*Grant, error) {
