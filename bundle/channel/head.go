@@ -17,6 +17,8 @@ import (
 	"github.com/transparency-dev/formats/proof"
 	"github.com/transparency-dev/merkle/compact"
 	"github.com/transparency-dev/merkle/rfc6962"
+
+	"tamizdat/bundle/record"
 )
 
 // maxNumber bounds what a head counts, the same in both forms. A log file of
@@ -291,6 +293,9 @@ func parseHead(raw []byte) (*Head, error) {
 
 // parseCompact parses the compact form; the result is unverified.
 func (r *Roots) parseCompact(raw []byte) (*Head, error) {
+	if len(raw) > record.MaxRecord {
+		return nil, fmt.Errorf("larger than %d bytes", record.MaxRecord)
+	}
 	short := errors.New("cut short")
 	b := raw[1:]
 	var v [6]uint64

@@ -80,6 +80,9 @@ func parseNote(msg []byte) (text []byte, sigs []sigLine, err error) {
 	if !utf8.Valid(msg) {
 		return nil, nil, errors.New("not a note: not UTF-8")
 	}
+	if bytes.ContainsFunc(msg, func(r rune) bool { return r < ' ' && r != '\n' }) {
+		return nil, nil, errors.New("not a note: control characters")
+	}
 	i := bytes.LastIndex(msg, []byte(noteSeparator))
 	if i < 0 {
 		return nil, nil, errors.New("not a note: no signature part")
@@ -92,7 +95,7 @@ func parseNote(msg []byte) (text []byte, sigs []sigLine, err error) {
 		}
 		rest = more
 		fields := strings.Split(line, " ")
-		if len(fields) != 3 || fields[0] != "—" || fields[1] == "" || strings.ContainsFunc(fields[1], unicode.IsControl) {
+		if len(fields) != 3 || fields[0] != "—" || fields[1] == "" || strings.ContainsFunc(fields[1], notInName) {
 			return nil, nil, errors.New("not a note: malformed signature line")
 		}
 		raw, err := base64.StdEncoding.Strict().DecodeString(fields[2])
@@ -106,6 +109,9 @@ func parseNote(msg []byte) (text []byte, sigs []sigLine, err error) {
 	}
 	return text, sigs, nil
 }
+
+// notInName reports what no key name may hold.
+func notInName(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) || r == '+' }
 
 // lines reads the "key value" lines of a text in a fixed order and remembers
 // the first error.
