@@ -16,12 +16,14 @@ import (
 )
 
 // maxEpochs is how many epochs' keys a grant holds: the newest ones. Readers keep
-// those that they were given.
-const maxEpochs = 64
+// those that they were given, and a front page leads back seven days: into no more
+// epochs than if all sixteen batches were revoked in them, and one began each day.
+const maxEpochs = 24
 
-// grants returns every batch's grant file by name. A file is used again byte
-// for byte until what it says changes. All are of one size, also those of revoked
-// batches, which say less.
+// grants returns every batch's grant file by name. The files are used again byte
+// for byte until what one of them says changes; then all are sealed anew. All are of
+// one size, also those of revoked batches, which say less, and always the same: one
+// that was smaller, or stayed when the others changed, would be theirs.
 func (p *Publisher) grants() (map[string][]byte, error) {
 	all := make([]channel.Grant, len(p.keys.Batches))
 	size := channel.GrantSmall
@@ -34,10 +36,19 @@ func (p *Publisher) grants() (map[string][]byte, error) {
 		g.Serial = p.keys.Serial + uint64(len(all)) // the longest that is given now
 		size = max(size, channel.GrantSize(g, p.roots.Last().Log.Generation))
 	}
+	said, err := json.Marshal(struct {
+		All        []channel.Grant
+		Size       int
+		Generation uint64 `json:",omitempty"` // readers want them signed by the log key in force
+	}{all, size, p.roots.Last().Log.Generation})
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(said)
 	out := map[string][]byte{}
 	for i := range p.keys.Batches {
 		b := &p.keys.Batches[i]
-		file, err := p.sealed(b, all[i], size)
+		file, err := p.sealed(b, all[i], size, sum[:])
 		if err != nil {
 			return nil, err
 		}
@@ -69,19 +80,11 @@ func (p *Publisher) grantOf(b *batch) (channel.Grant, error) {
 	return g, err
 }
 
-// sealed is the batch's grant file, of at least size bytes.
-func (p *Publisher) sealed(b *batch, g channel.Grant, size int) ([]byte, error) {
-	said, err := json.Marshal(struct {
-		channel.Grant
-		Size       int
-		Generation uint64 `json:",omitempty"` // readers want it signed by the log key in force
-	}{g, size, p.roots.Last().Log.Generation})
-	if err != nil {
-		return nil, err
-	}
-	sum := sha256.Sum256(said)
+// sealed is the batch's grant file, of at least size bytes; said is the hash of what
+// all grants say.
+func (p *Publisher) sealed(b *batch, g channel.Grant, size int, said []byte) ([]byte, error) {
 	name := filepath.Join(p.dir, "grants", b.Seed.GrantName(p.Channel()))
-	if bytes.Equal(sum[:], b.Said) {
+	if bytes.Equal(said, b.Said) {
 		file, err := os.ReadFile(name)
 		if err == nil || !errors.Is(err, os.ErrNotExist) {
 			return file, err
@@ -102,7 +105,7 @@ func (p *Publisher) sealed(b *batch, g channel.Grant, size int) ([]byte, error) 
 	if err := durable.Write(name, 0o600, file); err != nil {
 		return nil, err
 	}
-	b.Said = sum[:]
+	b.Said = said
 	return file, p.saveKeys()
 }
 

@@ -38,6 +38,7 @@ func withHosted(t *testing.T, pointer bool) (*Publisher, *testservers.Primary) {
 	if err := p.AddHosted(TargetConfig{Name: "zone", DNS: hostedZone + "@" + srv.Addr, Credentials: "tsig", Pointer: pointer}); err != nil {
 		t.Fatal(err)
 	}
+	oneEpoch(p) // another one's grants would be in the zone for a week
 	return p, srv
 }
 

@@ -93,16 +93,19 @@ type keyring struct {
 	NextLog []byte `json:"next_log,omitempty"`
 	IPNS    []byte `json:"ipns"`
 	// Epochs are epoch keys by number.
-	Epochs  []channel.EpochKey `json:"epochs"`
-	Batches []batch            `json:"batches"`
-	Serial  uint64             `json:"serial"`
+	Epochs []channel.EpochKey `json:"epochs"`
+	// Renew is when the newest epoch ends if none is revoked before; zero until the
+	// first edition of it.
+	Renew   time.Time `json:"renew,omitzero"`
+	Batches []batch   `json:"batches"`
+	Serial  uint64    `json:"serial"`
 }
 
 type batch struct {
 	Seed channel.Seed `json:"seed"`
 	// Name is what the publisher calls the batch; empty while it is unused.
 	Name string `json:"name,omitempty"`
-	// Said is the hash of what the stored grant says, and of its size.
+	// Said is the hash of what all stored grants say, and of their size.
 	Said []byte `json:"said,omitempty"`
 	// Until is how many epochs the batch can open, 0 unless it was revoked.
 	Until int `json:"until,omitempty"`
@@ -431,6 +434,9 @@ func (p *Publisher) packInto(out *Packing, articles []bundle.Article, gone []str
 // packOne makes one edition, which takes articles back besides those that earlier
 // ones did.
 func (p *Publisher) packOne(articles []bundle.Article, gone []string, now time.Time) (*bundle.Packed, int64, error) {
+	if err := p.renew(now); err != nil {
+		return nil, 0, err
+	}
 	grants, err := p.grants()
 	if err != nil {
 		return nil, 0, err

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
+	"time"
 
 	"tamizdat/bundle/channel"
 )
@@ -24,8 +26,36 @@ func (p *Publisher) Revoke(name string) error {
 		return ErrRevoked
 	}
 	p.keys.Batches[i].Until = len(p.keys.Epochs)
-	p.keys.Epochs = append(p.keys.Epochs, channel.EpochKey(random()))
+	p.newEpoch()
 	return p.saveKeys() // both or neither
+}
+
+// Epochs end by themselves, too, so that a new one does not say that somebody was
+// revoked: at random and without a memory, like revocations, from a day on.
+const (
+	leastEpoch = 24 * time.Hour
+	meanEpoch  = 6 * 24 * time.Hour // beyond that
+)
+
+// newEpoch begins an epoch; the next pack draws how long it lasts.
+func (p *Publisher) newEpoch() {
+	p.keys.Epochs = append(p.keys.Epochs, channel.EpochKey(random()))
+	p.keys.Renew = time.Time{}
+}
+
+// renew begins a new epoch if the one that there is has lasted long enough, and
+// durably says how long the new one will.
+func (p *Publisher) renew(now time.Time) error {
+	switch {
+	case p.keys.Renew.IsZero():
+	case now.Before(p.keys.Renew):
+		return nil
+	default:
+		p.newEpoch()
+	}
+	length := leastEpoch + time.Duration(rand.ExpFloat64()*float64(meanEpoch))
+	p.keys.Renew = now.Add(length).UTC().Truncate(time.Second)
+	return p.saveKeys()
 }
 
 // Batch is what is known of a batch of readers.
@@ -45,12 +75,13 @@ func (p *Publisher) Batches() (out []Batch) {
 }
 
 // Denied signs the list of revoked batches for the relay with that pin, nil if
-// there is none. Of one epoch and relay it is always the same.
+// there is none. It is the same until another batch is revoked.
 func (p *Publisher) Denied(pin channel.Pin) ([]byte, error) {
-	d := channel.Denied{Channel: p.Channel(), Pin: pin, Epoch: uint64(len(p.keys.Epochs) - 1)}
+	d := channel.Denied{Channel: p.Channel(), Pin: pin}
 	for _, b := range p.keys.Batches {
 		if b.revoked() {
 			d.Tags = append(d.Tags, b.Seed.TagFor(pin))
+			d.Epoch = max(d.Epoch, uint64(b.Until)) // which that revocation began
 		}
 	}
 	if len(d.Tags) == 0 {

@@ -1,0 +1,236 @@
+package publisher
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/ipfs/go-cid"
+
+	"tamizdat/bundle"
+	"tamizdat/bundle/car"
+	"tamizdat/bundle/channel"
+)
+
+// oneEpoch keeps the epoch that there is from ending by itself.
+func oneEpoch(p *Publisher) { p.keys.Renew = time.Date(3000, 1, 1, 0, 0, 0, 0, time.UTC) }
+
+// Epochs end by themselves, after a day at least; a process that begins anew does
+// not draw again.
+func TestEpochsEnd(t *testing.T) {
+	p, err := withTargets(t, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at, i := time.Unix(1_700_100_000, 0), 0
+	pack := func(after time.Duration) uint64 {
+		t.Helper()
+		at, i = at.Add(after), i+1
+		if _, err := p.Pack([]bundle.Article{story(i)}, at); err != nil {
+			t.Fatal(err)
+		}
+		return p.editions[len(p.editions)-1].leaf.Epoch
+	}
+	if got := pack(0); got != 0 {
+		t.Fatalf("the first edition is of epoch %d", got)
+	}
+	if got := pack(leastEpoch - time.Second); got != 0 {
+		t.Errorf("epoch %d within a day", got)
+	}
+	ends := p.keys.Renew
+	dir := p.dir
+	if err := p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	p = reopen(t, dir)
+	if !p.keys.Renew.Equal(ends) {
+		t.Errorf("it ended %v, now %v", ends, p.keys.Renew)
+	}
+	if got := pack(ends.Sub(at) - time.Second); got != 0 {
+		t.Errorf("epoch %d before its end", got)
+	}
+	if got := pack(time.Second); got != 1 {
+		t.Errorf("epoch %d after its end", got)
+	}
+	if got := p.keys.Renew.Sub(at); got < leastEpoch {
+		t.Errorf("the next one lasts %v", got)
+	}
+	// Lengths are drawn: not all alike.
+	lengths := map[time.Duration]bool{}
+	for range 20 {
+		p.keys.Renew = at
+		if err := p.renew(at); err != nil {
+			t.Fatal(err)
+		}
+		lengths[p.keys.Renew.Sub(at)] = true
+	}
+	if len(lengths) < 15 {
+		t.Errorf("%d different lengths of 20", len(lengths))
+	}
+}
+
+// outside is what anybody sees of an edition: what is in its file, how large, and
+// which grants are others than in the edition before.
+type outside struct {
+	Epoch   uint64
+	Files   map[string]int64
+	Grants  []int // sizes
+	Headers []string // of the grants, the same for each
+	Changed int
+}
+
+// lookAt reads edition n's file without any key, as a relay would. grants are those
+// of the edition before, by name.
+func lookAt(t *testing.T, p *Publisher, n uint64, grants map[string][]byte) (outside, map[string][]byte) {
+	t.Helper()
+	f, _, err := p.Source(n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	r, err := car.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := r.Intro()
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := map[cid.Cid][]byte{}
+	for {
+		b, err := r.Next()
+		if err != nil {
+			break
+		}
+		blocks[b.CID] = bytes.Clone(b.Data)
+	}
+	h, err := p.roots.Head(in.Head)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := outside{Epoch: h.Epoch, Files: map[string]int64{}}
+	d, err := bundle.ParseDirectory(h.Root, blocks[h.Root])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range d.Layers {
+		if name != bundle.LayerText { // as long as its words; nothing else is in it
+			o.Files[name] = int64(len(blocks[c]))
+		}
+	}
+	links, err := bundle.ParseFolder(d.Grants, blocks[d.Grants])
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Files["blocks"], o.Files["folder of grants"] = int64(len(blocks)), int64(len(blocks[d.Grants]))
+	now := map[string][]byte{}
+	for _, l := range links {
+		g := blocks[l.CID]
+		now[l.Name] = g
+		o.Grants = append(o.Grants, len(g))
+		o.Headers = append(o.Headers, string(g[:len("age-encryption.org/v1\n-> mlkem768x25519 ")]))
+		if !bytes.Equal(grants[l.Name], g) {
+			o.Changed++
+		}
+	}
+	return o, now
+}
+
+// After so many revocations an edition looks as after so many epochs that ended by
+// themselves: nobody can count the batches that were revoked, or handed out, and when
+// something changes for the others the grants of those don't stay as they were.
+func TestNobodyCountsRevocations(t *testing.T) {
+	for _, revoked := range []int{1, 12} {
+		var seen [2][]outside
+		for i, quiet := range []bool{true, false} {
+			p, err := withTargets(t, 2)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var grants map[string][]byte
+			pack := func(what string) {
+				t.Helper()
+				packStory(t, p, len(p.editions)+1)
+				var o outside
+				o, grants = lookAt(t, p, p.Size()-1, grants)
+				seen[i] = append(seen[i], o)
+				if all := len(p.keys.Batches); o.Changed != 0 && o.Changed != all || len(o.Grants) != all {
+					t.Errorf("%d revoked, %s: %d of %d grants changed", revoked, what, o.Changed, all)
+				}
+			}
+			pack("first")
+			for n := range revoked {
+				if quiet {
+					p.newEpoch()
+					continue
+				}
+				name := fmt.Sprint("batch ", n)
+				invited(t, p, name)
+				if err := p.Revoke(name); err != nil {
+					t.Fatal(err)
+				}
+			}
+			pack("after it")
+			pack("with nothing new")
+			cfg := p.Config()
+			cfg.Gateways = []string{"https://gateway.example"}
+			if err := p.Configure(cfg); err != nil {
+				t.Fatal(err)
+			}
+			pack("with another way in")
+			p.newEpoch()
+			pack("in another epoch")
+		}
+		for _, n := range []int{1, 3, 4} {
+			if seen[1][n].Changed == 0 {
+				t.Errorf("edition %d: no grant changed: this test tells nothing", n)
+			}
+		}
+		if seen[1][2].Changed != 0 {
+			t.Error("grants changed though nothing did")
+		}
+		if diff := cmp.Diff(seen[0], seen[1]); diff != "" {
+			t.Errorf("%d revoked (-none, +revoked):\n%s", revoked, diff)
+		}
+	}
+}
+
+// A revoked batch opens what it could, and nothing that was packed since, whatever
+// happens to the others later.
+func TestRevokedOpensWhatItCould(t *testing.T) {
+	p, err := withTargets(t, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaked, kept := invited(t, p, "leaked"), invited(t, p, "kept")
+	oneEpoch(p)
+	opens := func(seed channel.Seed) (out []uint64) {
+		t.Helper()
+		for n := range p.Size() {
+			g, _ := grantFor(t, p, seed)
+			leaf := p.editions[n].leaf
+			if slices.ContainsFunc(g.Epochs, func(e channel.Epoch) bool { return e.Number == leaf.Epoch && e.Key == p.keys.Epochs[leaf.Epoch] }) {
+				out = append(out, n)
+			}
+		}
+		return out
+	}
+	packStory(t, p, 1)
+	p.newEpoch()
+	packStory(t, p, 2)
+	if err := p.Revoke("leaked"); err != nil {
+		t.Fatal(err)
+	}
+	packStory(t, p, 3)
+	p.newEpoch()
+	packStory(t, p, 4)
+	if got := opens(leaked); !slices.Equal(got, []uint64{0, 1}) {
+		t.Errorf("the revoked batch opens the editions %v", got)
+	}
+	if got := opens(kept); !slices.Equal(got, []uint64{0, 1, 2, 3}) {
+		t.Errorf("the other one opens the editions %v", got)
+	}
+}
