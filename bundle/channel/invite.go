@@ -54,7 +54,7 @@ type Invite struct {
 // String encodes the invite: upper case, so that a QR code may use its
 // alphanumeric mode. It fails only for places that do not fit; see Fit.
 func (v *Invite) String() string {
-	return inviteScheme + base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(v.raw())
+	return inviteScheme + upper32.EncodeToString(v.raw())
 }
 
 // Validate reports places that are malformed or do not fit into an invite.
@@ -118,37 +118,36 @@ func (v *Invite) raw() []byte {
 	return append(b, sum[:inviteSum]...)
 }
 
+const (
+	// maxPasted is the longest text that an invite is looked for in, in bytes.
+	maxPasted = 16 << 10
+	// maxSchemes is how many places of such a text may begin one.
+	maxSchemes = 16
+)
+
+var upper32 = base32.StdEncoding.WithPadding(base32.NoPadding)
+
 // ParseInvite reads an invite as people paste it: letter case, spaces, line
-// breaks and quotation marks do not matter. Nothing is run or looked up.
+// breaks and quotation marks do not matter, nor what stands before and behind.
+// Nothing is run or looked up.
 func ParseInvite(s string) (*Invite, error) {
-	if len(s) > 16<<10 {
+	if len(s) > maxPasted {
 		return nil, ErrNotInvite
 	}
-	clean := strings.Map(func(r rune) rune {
+	raw, err := findInvite(strings.Map(func(r rune) rune {
 		// Messengers and mail wrap, quote, and add characters that nobody sees.
 		if unicode.IsSpace(r) || unicode.Is(unicode.Cf, r) || strings.ContainsRune("\"'`<>«»“”„|*", r) {
 			return -1
 		}
 		return unicode.ToUpper(r)
-	}, s)
-	body, ok := strings.CutPrefix(clean, inviteScheme)
-	if !ok {
-		return nil, ErrNotInvite
+	}, s))
+	if err != nil {
+		return nil, err
 	}
-	enc := base32.StdEncoding.WithPadding(base32.NoPadding)
-	raw, err := enc.DecodeString(body)
-	if err != nil || enc.EncodeToString(raw) != body || len(raw) > maxInvite || len(raw) < 1+inviteSum {
-		return nil, ErrInviteTyped
-	}
-	b, given := raw[:len(raw)-inviteSum], raw[len(raw)-inviteSum:]
-	sum := sha256.Sum256(b)
-	if subtle.ConstantTimeCompare(sum[:inviteSum], given) != 1 {
-		return nil, ErrInviteTyped
-	}
+	v, b := &Invite{}, raw[:len(raw)-inviteSum]
 	if b[0] != inviteVersion {
 		return nil, ErrInviteVersion
 	}
-	v := &Invite{}
 	if b = b[1:]; len(b) < len(v.Channel)+len(v.Seed)+ed25519.PublicKeySize {
 		return nil, ErrInviteTyped
 	}
@@ -169,6 +168,41 @@ func ParseInvite(s string) (*Invite, error) {
 		return nil, fmt.Errorf("invite refused: %w", err)
 	}
 	return v, nil
+}
+
+// findInvite returns the invite in a text, checksum and all. Of what follows the
+// scheme it takes the longest stretch that is one: letters that somebody wrote
+// behind it are base32, too.
+func findInvite(text string) ([]byte, error) {
+	err := ErrNotInvite
+	for range maxSchemes {
+		_, rest, ok := strings.Cut(text, inviteScheme)
+		if !ok {
+			break
+		}
+		text, err = rest, ErrInviteTyped
+		n := strings.IndexFunc(rest, func(r rune) bool { return (r < 'A' || r > 'Z') && (r < '2' || r > '7') })
+		if n < 0 {
+			n = len(rest)
+		}
+		for n = min(n, upper32.EncodedLen(maxInvite)); n > 0; n-- {
+			raw, err := upper32.DecodeString(rest[:n])
+			if err == nil && upper32.EncodeToString(raw) == rest[:n] && summed(raw) {
+				return raw, nil
+			}
+		}
+	}
+	return nil, err
+}
+
+// summed reports whether a raw invite ends with its checksum.
+func summed(raw []byte) bool {
+	if len(raw) < 1+inviteSum {
+		return false
+	}
+	at := len(raw) - inviteSum
+	sum := sha256.Sum256(raw[:at])
+	return subtle.ConstantTimeCompare(sum[:inviteSum], raw[at:]) == 1
 }
 
 func (v *Invite) addPlace(kind byte, p []byte) error {

@@ -74,10 +74,10 @@ func (c *addCmd) text(e *env) (string, error) {
 	return inviteIn(string(b))
 }
 
-// inviteIn finds the invite in a text.
+// inviteIn reports whether there is an invite in a text, whole or not.
 func inviteIn(text string) (string, error) {
-	if i := strings.Index(strings.ToUpper(text), "TAMIZDAT:"); i >= 0 {
-		return text[i:], nil
+	if _, err := channel.ParseInvite(text); !errors.Is(err, channel.ErrNotInvite) {
+		return text, nil
 	}
 	if bare(text) {
 		return "", errBare
