@@ -2,22 +2,15 @@ package main
 
 import (
 	"fmt"
-	"io"
 
 	"tamizdat/internal/cli"
-
-	"github.com/skip2/go-qrcode"
-
-	"tamizdat/internal/durable"
 )
 
 type inviteCmd struct {
 	Batch string `help:"Name of the readers who share this invite; one that is new takes one of sixteen places. A batch can be revoked as a whole." default:"readers"`
-	QR    string `help:"Also write it as a QR code." placeholder:"FILE.png" name:"qr" type:"path"`
+	QR    string `help:"Also write it as a QR code." placeholder:"FILE.png|FILE.svg" name:"qr" type:"path"`
+	Show  bool   `help:"Also show it as a QR code here, to be scanned from the screen."`
 }
-
-// qrSize is the picture's side in pixels.
-const qrSize = 768
 
 // Run prints an invite.
 func (c *inviteCmd) Run(e *env) (err error) {
@@ -31,15 +24,22 @@ func (c *inviteCmd) Run(e *env) (err error) {
 		return err
 	}
 	text := inv.String()
-	if c.QR != "" {
-		png, err := qrcode.Encode(text, qrcode.Medium, qrSize)
+	if c.QR != "" || c.Show {
+		q, err := newQR(text)
 		if err != nil {
 			return err
 		}
-		if err := durable.WriteFile(c.QR, 0o600, func(w io.Writer) error { _, err := w.Write(png); return err }); err != nil {
-			return err
+		if c.QR != "" {
+			if err := writeQR(c.QR, q); err != nil {
+				return err
+			}
+			fmt.Fprintf(e.err, "QR code in %s\n", c.QR)
 		}
-		fmt.Fprintf(e.err, "QR code in %s\n", c.QR)
+		if c.Show {
+			if err := drawQR(e.err, q.Bitmap()); err != nil {
+				return err
+			}
+		}
 	}
 	fmt.Fprintln(e.out, text)
 	pl := inv.Places
