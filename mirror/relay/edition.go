@@ -136,7 +136,7 @@ func carError(err error) error {
 // readRest checks every block behind the front: its hash (the CAR reader does),
 // that it is part of the edition's DAG, and that nothing of the DAG is missing.
 func readRest(r *car.Reader, e *edition) error {
-	linked := map[string]bool{e.head.Root.KeyString(): true}
+	linked, seen := map[string]bool{e.head.Root.KeyString(): true}, map[string]bool{}
 	first := true
 	for {
 		b, err := r.Next()
@@ -158,6 +158,16 @@ func readRest(r *car.Reader, e *edition) error {
 			}
 			first = false
 		}
+		// FORMAT.md, section 4: a node before what it links to, each block once. Root
+		// notes are there a second time, having come before the head.
+		k := b.CID.KeyString()
+		if !linked[k] {
+			return bad("it holds blocks that are no part of it, or stand before what links to them")
+		}
+		if seen[k] {
+			return bad("it holds a block twice")
+		}
+		seen[k] = true
 		links, err := bundle.Children(bundle.Block{CID: b.CID, Data: b.Data})
 		if err != nil {
 			return bad("%w", err)
@@ -168,20 +178,14 @@ func readRest(r *car.Reader, e *edition) error {
 		if len(linked) > maxBlocks {
 			return bad("more than %d links", maxBlocks)
 		}
-		if _, twice := e.index[b.CID.KeyString()]; !twice {
-			e.index[b.CID.KeyString()] = spanOf(b)
+		if _, twice := e.index[k]; !twice {
+			e.index[k] = spanOf(b)
 		}
 	}
 	for k := range linked {
 		if _, ok := e.index[k]; !ok {
 			return bad("blocks are missing")
 		}
-	}
-	for _, c := range append(e.notes[:len(e.notes):len(e.notes)], e.headCID) {
-		linked[c.KeyString()] = true
-	}
-	if len(e.index) > len(linked) {
-		return bad("it holds blocks that are no part of it")
 	}
 	return nil
 }

@@ -1,0 +1,70 @@
+package relay
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"tamizdat/bundle/channel"
+)
+
+// The shared vectors of whole files: what a relay stores is one edition, whole, and
+// nothing more.
+func TestVectors(t *testing.T) {
+	dir := filepath.Join("..", "..", "bundle", "testdata", "vectors")
+	read := func(name string, to any) {
+		t.Helper()
+		b, err := os.ReadFile(filepath.Join(dir, name))
+		if err == nil {
+			err = json.Unmarshal(b, to)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	var v struct {
+		Channel  string
+		Editions []struct {
+			CAR    string
+			Blocks int
+		}
+	}
+	read("vectors.json", &v)
+	id, err := channel.ParseID(v.Channel)
+	if err != nil || len(v.Editions) < 2 {
+		t.Fatalf("%d editions, %v", len(v.Editions), err)
+	}
+	check := func(name string) (*edition, error) {
+		b, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return checkEdition(bytes.NewReader(b), int64(len(b)), id, nil)
+	}
+	for _, e := range v.Editions {
+		// The head's block comes on top; a root note is one of the edition's.
+		if got, err := check(e.CAR); err != nil || len(got.index) != e.Blocks+1 {
+			t.Errorf("%s: %v", e.CAR, err)
+		}
+	}
+	var cases []struct{ File, As, Check string }
+	read("invalid.json", &cases)
+	n := 0
+	for _, c := range cases {
+		if c.As != "car" && c.As != "edition" {
+			continue
+		}
+		n++
+		if _, err := check(c.File); !errors.Is(err, errBad) {
+			t.Errorf("%s: %v, but %s", c.File, err, c.Check)
+		} else {
+			t.Logf("%s: %v", c.File, err)
+		}
+	}
+	if n < 12 {
+		t.Errorf("%d files", n)
+	}
+}
