@@ -67,7 +67,9 @@ func makeVectors() error {
 		root: signer("root key"), log: signer("log key"), ipns: signer("ipns key"),
 		seed: channel.Seed(secret32("batch seed")), epoch: channel.EpochKey(secret32("epoch key 0")),
 	}
-	for _, step := range []func() error{m.keys, m.access, m.editions, m.invalidHeads, m.invalidNotes, m.invalidAccess, m.invalidLayers, m.invalidBlocks} {
+	for _, step := range []func() error{
+		m.keys, m.access, m.editions, m.lists, m.invalidHeads, m.invalidNotes, m.invalidAccess, m.invalidLists, m.invalidLayers, m.invalidTexts, m.invalidBlocks, m.invalidCARs,
+	} {
 		if err := step(); err != nil {
 			return err
 		}

@@ -2,16 +2,21 @@ package bundle_test
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"slices"
+	"strings"
 
 	"filippo.io/age"
 	"github.com/ipfs/go-cid"
 	"github.com/klauspost/compress/zstd"
+	"github.com/multiformats/go-multihash"
 
 	"tamizdat/bundle"
 	"tamizdat/bundle/car"
+	"tamizdat/bundle/channel"
 )
 
 // front returns an edition's front.age from its blocks.
@@ -27,7 +32,11 @@ func (m *maker) front(n int) []byte {
 
 // sealFront encrypts what stands for a front page, with the right key.
 func (m *maker) sealFront(work int, plain []byte) []byte {
-	r, err := age.NewScryptRecipient(bundle.Passphrase(m.epoch, m.id, 0, bundle.LayerFront))
+	return m.seal(bundle.Passphrase(m.epoch, m.id, 0, bundle.LayerFront), work, plain)
+}
+
+func (m *maker) seal(passphrase string, work int, plain []byte) []byte {
+	r, err := age.NewScryptRecipient(passphrase)
 	if err != nil {
 		m.err = err
 		return nil
@@ -73,6 +82,17 @@ func (m *maker) invalidLayers() error {
 		return fmt.Errorf("a front page written by hand: %w", err)
 	}
 	m.refused("front-work-factor-2", ".age", "front", "one scrypt stanza of work factor 1, before any work", "work factor 1", m.sealFront(2, frame(js)))
+	m.refused("front-work-factor-22", ".age", "front", "one scrypt stanza of work factor 1, before any work", "work factor 1", bytes.Replace(good, []byte(" 1\n"), []byte(" 22\n"), 1))
+	m.refused("front-x25519", ".age", "front", "one scrypt stanza of work factor 1, before any work", "work factor 1", m.sealX25519(frame(js)))
+	m.refused("front-of-another-epoch", ".age", "front", "the passphrase is of the leaf's epoch", "wrong key", m.seal(bundle.Passphrase(channel.EpochKey(secret32("epoch key 1")), m.id, 0, bundle.LayerFront), 1, frame(js)))
+	m.refused("front-of-another-channel", ".age", "front", "the passphrase is the channel's", "wrong key", m.seal(bundle.Passphrase(m.epoch, channel.ID(secret32("another channel")), 0, bundle.LayerFront), 1, frame(js)))
+	m.refused("front-is-a-text", ".age", "front", "the passphrase is the layer's", "wrong key", m.seal(bundle.Passphrase(m.epoch, m.id, 0, bundle.LayerText), 1, frame(js)))
+	long := m.sealFront(1, padded(frame(js), 70_000, 0))
+	if _, err := bundle.OpenFront(m.epoch, m.id, 0, long); err != nil {
+		return fmt.Errorf("a front page of two chunks: %w", err)
+	}
+	m.refused("front-cut-at-a-chunk", ".age", "front", "the last chunk is marked as such", "does not decrypt", long[:165+65_552])
+	m.refused("front-chunks-swapped", ".age", "front", "a chunk's nonce is its number", "does not decrypt", swapChunks(m.sealFront(1, padded(frame(js), 200_000, 0))))
 	m.refused("front-of-another-edition", ".age", "front", "the passphrase is the edition's", "wrong key", m.front(1))
 	m.refused("front-two-stanzas", ".age", "front", "one scrypt stanza of work factor 1, before any work", "work factor 1",
 		bytes.Replace(good, []byte("\n--- "), []byte("\n-> x\nAAAA\n--- "), 1))
@@ -92,6 +112,28 @@ func (m *maker) invalidLayers() error {
 		}
 		return m.sealFront(1, frame(out))
 	}
+	m.refused("front-two-objects", ".age", "front", "the content is one JSON object", "not JSON", m.sealFront(1, frame(append(bytes.Clone(js), "{}"...))))
+	m.refused("front-frame-cut", ".age", "front", "a front page is one zstd frame and padding", "cut off", m.sealFront(1, frame(js)[:100]))
+	m.refused("front-padding-cut", ".age", "front", "a skippable frame as long as it says", "malformed padding", m.sealFront(1, padded(frame(js), 100, 0)[:len(frame(js))+90]))
+	m.refused("front-not-utf8", ".age", "front", "the content is UTF-8", "not JSON", sub("Ferry line", "Ferry \xff line"))
+	m.refused("front-key-twice", ".age", "front", "no key twice", "not JSON", sub(`"edition":0`, `"edition":0,"edition":0`))
+	m.refused("front-key-twice-in-other-case", ".age", "front", "no key twice, letter case aside", "not JSON", sub(`"edition":0`, `"edition":0,"Edition":0`))
+	m.refused("front-key-twice-escaped", ".age", "front", "no key twice, however it is spelt", "not JSON", sub(`"edition":0`, `"edition":0,"\u0065dition":0`))
+	m.refused("front-nested-too-deep", ".age", "front", "at most 8 levels", "not JSON", sub(`"v":1`, `"v":1,"x":[[[[[[[[]]]]]]]]`))
+	m.refused("front-too-many-elements", ".age", "front", "at most 2,000 elements", "not JSON", sub(`"v":1`, `"v":1,"x":[`+strings.Repeat("0,", 2000)+`0]`))
+	m.refused("front-name-missing", ".age", "front", "a channel has a name", "malformed name", sub(`"name":"Vector Channel"`, `"name":""`))
+	m.refused("front-language-malformed", ".age", "front", "languages are letters, digits and inner hyphens", "malformed languages", sub(`"langs":["en"`, `"langs":["en "`))
+	m.refused("front-of-a-day", ".age", "front", "dates are RFC 3339", "not JSON", sub(`"date":"2026-09-21T`, `"date":"2026-09-21 `))
+	m.refused("front-leaves-in-edition-0", ".age", "front", "at most as many leaves as editions before", "malformed leaves", sub(`"v":1`, `"v":1,"leaves":"`+base64.StdEncoding.EncodeToString(make([]byte, 32))+`"`))
+	m.refused("front-leaves-not-of-32", ".age", "front", "leaves are 32 bytes each", "malformed leaves", sub(`"v":1`, `"v":1,"leaves":"AAAA"`))
+	m.refused("front-prologue-oversized", ".age", "front", "a prologue has 165 bytes", "malformed layer", sub(`"text":{"prologue":"YWdl`, `"text":{"prologue":"YWdl`+"YWdl"))
+	m.refused("front-past-of-itself", ".age", "front", "older editions are older", "malformed older edition", sub(`"v":1`, `"v":1,"past":[{"n":0,"epoch":0,"root":"`+m.heads[0].Root.String()+`","date":"2026-09-21T00:00:00Z"}]`))
+	m.refused("front-gone-no-id", ".age", "front", "what is gone is named by article IDs", "malformed article ID", sub(`"v":1`, `"v":1,"gone":["00112233445566AA"]`))
+	m.refused("front-replaces-no-id", ".age", "front", "what is replaced is named by article IDs", "malformed article ID", sub(`"v":1`, `"v":1,"replaces":{"00112233445566aa":"x"}`))
+	m.refused("front-direction-unknown", ".age", "front", "directions are ltr and rtl", "malformed direction", sub(`"dir":"ltr"`, `"dir":"up"`))
+	m.refused("front-picture-of-another-type", ".age", "front", "pictures are WebP or JPEG", "malformed image", sub(`image/jpeg`, `image/svg+xml`))
+	m.refused("front-picture-without-size", ".age", "front", "pictures have a width and a height", "malformed image", sub(`"w":40`, `"w":0`))
+	m.refused("front-span-oversized", ".age", "front", "a frame has at most 4 MiB and 64 KiB", "span out of range", sub(`"text":{"o":0,"n":`, `"text":{"o":0,"n":9`+"000"))
 	m.refused("front-version-2", ".age", "front", "v is 1", "unknown version", sub(`{"v":1`, `{"v":2`))
 	m.refused("front-says-another-edition", ".age", "front", "channel and edition are those of the leaf", "another edition", sub(`"edition":0`, `"edition":3`))
 	m.refused("front-article-twice", ".age", "front", "article IDs are distinct", "listed twice", sub("00112233445566bb", "00112233445566aa"))
@@ -102,10 +144,80 @@ func (m *maker) invalidLayers() error {
 	return nil
 }
 
+// sealX25519 is a layer for a public key: what age makes most often.
+func (m *maker) sealX25519(plain []byte) []byte {
+	var b bytes.Buffer
+	x, err := age.GenerateX25519Identity()
+	if err != nil {
+		m.err = err
+		return nil
+	}
+	w, err := age.Encrypt(&b, x.Recipient())
+	if err == nil {
+		_, err = w.Write(plain)
+	}
+	if err == nil {
+		err = w.Close()
+	}
+	if err != nil {
+		m.err = err
+	}
+	return b.Bytes()
+}
+
+// swapChunks changes the first two chunks' places.
+func swapChunks(file []byte) []byte {
+	const prologue, chunk = 165, 65_552
+	out := bytes.Clone(file)
+	copy(out[prologue:], file[prologue+chunk:prologue+2*chunk])
+	copy(out[prologue+chunk:], file[prologue:prologue+chunk])
+	return out
+}
+
 func flip(b []byte, at int) []byte {
 	b = bytes.Clone(b)
 	b[at] ^= 1
 	return b
+}
+
+func nodeCID(data []byte) cid.Cid { return cid.NewCidV1(cid.DagProtobuf, bundle.RawCID(data).Hash()) }
+
+// pb is a dag-pb node by hand: links (field 2), then data (field 1).
+func pb(data []byte, links ...[]byte) []byte {
+	var out []byte
+	for _, l := range links {
+		out = append(append(out, 0x12, byte(len(l))), l...)
+	}
+	return append(append(out, 0x0a, byte(len(data))), data...)
+}
+
+// link is one of pb's: hash 1, name 2, size 3.
+func link(c cid.Cid, name string, size byte) []byte {
+	l := append([]byte{0x0a, byte(c.ByteLen())}, c.Bytes()...)
+	l = append(append(l, 0x12, byte(len(name))), name...)
+	return append(l, 0x18, size)
+}
+
+// otherHash is a CID that names its block by SHA-512.
+func (m *maker) otherHash(b []byte) cid.Cid {
+	mh, err := multihash.Sum(b, multihash.SHA2_512, -1)
+	if err != nil {
+		m.err = err
+	}
+	return cid.NewCidV1(cid.Raw, mh)
+}
+
+// manyLinks is a file of n blocks of one byte.
+func manyLinks(n int, c cid.Cid) []byte {
+	inner := binary.AppendUvarint([]byte{0x08, 0x02, 0x18}, uint64(n))
+	links := make([][]byte, n)
+	for i := range links {
+		inner = append(inner, 0x20, 1)
+		links[i] = link(c, "", 1)
+	}
+	out := pb(nil, links...)
+	out = binary.AppendUvarint(out[:len(out)-1], uint64(len(inner)))
+	return append(out, inner...)
 }
 
 func (m *maker) invalidBlocks() error {
@@ -139,22 +251,6 @@ func (m *maker) invalidBlocks() error {
 	block("block-other-bytes", "block", "the hash is that of the CID", "another hash", bundle.RawCID(raw), []byte("same bytes"))
 	block("block-cid-v0", "block", "CIDs are version 1", "not a CIDv1", cid.NewCidV0(dir.CID.Hash()), dir.Data)
 	block("block-oversized", "block", "at most 65,717 bytes", "at most 65717", bundle.RawCID(make([]byte, bundle.MaxBlock+1)), make([]byte, bundle.MaxBlock+1))
-	node := func(data []byte) cid.Cid {
-		return cid.NewCidV1(cid.DagProtobuf, bundle.RawCID(data).Hash())
-	}
-	// A dag-pb node by hand: links (field 2: hash 1, name 2, size 3), then data (field 1).
-	link := func(c cid.Cid, name string, size byte) []byte {
-		l := append([]byte{0x0a, byte(c.ByteLen())}, c.Bytes()...)
-		l = append(append(l, 0x12, byte(len(name))), name...)
-		return append(l, 0x18, size)
-	}
-	pb := func(data []byte, links ...[]byte) []byte {
-		var out []byte
-		for _, l := range links {
-			out = append(append(out, 0x12, byte(len(l))), l...)
-		}
-		return append(append(out, 0x0a, byte(len(data))), data...)
-	}
 	folder, fileOf := []byte{0x08, 0x01}, func(total byte, sizes ...byte) []byte {
 		out := []byte{0x08, 0x02, 0x18, total}
 		for _, s := range sizes {
@@ -163,17 +259,40 @@ func (m *maker) invalidBlocks() error {
 		return out
 	}
 	c := bundle.RawCID(raw)
-	if links, err := bundle.ParseFile(node(pb(fileOf(20, 10, 10), link(c, "", 10), link(c, "", 10))), pb(fileOf(20, 10, 10), link(c, "", 10), link(c, "", 10)), 0); err != nil || len(links) != 2 {
+	if links, err := bundle.ParseFile(nodeCID(pb(fileOf(20, 10, 10), link(c, "", 10), link(c, "", 10))), pb(fileOf(20, 10, 10), link(c, "", 10), link(c, "", 10)), 0); err != nil || len(links) != 2 {
 		return fmt.Errorf("a file's node written by hand: %w", err)
 	}
-	put := func(name, as, check, errText string, data []byte) { block(name, as, check, errText, node(data), data) }
+	put := func(name, as, check, errText string, data []byte) {
+		block(name, as, check, errText, nodeCID(data), data)
+	}
 	put("folder-name-twice", "folder", "names are distinct", "not distinct", pb(folder, link(c, "a", 10), link(c, "a", 10)))
 	put("folder-slash-in-name", "folder", "names have no slash", "malformed name", pb(folder, link(c, "a/b", 10)))
 	put("folder-is-a-file", "folder", "a folder is UnixFS type 1", "not a folder", pb(fileOf(10, 10), link(c, "", 10)))
+	put("folder-dots", "folder", "no name is . or ..", "malformed name", pb(folder, link(c, "..", 10)))
+	put("folder-unsorted", "folder", "names are sorted", "", pb(folder, link(c, "b", 10), link(c, "a", 10)))
+	put("folder-name-empty", "folder", "every link has a name", "malformed name", pb(folder, link(c, "", 10)))
+	put("folder-data-first", "folder", "dag-pb: links, then data", "", append([]byte{0x0a, 2, 8, 1}, pb(folder, link(c, "a", 10))[:len(link(c, "a", 10))+2]...))
+	put("folder-links-to-cid-v0", "folder", "CIDs are version 1", "not a CIDv1", pb(folder, link(cid.NewCidV0(dir.CID.Hash()), "a", 10)))
+	put("folder-links-to-another-hash", "folder", "CIDs are of SHA-256", "not a CIDv1", pb(folder, link(m.otherHash(raw), "a", 10)))
+	block("folder-is-raw", "folder", "a folder is dag-pb", "not a block of links", bundle.RawCID(pb(folder, link(c, "a", 10))), pb(folder, link(c, "a", 10)))
+	large := pb(folder, slices.Collect(func(yield func([]byte) bool) {
+		for i := range 1300 {
+			if !yield(link(c, fmt.Sprintf("name-%04d", i), 10)) {
+				return
+			}
+		}
+	})...)
+	put("directory-oversized", "directory", "at most 65,717 bytes", "at most 65717", large)
 	put("directory-without-front", "directory", "an edition has front.age", "without a front page", pb(folder, link(c, "text.age", 10)))
 	put("file-sizes-do-not-add-up", "file", "filesize is the sum of blocksizes", "don't add up", pb(fileOf(21, 10, 10), link(c, "", 10), link(c, "", 10)))
 	put("file-size-missing", "file", "one blocksize a link", "not a file", pb(fileOf(10, 10), link(c, "", 10), link(c, "", 10)))
 	put("file-inline-data", "file", "bytes lie in raw blocks only", "not a file", pb([]byte{0x08, 0x02, 0x12, 0x01, 'x', 0x18, 0x01}))
+	put("file-links-named", "file", "links of a file have no names", "malformed link", pb(fileOf(10, 10), link(c, "a", 10)))
+	put("file-of-175-blocks", "file", "at most 174 links a node", "not a file", manyLinks(175, c))
+	put("file-block-oversized", "file", "a raw block has at most 65,717 bytes", "malformed link", pb([]byte{0x08, 0x02, 0x18, 0xb6, 0x81, 0x04, 0x20, 0xb6, 0x81, 0x04}, link(c, "", 10)))
+	put("file-oversized", "file", "a file has at most 2^30 bytes", "malformed link", pb([]byte{0x08, 0x02, 0x18, 0x81, 0x80, 0x80, 0x80, 0x04, 0x20, 0x81, 0x80, 0x80, 0x80, 0x04}, link(nodeCID(raw), "", 10)))
+	put("file-varint-not-minimal", "file", "varints are minimal", "", pb([]byte{0x08, 0x02, 0x18, 0x8a, 0x00, 0x20, 0x0a}, link(c, "", 10)))
+	put("file-is-a-symlink", "file", "a file is UnixFS type 2", "not a file", pb([]byte{0x08, 0x04}))
 	put("file-empty-block", "file", "no block is empty", "malformed link", pb(fileOf(0, 0), link(c, "", 0)))
 	m.refused("record-missing-name", ".bin", "record", "as many names as the size needs", "bytes of names", append([]byte("\x01\x90\x08"), make([]byte, 16)...))
 	m.refused("record-varint-not-minimal", ".bin", "record", "varints are minimal", "number", append([]byte("\x01\x90\x88\x00"), make([]byte, 32)...))

@@ -38,16 +38,34 @@ func signNote(text, name string, keys ...ed25519.PrivateKey) []byte {
 
 // proofText writes a head by hand.
 func (m *maker) proofText(leaf string, index, size uint64, path []channel.Hash, tree channel.Hash, key ed25519.PrivateKey) []byte {
+	origin := channel.Origin(m.id, 0)
+	text := fmt.Sprintf("%s\n%d\n%s\ntime 1790086490\n", origin, size, base64.StdEncoding.EncodeToString(tree[:]))
+	return proofOf(leaf, index, path, signNote(text, origin, key))
+}
+
+func proofOf(leaf string, index uint64, path []channel.Hash, checkpoint []byte) []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "c2sp.org/tlog-proof@v1\nextra %s\nindex %d\n", base64.StdEncoding.EncodeToString([]byte(leaf)), index)
 	for _, h := range path {
 		fmt.Fprintf(&b, "%s\n", base64.StdEncoding.EncodeToString(h[:]))
 	}
-	origin := channel.Origin(m.id, 0)
-	text := fmt.Sprintf("%s\n%d\n%s\ntime 1790086490\n", origin, size, base64.StdEncoding.EncodeToString(tree[:]))
 	b.WriteByte('\n')
-	b.Write(signNote(text, origin, key))
+	b.Write(checkpoint)
 	return b.Bytes()
+}
+
+// proofWith is edition 1's head with other extension lines, signed as they are.
+func (m *maker) proofWith(leaf string, tree channel.Hash, extension string) []byte {
+	origin := channel.Origin(m.id, 0)
+	text := fmt.Sprintf("%s\n2\n%s\n%s", origin, base64.StdEncoding.EncodeToString(tree[:]), extension)
+	return proofOf(leaf, 1, m.heads[1].Path, signNote(text, origin, m.log))
+}
+
+// otherGeneration is a head that is right but for its generation.
+func (m *maker) otherGeneration(leaf string, h *channel.Head) []byte {
+	origin := channel.Origin(m.id, 1)
+	text := fmt.Sprintf("%s\n2\n%s\ntime 1790086490\n", origin, base64.StdEncoding.EncodeToString(h.Tree[:]))
+	return proofOf(leaf, 1, h.Path, signNote(text, origin, m.log))
 }
 
 func (m *maker) invalidHeads() error {
@@ -67,6 +85,17 @@ func (m *maker) invalidHeads() error {
 	canonical := "not in canonical form"
 	m.refused("head-index-leading-zero", ".txt", "head", "numbers have no leading zeros", canonical, replace("\nindex 1\n", "\nindex 01\n"))
 	m.refused("head-size-leading-zero", ".txt", "head", "numbers have no leading zeros", canonical, replace("\n2\n", "\n02\n"))
+	m.refused("head-size-007", ".txt", "head", "numbers have no leading zeros", canonical, replace("\n2\n", "\n007\n"))
+	m.refused("head-time-leading-zero", ".txt", "head", "numbers have no leading zeros", "", m.proofWith(leaf, h.Tree, "time 01790086490\n"))
+	m.refused("head-time-too-late", ".txt", "head", "times are at most 2^40", "out of range", m.proofWith(leaf, h.Tree, "time 1099511627777\n"))
+	m.refused("head-without-time", ".txt", "head", "a checkpoint has one extension line, its time", "", m.proofWith(leaf, h.Tree, ""))
+	m.refused("head-blank-extension-line", ".txt", "head", "extension lines are not empty", "", m.proofWith(leaf, h.Tree, "time 1790086490\n\n"))
+	m.refused("head-two-extension-lines", ".txt", "head", "a checkpoint has one extension line, its time", canonical, m.proofWith(leaf, h.Tree, "time 1790086490\nmore\n"))
+	m.refused("head-hash-not-padded", ".txt", "head", "base64 is padded", "", replace("=\n\n", "\n\n"))
+	m.refused("head-root-changed", ".txt", "head", "the leaf and its path give the tree hash", "not in the tree",
+		m.proofText(strings.Replace(leaf, h.Root.String(), m.heads[0].Root.String(), 1), 1, 2, h.Path, h.Tree, m.log))
+	m.refused("head-signature-last", ".txt", "head", "the log's signature is the first line", "bad signature", replace("\n— ", "\n— witness.example AAAAAAA=\n— "))
+	m.refused("head-of-generation-1", ".txt", "head", "the generation is one that a root note names", "newer root note", m.otherGeneration(leaf, h))
 	m.refused("head-crlf", ".txt", "head", "lines end in LF alone", canonical, replace("\nindex 1\n", "\nindex 1\r\n"))
 	m.refused("head-blank-line", ".txt", "head", "nothing stands behind the signature lines", "", append(bytes.Clone(text), '\n'))
 	m.refused("head-text-behind", ".txt", "head", "nothing stands behind the signature lines", "", append(bytes.Clone(text), "x\n"...))
@@ -102,6 +131,7 @@ func (m *maker) invalidHeads() error {
 	m.refused("compact-varint-not-minimal", ".bin", "head", "varints are minimal", canonical, append([]byte{1, 0x81, 0x00}, compact[2:]...))
 	m.refused("compact-cut", ".bin", "head", "its length follows from the edition number", "cut short", compact[:len(compact)-1])
 	m.refused("compact-byte-more", ".bin", "head", "its length follows from the edition number", "cut short", append(bytes.Clone(compact), 0))
+	m.refused("compact-oversized", ".bin", "head", "at most 1,040 bytes", "larger than 1040", append([]byte{1, 0xff, 0xff, 0xff, 0xff, 0x0f}, make([]byte, 1100)...))
 	m.refused("compact-of-version-2", ".bin", "head", "the first byte is 1", "", append([]byte{2}, compact[1:]...))
 	flipped := bytes.Clone(compact)
 	flipped[len(flipped)-1] ^= 1
@@ -130,6 +160,16 @@ func (m *maker) invalidNotes() error {
 	m.refused("root-oversized", ".note", "root-note", "at most 8,192 bytes", "larger than 8192", append(bytes.Clone(m.signed), bytes.Repeat([]byte("— x AAAAAAA=\n"), 800)...))
 	m.refused("root-33-signatures", ".note", "root-note", "at most 32 signature lines", "bad signature lines", append(bytes.Clone(m.signed), bytes.Repeat([]byte("— x AAAAAAA=\n"), 32)...))
 	m.refused("root-unknown-line", ".note", "root-note", "the lines are exactly these, in this order", "", sub("moved -\n", "moved -\nmore 1\n"))
+	witness := func(name string) string {
+		return "witness " + name + " ed25519 " + base64.StdEncoding.EncodeToString(public(signer("witness"))) + "\n"
+	}
+	m.refused("root-one-key-two-witnesses", ".note", "root-note", "one key under two names is one witness", "one key in two places", sub("quorum 0\n", "quorum 2\n"+witness("one.example")+witness("two.example")))
+	m.refused("root-quorum-1-of-0", ".note", "root-note", "the quorum is at most the number of witnesses", "quorum", sub("quorum 0", "quorum 1"))
+	m.refused("root-witness-with-plus", ".note", "root-note", "key names have no plus sign", "witness name", sub("quorum 0\n", "quorum 0\n"+witness("one+example")))
+	m.refused("root-17-keys", ".note", "root-note", "at most 16 root keys", "", sub("root ed25519", strings.Repeat("root ed25519 "+base64.StdEncoding.EncodeToString(public(signer("other")))+"\n", 16)+"root ed25519"))
+	m.refused("root-base-without-hash", ".note", "root-note", "a base has a hash", "don't go together", sub(" 0 0 -\n", " 0 7 -\n"))
+	m.refused("root-control-character", ".note", "root-note", "a note has no control characters", "control characters", sub("moved -", "moved\t-"))
+	m.refused("root-name-with-plus", ".note", "root-note", "key names have no plus sign", "malformed signature line", append(bytes.Clone(m.signed), "— a+b AAAAAAA=\n"...))
 	m.refused("root-key-algorithm", ".note", "root-note", "keys are ed25519", "unknown key algorithm", sub("root ed25519", "root ed448"))
 	next := m.note
 	next.Version, next.Channel, next.Previous = 2, m.id, sha256.Sum256([]byte(text))
@@ -139,6 +179,21 @@ func (m *maker) invalidNotes() error {
 	m.refused("root-2-signed-by-the-new-key-alone", ".note", "root-note", "the previous threshold signed it too", "previous threshold", signNote(second, name, signer("root key 2"))).After = after
 	m.refused("root-2-signed-by-the-old-key-alone", ".note", "root-note", "the note's own threshold signed it", "own threshold", signNote(second, name, m.root)).After = after
 	m.refused("root-2-first", ".note", "root-note", "the chain begins with version 1", "founds another channel", signNote(second, name, m.root, signer("root key 2")))
+	m.refused("root-1-again", ".note", "root-note", "the version is the next", "does not follow", m.signed).After = after
+	third := next
+	third.Version = 3
+	m.refused("root-2-skipped", ".note", "root-note", "the version is the next", "does not follow", signNote(string(third.Text()), name, m.root, signer("root key 2"))).After = after
+	two := next
+	two.Threshold, two.RootKeys = 2, []ed25519.PublicKey{public(signer("root key 2")), public(signer("root key 3"))}
+	m.refused("root-2-one-key-signs-twice", ".note", "root-note", "a threshold is of distinct keys", "own threshold", signNote(string(two.Text()), name, m.root, signer("root key 2"), signer("root key 2"))).After = after
+	other := next
+	other.Log.Key = public(signer("log key 2"))
+	m.refused("root-2-log-key-without-generation", ".note", "root-note", "another log key is another generation", "without a new generation", signNote(string(other.Text()), name, m.root, signer("root key 2"))).After = after
+	other.Log.Generation = 2
+	m.refused("root-2-generation-skipped", ".note", "root-note", "the generation is the last one's or the next", "jumps", signNote(string(other.Text()), name, m.root, signer("root key 2"))).After = after
+	other = next
+	other.Channel = channel.ID(secret32("another channel"))
+	m.refused("root-2-of-another-channel", ".note", "root-note", "the channel is the reader's", "another channel", signNote(string(other.Text()), name, m.root, signer("root key 2"))).After = after
 	next.Previous = secret32("another text")
 	m.refused("root-2-follows-another", ".note", "root-note", "previous is the hash of the previous text", "follows another note", signNote(string(next.Text()), name, m.root, signer("root key 2"))).After = after
 	return nil

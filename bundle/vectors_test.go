@@ -33,10 +33,13 @@ const vectorDir = "testdata/vectors"
 
 // vectors is vectors.json: what each valid file must parse to.
 type vectors struct {
-	Channel  string          `json:"channel"`
-	RootNote rootVector      `json:"root_note"`
-	Grant    grantVector     `json:"grant"`
-	Invite   inviteVector    `json:"invite"`
+	Channel  string       `json:"channel"`
+	RootNote rootVector   `json:"root_note"`
+	Grant    grantVector  `json:"grant"`
+	Invite   inviteVector `json:"invite"`
+	// Invites are more of the same batch, also as mail and chat spoil them.
+	Invites  []inviteVector  `json:"invites"`
+	Denied   deniedVector    `json:"denied"`
 	Editions []editionVector `json:"editions"`
 	Derived  derivedVector   `json:"derived"`
 }
@@ -66,6 +69,14 @@ type inviteVector struct {
 	Seed   string   `json:"seed"`
 	IPNS   string   `json:"ipns_key"`
 	Places []string `json:"places"`
+}
+
+// deniedVector is the list of revoked batches for one relay; tags are base64.
+type deniedVector struct {
+	File  string   `json:"file"`
+	Pin   string   `json:"pin"`
+	Epoch uint64   `json:"epoch"`
+	Tags  []string `json:"tags"`
 }
 
 type editionVector struct {
@@ -252,6 +263,43 @@ func TestVectorInviteAndGrant(t *testing.T) {
 	mint := channel.NewMintKey(secret[:], id)
 	want(t, "mint key", v.Derived.MintKey, hex.EncodeToString(mint[:]))
 	want(t, "prefix", v.Derived.Prefix, mint.Mint(tag).Path())
+}
+
+func TestVectorInvites(t *testing.T) {
+	v, _, id := loadVectors(t)
+	if len(v.Invites) < 6 {
+		t.Fatalf("%d invites", len(v.Invites))
+	}
+	for _, expect := range v.Invites {
+		inv, err := channel.ParseInvite(string(readVector(t, expect.File)))
+		if err != nil {
+			t.Errorf("%s: %v", expect.File, err)
+			continue
+		}
+		want(t, expect.File, expect, inviteVector{
+			File: expect.File, Seed: hex.EncodeToString(inv.Seed[:]), IPNS: hex.EncodeToString(inv.IPNS), Places: placeLines(inv.Places),
+		})
+		want(t, expect.File, id, inv.Channel)
+	}
+}
+
+func TestVectorDenied(t *testing.T) {
+	v, roots, id := loadVectors(t)
+	d, err := roots.Denied(readVector(t, v.Denied.File))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := deniedVector{File: v.Denied.File, Pin: d.Pin.String(), Epoch: d.Epoch}
+	for _, tag := range d.Tags {
+		got.Tags = append(got.Tags, base64.StdEncoding.EncodeToString(tag[:]))
+	}
+	want(t, "list", v.Denied, got)
+	want(t, "its channel and key", []any{id, true}, []any{d.Channel, d.Current})
+	pin, err := channel.ParsePin(v.Derived.Pin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want(t, "the grant's batch is in it", false, d.Has(channel.Seed(hex32(v.Invite.Seed)).TagFor(pin)))
 }
 
 func TestVectorHeads(t *testing.T) {

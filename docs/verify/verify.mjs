@@ -7,12 +7,12 @@
 //   node verify.mjs --vectors DIR            the test vectors, valid and invalid
 //
 // Section numbers are FORMAT.md's. What is refused throws Refused, with the rule.
-import { createHash, createPublicKey, hkdfSync, verify } from 'node:crypto'
+import { createHash, createHmac, createPublicKey, hkdfSync, verify } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { isIP } from 'node:net'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { base32nopad, bech32 } from '@scure/base'
+import { base32nopad, base58, bech32 } from '@scure/base'
 import { Decrypter, identityToRecipient } from 'age-encryption'
 import { Decompress } from 'fzstd'
 
@@ -84,6 +84,7 @@ class Bytes {
 function openNote(bytes, limit) {
   need(bytes.length <= limit, `at most ${limit} bytes`)
   const all = utf8(bytes)
+  need(!/[\x00-\x09\x0b-\x1f]/.test(all), 'a note has no control characters')
   const cut = all.lastIndexOf('\n\n')
   need(cut >= 0, 'a note has signature lines')
   const lines = new Lines(all.slice(cut + 2))
@@ -280,7 +281,7 @@ function rootNote(bytes) {
   Object.assign(r, { generation: u32(gen), log: key(log), notAfter: time(notAfter), base: number(base), hash })
   r.quorum = number(l.take(/^quorum (\d+)$/, 'quorum')[0])
   r.witnesses = []
-  while (l.at(/^witness /)) r.witnesses.push(key(l.take(new RegExp(`^witness \\S+ ed25519 ${KEY}$`), 'witness')[0]))
+  while (l.at(/^witness /)) r.witnesses.push(key(l.take(new RegExp(`^witness [!-*,-~]+ ed25519 ${KEY}$`), 'witness')[0]))
   r.ipns = key(l.take(new RegExp(`^ipns ed25519 ${KEY}$`), 'ipns')[0])
   l.take(/^moved (?:-|[a-z2-7]{52})$/, 'moved')
   l.end()
@@ -477,10 +478,13 @@ const dated = s => typeof s === 'string' && /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/.
 const label = s => typeof s === 'string' && /^[a-z2-7]{26}$/.test(s)
 const names = v => v === undefined || label(v.l) && label(v.s)
 
+const articleID = s => typeof s === 'string' && /^[0-9a-f]{16}$/.test(s)
+const language = s => typeof s === 'string' && /^[A-Za-z0-9](?:[A-Za-z0-9-]{0,33})[A-Za-z0-9]$/.test(s)
+
 function articleHead(a) {
-  need(/^[0-9a-f]{16}$/.test(a.id), 'IDs are 16 hex characters')
+  need(articleID(a.id), 'IDs are 16 hex characters')
   need(one(a.title, 500, 1) && (a.lead === undefined || one(a.lead, 1000)), 'titles and leads are one line')
-  need(typeof a.lang === 'string' && /^[A-Za-z0-9](?:[A-Za-z0-9-]{0,33})[A-Za-z0-9]$/.test(a.lang) && (a.dir === 'ltr' || a.dir === 'rtl') && dated(a.date), 'language, direction, date')
+  need(language(a.lang) && (a.dir === 'ltr' || a.dir === 'rtl') && dated(a.date), 'language, direction, date')
   need(a.source === undefined || one(a.source, 2000) && /^https?:\/\//.test(a.source), 'sources are http or https')
 }
 const picture = i => (i.type === 'image/webp' || i.type === 'image/jpeg') && Number.isInteger(i.w) && Number.isInteger(i.h) && i.w > 0 && i.h > 0
@@ -494,6 +498,11 @@ export async function openFront(bytes, key, channel, leaf) {
   need(f.channel === b32(channel) && f.edition === leaf.edition, 'channel and edition are those of the leaf')
   need(leaf.epoch === undefined || f.epoch === leaf.epoch, 'the epoch is that of the leaf')
   need(one(f.name, 500, 1) && list(f.langs, 64) && f.langs && dated(f.date) && f.articles && list(f.articles, 2000) && list(f.past, 200) && list(f.gone, 2000), 'the fields of a front page')
+  need(f.langs.every(language), 'languages')
+  need((f.gone ?? []).every(articleID) && Object.entries(f.replaces ?? {}).flat().every(articleID), 'what is gone or replaced is named by IDs')
+  const leaves = unb64(f.leaves ?? '')
+  need(leaves.length % 32 === 0 && leaves.length <= 32 * Math.min(16, f.edition), 'at most 16 leaves, of 32 bytes, as many as editions before')
+  for (const l of [f.text, f.media]) if (l) unb64(l.prologue, 165)
   const editions = new Set([f.edition])
   for (const p of f.past ?? []) {
     need(whole(p.n, f.edition - 1) && !editions.has(p.n) && whole(p.epoch, 2 ** 32 - 1) && dated(p.date) && names(p.front) && names(p.text), 'older editions')
@@ -514,6 +523,25 @@ export async function openFront(bytes, key, channel, leaf) {
   return f
 }
 
+// readArticle reads one line of the text layer; h is the headline that leads there,
+// if one does.
+function readArticle(line, h) {
+  need(line.at(-1) === 10, 'an article is one line')
+  const a = json(line)
+  need(a.v === 1 && unb64(a.salt, 16), 'an article of version 1, salted')
+  articleHead(a)
+  need(typeof a.body === 'string' && Buffer.byteLength(a.body) <= 2 ** 20, 'a body of at most 1 MiB')
+  need(list(a.images, 100) && (a.images ?? []).every(i => picture(i) && (i.alt === undefined || one(i.alt, 1000))), 'pictures of an article')
+  need(!h || h.id === a.id && (h.images ?? []).length === (a.images ?? []).length, "the headline's ID and pictures")
+  return { ...a, headline: h }
+}
+// spanned is the content of the frame that a span names.
+function spanned(plain, { o, n }, limit) {
+  need(o + n <= plain.length && frameEnd(plain, o) === o + n, 'a span is one frame of the layer')
+  return decompress(plain.subarray(o, o + n), limit)
+}
+const MAX_LINE = 4 * 2 ** 20
+
 // openTexts reads the articles of this edition, in the order of the layer.
 async function openTexts(ed, key, channel, front) {
   const cid = ed.dir.get('text.age')
@@ -523,23 +551,33 @@ async function openTexts(ed, key, channel, front) {
   const plain = await openLayer(bytes, passphrase(key, channel, front.edition, 'text'))
   const leaves = []
   const out = frames(plain).map(([o, n]) => {
-    const line = decompress(plain.subarray(o, o + n), 4 * 2 ** 20)
-    need(line.at(-1) === 10, 'an article is one line')
-    leaves.push(leafHash(line.subarray(0, -1)))
-    const a = json(line)
-    need(a.v === 1 && unb64(a.salt, 16), 'an article of version 1, salted')
-    articleHead(a)
-    need(typeof a.body === 'string' && Buffer.byteLength(a.body) <= 2 ** 20, 'a body of at most 1 MiB')
-    need(list(a.images, 100) && (a.images ?? []).every(i => picture(i) && (i.alt === undefined || one(i.alt, 1000))), 'pictures of an article')
+    const line = decompress(plain.subarray(o, o + n), MAX_LINE)
     const h = front.articles.find(h => h.ed === front.edition && h.text.o === o)
-    need(!h || h.id === a.id && h.text.n === n && (h.images ?? []).length === (a.images ?? []).length, "the headline's ID, span and pictures")
-    return { ...a, headline: h }
+    need(!h || h.text.n === n, "the headline's span")
+    leaves.push(leafHash(line.subarray(0, -1)))
+    return readArticle(line, h)
   })
   need(same(treeHash(leaves), ed.head.content), "the texts are those of the leaf's content")
   return out
 }
 
-// openPicture finds one picture of the media layer by its headline's span.
+// readPicture takes a picture out of its member of the archive.
+function readPicture(member) {
+  need(member.length >= 512 && member.length % 512 === 0, 'a member of a tar archive')
+  const octal = (i, n) => { // 7 or 11 digits, then NUL or a space
+    const s = member.subarray(i, i + n).toString('latin1').replace(/[\0 ]+$/, '').trimStart()
+    need(/^[0-7]+$/.test(s), 'a number of a tar header')
+    return parseInt(s, 8)
+  }
+  const sum = member.subarray(0, 512).reduce((n, c, i) => n + (i >= 148 && i < 156 ? 32 : c), 0)
+  need(octal(148, 8) === sum, 'a tar header has its checksum')
+  const size = octal(124, 12)
+  need(size > 0 && size <= 2 * 2 ** 20 && member.length === 512 + Math.ceil(size / 512) * 512, 'a picture of at most 2 MiB')
+  return member.subarray(512, 512 + size)
+}
+const MAX_MEMBER = 2 * 2 ** 20 + 4096
+
+// openMedia returns what finds one picture of the media layer by its headline's span.
 async function openMedia(ed, key, channel, front) {
   const cid = ed.dir.get('media.age')
   if (!cid) return () => need(false, 'there is a media layer')
@@ -547,20 +585,13 @@ async function openMedia(ed, key, channel, front) {
   need(same(bytes.subarray(0, 165), unb64(front.media.prologue, 165)), 'the prologue that the front page names')
   const plain = await openLayer(bytes, passphrase(key, channel, front.edition, 'media'))
   frames(plain)
-  return ({ o, n }) => {
-    need(o + n <= plain.length && frameEnd(plain, o) === o + n, 'a span is one frame')
-    const member = decompress(plain.subarray(o, o + n), 2 * 2 ** 20 + 4096)
-    need(member.length >= 512 && member.length % 512 === 0, 'a member of a tar archive')
-    const size = parseInt(member.subarray(124, 136).toString('latin1').replace(/[\0 ]+$/, ''), 8)
-    need(size > 0 && size <= 2 * 2 ** 20 && member.length === 512 + Math.ceil(size / 512) * 512, 'a picture of at most 2 MiB')
-    return member.subarray(512, 512 + size)
-  }
+  return span => readPicture(spanned(plain, span, MAX_MEMBER))
 }
 
 // 9. Grants, 10. invites.
 
-const host = s => /^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*$/.test(s) && s.length <= 253 && !/^[\d.]+$/.test(s) ||
-  isIP(s) === 4 || isIP(s) === 6 && new URL(`http://[${s}]/`).hostname === `[${s}]`
+const domain = s => s.length <= 253 && s.split('.').every(l => /^[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?$/.test(l))
+const host = s => isIP(s) === 6 ? new URL(`http://[${s}]/`).hostname === `[${s}]` : domain(s)
 const authority = s => { const m = /^(?:\[(.+)\]|([^:]+)):(\d+)$/.exec(s); return m && isIP(m[1] ?? m[2]) && number(m[3], 65535) > 0 }
 const web = s => {
   need(one(s, 253) && URL.canParse(s), 'a URL of at most 253 characters')
@@ -572,35 +603,85 @@ function relay(h, port, pin) {
   if (pin.every(c => c === 0)) need(!isIP(h) && /\.[^.]*[^0-9.][^.]*$/.test(h), 'a relay with a pin of zeros has a domain name')
 }
 function zone(name, at) {
-  need(name.length <= 30 && host(name) && !isIP(name), 'a zone of at most 30 lower-case characters')
+  need(name.length <= 30 && domain(name), 'a zone of at most 30 lower-case characters')
   need(at === '-' || authority(at), 'an authority is an address and a port')
 }
 
+// findInvite looks behind each TAMIZDAT: for the longest stretch with its checksum.
+function findInvite(pasted) {
+  need(Buffer.byteLength(pasted) <= 16384, 'at most 16 KiB')
+  const parts = pasted.toUpperCase().replace(/[\s"'`><«»“”„|*\p{Cf}]/gu, '').split('TAMIZDAT:')
+  need(parts.length > 1, 'it begins with TAMIZDAT:')
+  for (let i = 1; i < parts.length && i <= 16; i++) {
+    const s = /^[A-Z2-7]*/.exec(parts.slice(i).join('TAMIZDAT:'))[0].slice(0, 589)
+    for (let n = s.length; n > 0; n--) {
+      let raw
+      try { raw = unb32(s.slice(0, n).toLowerCase()) } catch { continue }
+      if (raw.length >= 5 && same(sha256(raw.subarray(0, -4)).subarray(0, 4), raw.subarray(-4))) return raw
+    }
+  }
+  need(false, 'the checksum matches: it may be mistyped')
+}
+
+// A relay's ECHConfigList of one ECHConfig (RFC 9849), from its key and outer name.
+function echList(key, name) {
+  const u16 = n => { const b = Buffer.alloc(2); b.writeUInt16BE(n); return b }
+  const config = Buffer.concat([key.subarray(0, 1), u16(0x20), u16(32), key, u16(8), u16(1), u16(1), u16(1), u16(3), Buffer.from([0, name.length]), Buffer.from(name), u16(0)])
+  return Buffer.concat([u16(config.length + 4), u16(0xfe0d), u16(config.length), config])
+}
+
+// Multiaddresses of the protocols that IPFS peers have: number, name, size in bytes.
+const PROTOCOLS = new Map([[4, 'ip4', 4], [6, 'tcp', 2], [41, 'ip6', 16], [53, 'dns'], [54, 'dns4'], [55, 'dns6'], [273, 'udp', 2], [421, 'p2p'], [460, 'quic', 0], [461, 'quic-v1', 0]].map(([n, ...p]) => [n, p]))
+function peer(bytes) {
+  const b = new Bytes(bytes)
+  let out = '', name
+  while (b.left > 0) {
+    const known = PROTOCOLS.get(b.varint())
+    need(known, 'a multiaddress')
+    const v = b.take(known[1] ?? b.varint(253), 'a whole multiaddress')
+    name = known[0]
+    out += `/${name}`
+    if (name === 'ip4') out += `/${v.join('.')}`
+    else if (name === 'ip6') out += '/' + new URL(`http://[${v.toString('hex').match(/..../g).join(':')}]/`).hostname.slice(1, -1)
+    else if (name === 'p2p') {
+      need(v.length > 2 && v[1] === v.length - 2, 'a multihash')
+      out += `/${base58.encode(new Uint8Array(v))}`
+    } else if (known[1] === 2) out += `/${v.readUInt16BE()}`
+    else if (known[1] === undefined) out += `/${utf8(v)}`
+  }
+  need(name === 'p2p' && out.length <= 253 && /^[!-~]+$/.test(out), 'a peer ends in /p2p/ID')
+  return out
+}
+
 export function parseInvite(pasted) {
-  need(pasted.length <= 16384, 'at most 16 KiB')
-  const s = pasted.toUpperCase().replace(/[\s"'`><«»“”„|*\p{Cf}]/gu, '')
-  need(s.startsWith('TAMIZDAT:'), 'it begins with TAMIZDAT:')
-  const raw = unb32(s.slice(9).toLowerCase())
-  need(raw.length >= 101 && raw.length <= 368, 'the size of an invite')
-  need(same(sha256(raw.subarray(0, -4)).subarray(0, 4), raw.subarray(-4)), 'the checksum matches: it may be mistyped')
+  const raw = findInvite(pasted)
   const b = new Bytes(raw.subarray(0, -4))
   need(b.byte() === 1, 'the version is 1')
   const inv = { channel: b.take(32), seed: b.take(32), ipns: b.take(32), places: [] }
+  let last // a relay, as long as nothing else stands behind it but its ECH
   while (b.left > 0) {
     const kind = b.byte(), p = new Bytes(b.take(b.byte(), 'every place is as long as it says'))
     if (kind === 1) {
       const port = p.take(2).readUInt16BE(), pin = p.take(16), prefix = p.take(24), h = utf8(p.take(p.left))
       relay(h, port, pin)
       inv.places.push(`relay ${h} ${port} ${b32(pin)} ${prefix.toString('base64url')} -`)
+      last = inv.places.length - 1
+    } else if (kind === 6) {
+      need(last !== undefined && inv.places[last].endsWith(' -'), 'a place of kind 6 follows its relay, once')
+      const key = p.take(32), name = utf8(p.take(p.left))
+      need(domain(name), 'an outer name is a lower-case domain name')
+      inv.places[last] = inv.places[last].slice(0, -1) + echList(key, name).toString('base64')
     } else if (kind === 2) {
-      const [name, at = '-'] = utf8(p.take(p.left)).split('@', 2)
-      zone(name, at)
-      inv.places.push(`zone ${name} ${at}`)
-    } else if (kind === 4 || kind === 5) {
+      const [name, ...at] = utf8(p.take(p.left)).split('@')
+      zone(name, at.length === 0 ? '-' : at.join('@'))
+      inv.places.push(`zone ${name} ${at.length === 0 ? '-' : at.join('@')}`)
+    } else if (kind === 3) inv.places.push(`peer ${peer(p.take(p.left))}`)
+    else if (kind === 4 || kind === 5) {
       const u = utf8(p.take(p.left))
       web(u)
       inv.places.push(`${kind === 4 ? 'gateway' : 'mirror'} ${u}`)
-    } // 3 is a peer, in binary; others belong to later versions
+    } // others belong to later versions
+    if (kind !== 1 && kind !== 6) last = undefined
   }
   return inv
 }
@@ -647,6 +728,29 @@ export async function openGrant(bytes, seed, channel, chain) {
   return g
 }
 
+// 11. Relays: prefixes, and the list of revoked batches.
+
+const hmac = (key, ...parts) => parts.reduce((h, p) => h.update(p), createHmac('sha256', key)).digest()
+export const mintKey = (relaySecret, channel) => hmac(relaySecret, 'tamizdat/v1/mint\n', channel)
+export const tagFor = (seed, pin) => hkdf(seed, Buffer.concat([Buffer.from('tamizdat/v1/tag\n'), pin]), 8)
+export const prefix = (mint, tag) => Buffer.concat([tag, hmac(mint, 'tamizdat/v1/hint\n').subarray(0, 4), hmac(mint, tag).subarray(0, 12)])
+
+export function openDenied(bytes, channel, chain) {
+  const note = openNote(bytes, 16384), r = chain.at(-1)
+  need(note.signatures.length === 1 && signedBy(note.text, note.signatures[0], `tamizdat/v1/log/${b32(channel)}/${r.generation}`, r.log), 'the log key signed it, and nobody else')
+  const l = new Lines(note.text)
+  l.take(/^tamizdat\/v1\/denied$/, 'tamizdat/v1/denied')
+  need(l.take(/^([a-z2-7]{52})$/, 'ID')[0] === b32(channel), 'the channel is this one')
+  const d = { pin: unb32(l.take(/^relay ([a-z2-7]{26})$/, 'relay')[0]), epoch: number(l.take(/^epoch (\d+)$/, 'epoch')[0]), tags: [] }
+  need(d.pin.some(c => c !== 0), 'a pin is not zero')
+  while (l.rest.length > 0) {
+    const tag = unb64(l.take(/^tag (\S+)$/, 'tag')[0], 8)
+    need(d.tags.length < 900 && (d.tags.length === 0 || Buffer.compare(d.tags.at(-1), tag) < 0), 'tags ascend, at most 900')
+    d.tags.push(tag)
+  }
+  return d
+}
+
 // 12. DNS: the names of an edition's trees.
 
 const CLASSES = { large: { kind: 0, max: 1040, fan: 64 }, small: { kind: 16, max: 300, fan: 18 } }
@@ -676,14 +780,14 @@ export function treeTop(pieces, c) {
     ...runs(pieces.length, stretch(pieces.length, 1, c.fan)).map(([a, b]) => treeTop(pieces.slice(a, b), c))]))
 }
 
-// parseRecord checks one record's form.
+// parseRecord checks one record's form, and takes a part apart.
 export function parseRecord(bytes) {
-  need(bytes.length >= 1 && bytes.length <= 1040, 'at most 1,040 bytes')
+  need(bytes.length >= 1 && bytes.length <= 1040, '1 to 1,040 bytes')
   const b = new Bytes(bytes), kind = b.byte(), c = kind < 16 ? CLASSES.large : CLASSES.small, P = c.max - 1
-  need(bytes.length <= c.max, 'as long as its class allows')
+  need(kind < 32 && bytes.length <= c.max, 'as long as its class allows')
   let want
   switch (kind % 16) {
-    case 0: return
+    case 0: return { kind }
     case 1: {
       const size = b.varint(MAX_BLOCK)
       need(size > P, 'a piece is longer than a leaf')
@@ -703,10 +807,30 @@ export function parseRecord(bytes) {
       for (let i = 0; i < count; i++) want += Math.max(1, Math.ceil(b.varint(MAX_BLOCK) / P))
       break
     }
-    case 4: need(kind === 20 && b.byte() < 64 && b.take(4) && b.left >= 1 && b.left <= 294, 'a part'); return
+    case 4: {
+      need(kind === 20, 'parts are of the Small class')
+      const place = b.byte(), part = { kind, n: (place >> 4) + 1, i: place & 15, check: b.take(4), payload: b.take(b.left) }
+      need(part.n <= 4 && part.i < part.n, 'a place among four parts at most')
+      need(part.payload.length >= 1 && part.payload.length <= 294 && (part.i === part.n - 1 || part.payload.length === 294), 'all parts but the last are full')
+      return part
+    }
     default: need(false, 'a kind of record')
   }
   need(b.left === want * 16, 'as many names as the size needs')
+  return { kind }
+}
+export function joinParts(records) {
+  const parts = records.map(parseRecord)
+  need(parts.every((p, i) => p.kind === 20 && p.i === i && p.n === records.length && same(p.check, parts[0].check)), 'all parts of one whole, in order')
+  const whole = Buffer.concat(parts.map(p => p.payload))
+  need(same(sha256(whole).subarray(0, 4), parts[0].check), 'the check is that of the whole')
+  return whole
+}
+const recordLabel = s => { need(label(s), 'a name has 26 characters'); return unb32(s) }
+const smallText = s => {
+  const b = unb64(s)
+  need(b.length >= 1 && b.length <= 300, 'a Small record')
+  return b
 }
 
 // The whole of it.
@@ -752,6 +876,11 @@ async function main(inviteFile, carFile) {
 
 // The vectors.
 
+function node(cid, data, read) {
+  need(checkBlock(cid, data) === PB, 'a node is dag-pb')
+  return read(data)
+}
+
 async function vectors(dir) {
   const read = f => readFileSync(join(dir, f)), v = JSON.parse(read('vectors.json'))
   const channel = unb32(v.channel), hex = s => Buffer.from(s, 'hex')
@@ -759,12 +888,23 @@ async function vectors(dir) {
   need(chain[0].log.equals(hex(v.root_note.log_key)), 'root note')
   const inv = parseInvite(read(v.invite.file).toString())
   need(same(inv.channel, channel) && same(inv.seed, hex(v.invite.seed)), 'invite')
-  const known = p => !p.startsWith('peer')
-  need(JSON.stringify(inv.places) === JSON.stringify(v.invite.places.filter(known)), 'places of the invite')
+  for (const i of [v.invite, ...v.invites]) {
+    const got = parseInvite(read(i.file).toString())
+    need(same(got.channel, channel) && same(got.seed, hex(i.seed)) && same(got.ipns, hex(i.ipns_key)) && JSON.stringify(got.places) === JSON.stringify(i.places ?? []), i.file)
+  }
   need(grantName(inv.seed, channel) === v.grant.name, 'name of the grant')
   const grant = await openGrant(read(v.grant.file), inv.seed, channel, chain)
   need(grant.epochs.get(0).equals(hex(v.grant.epochs[0])) && JSON.stringify(grant.places) === JSON.stringify(v.grant.places), 'grant')
-  let good = 3
+  const denied = openDenied(read(v.denied.file), channel, chain)
+  need(b32(denied.pin) === v.denied.pin && denied.epoch === v.denied.epoch && JSON.stringify(denied.tags.map(t => t.toString('base64'))) === JSON.stringify(v.denied.tags), 'list of revoked batches')
+  const pin = unb32(v.derived.pin), mint = mintKey(hex(v.derived.relay_secret), channel), tag = tagFor(inv.seed, pin)
+  const identity = bech32.encode('age-secret-key-pq-', bech32.toWords(new Uint8Array(inv.seed)), false).toUpperCase()
+  for (const [name, got] of Object.entries({
+    head_label: b32(channel.subarray(0, 8)), root_label_1: b32(sha256('tamizdat/v1/root\n', channel, u64(1)).subarray(0, 16)), origin_0: `tamizdat/v1/log/${v.channel}/0`,
+    recipient: await identityToRecipient(identity), pin: b32(pin), tag: tag.toString('hex'), mint_key: mint.toString('hex'), prefix: prefix(mint, tag).toString('base64url'), relay_secret: v.derived.relay_secret,
+  })) need(got === v.derived[name], name)
+  need(Object.keys(v.derived).length === 9, 'all that is derived')
+  let good = 5 + v.invites.length
   for (const e of v.editions) {
     const ed = await openEdition(read(e.car), channel, () => grant.epochs.get(e.epoch))
     for (const h of [textHead(read(e.head_text), channel, chain), compactHead(read(e.head_compact), channel, chain)]) need(h.text === e.leaf_text && h.tree.toString('base64') === e.tree, 'head')
@@ -787,12 +927,15 @@ async function vectors(dir) {
         case 'root-note': rootChain(channel, [...(x.after ?? []).map(read), data]); break
         case 'grant': await openGrant(data, inv.seed, channel, chain); break
         case 'invite': parseInvite(data.toString()); break
-        case 'car': openCAR(data, channel); break
+        case 'denied': openDenied(data, channel, chain); break
+        case 'car': case 'edition': openCAR(data, channel); break
+        case 'text': readArticle(spanned(await openLayer(data, passphrase(key, channel, 0, 'text')), x.headline.text, MAX_LINE), x.headline); break
+        case 'picture': readPicture(spanned(await openLayer(data, passphrase(key, channel, 0, 'media')), x.headline.images[0].span, MAX_MEMBER)); break
         case 'front': await openFront(data, key, channel, { edition: x.edition ?? 0 }); break
         case 'block': checkBlock(x.cid, data); break
-        case 'folder': checkBlock(x.cid, data); folder(data); break
-        case 'directory': checkBlock(x.cid, data); directory(data); break
-        case 'file': checkBlock(x.cid, data); fileNode(data); break
+        case 'folder': node(x.cid, data, folder); break
+        case 'directory': node(x.cid, data, directory); break
+        case 'file': node(x.cid, data, fileNode); break
         case 'record': parseRecord(data); break
         default: throw new Error(`nothing here reads "${x.as}"`)
       }
@@ -802,7 +945,26 @@ async function vectors(dir) {
       if (process.env.VERBOSE) console.log(`${x.file}: ${x.check}: ${e.message}`)
     }
   }
-  console.log(`${good} valid files agree; ${invalid.length - bad.length} of ${invalid.length} invalid ones are refused`)
+  for (const t of JSON.parse(read('dns-trees.json'))) {
+    const pieces = t.sizes.map((n, i) => Buffer.concat(Array.from({ length: Math.ceil(n / 32) }, (_, k) => sha256(t.seed + i % 10, u64(k)))).subarray(0, n))
+    need(b32(treeTop(pieces, CLASSES.large)) === t.large && b32(treeTop(pieces, CLASSES.small)) === t.small, `the tree of ${t.sizes.length} pieces`)
+    good++
+  }
+  const dns = JSON.parse(read('dns-invalid.json'))
+  for (const x of dns) {
+    try {
+      if (x.as === 'label') recordLabel(x.text ?? '')
+      else if (x.as === 'record') parseRecord(hex(x.hex[0]))
+      else if (x.as === 'parts') joinParts(x.hex.map(hex))
+      else if (x.as === 'text') smallText(x.text ?? '')
+      else throw new Error(`nothing here reads "${x.as}"`)
+      bad.push(`DNS, ${x.as}: ${x.check}`)
+    } catch (e) {
+      if (!(e instanceof Refused)) throw e
+    }
+  }
+  const all = invalid.length + dns.length
+  console.log(`${good} valid files agree; ${all - bad.length} of ${all} invalid ones are refused`)
   need(bad.length === 0, bad.join('\n'))
 }
 
