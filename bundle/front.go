@@ -222,7 +222,7 @@ func (f *Front) check() error {
 	editions := map[uint64]bool{f.Edition: true}
 	for _, p := range f.Past {
 		c, err := cid.Decode(p.Root)
-		if err != nil || CheckCID(c) != nil || c.String() != p.Root || p.Edition >= f.Edition || editions[p.Edition] ||
+		if err != nil || CheckCID(c) != nil || c.Prefix().Codec != cid.DagProtobuf || c.String() != p.Root || p.Edition >= f.Edition || editions[p.Edition] ||
 			p.Articles < 0 || p.Articles > maxEntries {
 			return bad("malformed older edition")
 		}

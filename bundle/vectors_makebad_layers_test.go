@@ -128,6 +128,8 @@ func (m *maker) invalidLayers() error {
 	m.refused("front-leaves-not-of-32", ".age", "front", "leaves are 32 bytes each", "malformed leaves", sub(`"v":1`, `"v":1,"leaves":"AAAA"`))
 	m.refused("front-prologue-oversized", ".age", "front", "a prologue has 165 bytes", "malformed layer", sub(`"text":{"prologue":"YWdl`, `"text":{"prologue":"YWdl`+"YWdl"))
 	m.refused("front-past-of-itself", ".age", "front", "older editions are older", "malformed older edition", sub(`"v":1`, `"v":1,"past":[{"n":0,"epoch":0,"root":"`+m.heads[0].Root.String()+`","date":"2026-09-21T00:00:00Z"}]`))
+	m.refused("front-past-root-raw", ".age", "front", "a root CID is dag-pb", "malformed older edition", m.seal(bundle.Passphrase(m.epoch, m.id, 1, bundle.LayerFront), 1,
+		frame(fmt.Appendf(nil, `{"v":1,"channel":%q,"name":"x","langs":[],"edition":1,"epoch":0,"date":"2026-09-21T00:00:00Z","articles":[],"past":[{"n":0,"epoch":0,"root":%q,"date":"2026-09-21T00:00:00Z"}]}`, m.id, bundle.RawCID(js))))).Edition = 1
 	m.refused("front-gone-no-id", ".age", "front", "what is gone is named by article IDs", "malformed article ID", sub(`"v":1`, `"v":1,"gone":["00112233445566AA"]`))
 	m.refused("front-replaces-no-id", ".age", "front", "what is replaced is named by article IDs", "malformed article ID", sub(`"v":1`, `"v":1,"replaces":{"00112233445566aa":"x"}`))
 	m.refused("front-direction-unknown", ".age", "front", "directions are ltr and rtl", "malformed direction", sub(`"dir":"ltr"`, `"dir":"up"`))
