@@ -185,9 +185,11 @@ func findInvite(text string) ([]byte, error) {
 		if n < 0 {
 			n = len(rest)
 		}
-		for n = min(n, upper32.EncodedLen(maxInvite)); n > 0; n-- {
-			raw, err := upper32.DecodeString(rest[:n])
-			if err == nil && upper32.EncodeToString(raw) == rest[:n] && summed(raw) {
+		rest = rest[:min(n, upper32.EncodedLen(maxInvite))]
+		whole, _ := upper32.DecodeString(rest + strings.Repeat("A", 7-(len(rest)+7)%8)) // whole groups of eight
+		for size := upper32.DecodedLen(len(rest)); size > inviteSum; size-- {
+			raw := whole[:size]
+			if summed(raw) && strings.HasPrefix(rest, upper32.EncodeToString(raw)) {
 				return raw, nil
 			}
 		}
@@ -195,11 +197,8 @@ func findInvite(text string) ([]byte, error) {
 	return nil, err
 }
 
-// summed reports whether a raw invite ends with its checksum.
+// summed reports whether a raw invite, of more than that, ends with its checksum.
 func summed(raw []byte) bool {
-	if len(raw) < 1+inviteSum {
-		return false
-	}
 	at := len(raw) - inviteSum
 	sum := sha256.Sum256(raw[:at])
 	return subtle.ConstantTimeCompare(sum[:inviteSum], raw[at:]) == 1
