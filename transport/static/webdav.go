@@ -208,7 +208,7 @@ func parseListing(r io.Reader) (map[string]int64, error) {
 		}
 		for _, s := range one.Stats {
 			size, err := strconv.ParseInt(strings.TrimSpace(s.Prop.Length), 10, 64)
-			if err == nil && s.Prop.Collection == nil && len(out) < maxFiles {
+			if err == nil && size >= 0 && s.Prop.Collection == nil && len(out) < maxFiles {
 				out[path.Base(u.Path)] = size
 			}
 		}
