@@ -68,6 +68,8 @@ type Front struct {
 	Media *Layer `json:"media,omitempty"`
 	// Log names the log layer's records, nil in edition 0.
 	Log *Names `json:"log,omitempty"`
+	// Dict is the dictionary of this edition's texts, nil if they have none.
+	Dict *Dict `json:"dict,omitempty"`
 	// Gone are IDs of articles taken back, at most MaxGone: readers delete them, and
 	// take none of them from an edition that is no newer than this one. Each edition
 	// says it again, since a reader may have missed any.
@@ -84,6 +86,33 @@ type Layer struct {
 	Prologue []byte `json:"prologue"`
 	// Names of the layer's DNS records; nil for media, which DNS never carries.
 	Names *Names `json:"dns,omitempty"`
+}
+
+// Dict says where an edition's dictionary comes from. Every frame of its text layer
+// then names that dictionary.
+type Dict struct {
+	// Edition is the one that dict.age was made for: this one, or an older one of the
+	// same epoch whose file is used again, byte for byte.
+	Edition uint64 `json:"ed"`
+	// Size of the file in bytes: over DNS a reader wants to know what texts cost.
+	Size int64 `json:"n"`
+	// Names of the file's DNS records.
+	Names *Names `json:"dns,omitempty"`
+}
+
+// check holds it to its limits; edition is the one whose texts need it.
+func (d *Dict) check(edition uint64) error {
+	if d != nil && (d.Edition > edition || d.Size <= 0 || d.Size > maxDictFile) {
+		return fmt.Errorf("%w: dictionary of a later edition or too large", ErrFront)
+	}
+	return nil
+}
+
+func (d *Dict) names() *Names {
+	if d == nil {
+		return nil
+	}
+	return d.Names
 }
 
 // Names are record.Names as labels.
@@ -158,6 +187,8 @@ type Past struct {
 	Front *Names `json:"front,omitempty"`
 	// Text names the DNS records of its text layer, nil if it has none.
 	Text *Names `json:"text,omitempty"`
+	// Dict is its dictionary, nil if its texts have none.
+	Dict *Dict `json:"dict,omitempty"`
 	// Articles is how many headlines it added: who holds as many that lie in it
 	// needs nothing of its front page. 0 means that it is not said.
 	Articles int `json:"articles,omitempty"`
@@ -195,9 +226,9 @@ func (f *Front) check() error {
 			return bad("malformed article ID")
 		}
 	}
-	names := []*Names{f.Log}
+	names := []*Names{f.Log, f.Dict.names()}
 	for _, p := range f.Past {
-		names = append(names, p.Front, p.Text)
+		names = append(names, p.Front, p.Text, p.Dict.names())
 	}
 	for _, n := range names {
 		if n != nil {
@@ -205,6 +236,9 @@ func (f *Front) check() error {
 				return bad("malformed names")
 			}
 		}
+	}
+	if err := f.Dict.check(f.Edition); err != nil {
+		return err
 	}
 	if _, _, err := f.Hashes(); err != nil {
 		return err
@@ -223,7 +257,7 @@ func (f *Front) check() error {
 	for _, p := range f.Past {
 		c, err := cid.Decode(p.Root)
 		if err != nil || CheckCID(c) != nil || c.Prefix().Codec != cid.DagProtobuf || c.String() != p.Root || p.Edition >= f.Edition || editions[p.Edition] ||
-			p.Articles < 0 || p.Articles > maxEntries {
+			p.Articles < 0 || p.Articles > maxEntries || p.Dict.check(p.Edition) != nil {
 			return bad("malformed older edition")
 		}
 		editions[p.Edition] = true
@@ -302,7 +336,24 @@ func imageType(s string) bool { return s == "image/webp" || s == "image/jpeg" }
 // front.age, already checked against its CID; decryption with the epoch's key
 // is what authenticates it otherwise. Errors wrap ErrLayer or ErrFront.
 func OpenFront(key channel.EpochKey, ch channel.ID, edition uint64, file []byte) (*Front, error) {
-	u, err := newUnsealer(file, Passphrase(key, ch, edition, LayerFront), int64(len(file)))
+	text, err := openFrame(Passphrase(key, ch, edition, LayerFront), file, maxFrontJSON)
+	if err != nil {
+		return nil, err
+	}
+	f := &Front{}
+	if err := unmarshal(text, f); err != nil {
+		return nil, fmt.Errorf("%w: not JSON of this version", ErrFront)
+	}
+	if f.Channel != ch || f.Edition != edition {
+		return nil, fmt.Errorf("%w: made for another edition", ErrFront)
+	}
+	return f, f.check()
+}
+
+// openFrame decrypts a whole layer that is one zstd frame, padded, of at most limit
+// bytes of content.
+func openFrame(passphrase string, file []byte, limit int) ([]byte, error) {
+	u, err := newUnsealer(file, passphrase, int64(len(file)))
 	if err != nil {
 		return nil, err
 	}
@@ -316,25 +367,14 @@ func OpenFront(key channel.EpochKey, ch channel.ID, edition uint64, file []byte)
 		}
 		plain, rest = append(plain, c...), rest[n:]
 	}
-	n, err := frameSize(plain)
+	n, _, err := frameSize(plain)
 	if err != nil {
 		return nil, err
 	}
 	if err := unpadded(plain[n:]); err != nil {
 		return nil, err
 	}
-	text, err := decompress(plain[:n], maxFrontJSON)
-	if err != nil {
-		return nil, err
-	}
-	f := &Front{}
-	if err := unmarshal(text, f); err != nil {
-		return nil, fmt.Errorf("%w: not JSON of this version", ErrFront)
-	}
-	if f.Channel != ch || f.Edition != edition {
-		return nil, fmt.Errorf("%w: made for another edition", ErrFront)
-	}
-	return f, f.check()
+	return decompress(plain[:n], limit)
 }
 
 // marshal writes compact JSON without escaping <, > and &.

@@ -174,7 +174,7 @@ func FuzzFrame(f *testing.F) {
 	f.Add(compress(nil))
 	f.Add(pad(compress([]byte("x")), LayerFront))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		n, err := frameSize(b)
+		n, _, err := frameSize(b)
 		if err != nil {
 			return
 		}

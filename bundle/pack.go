@@ -52,6 +52,12 @@ type Input struct {
 	// files by name.
 	RootNotes [][]byte
 	Grants    map[string][]byte
+	// Dict is the dictionary for texts, nil for none. It is used if that makes the
+	// edition smaller; for a new dictionary see DictionaryUses.
+	Dict *Dictionary
+	// DictFile is the newest dict.age so far, nil for none: if it holds Dict and is
+	// of this epoch, it is used again as it is.
+	DictFile *DictFile
 }
 
 // DefaultKeep is how many headlines a front page holds unless told otherwise:
@@ -126,6 +132,10 @@ type packer struct {
 	entries []Entry
 	front   *Front
 	content channel.Hash
+	// lines are the texts as they stand in their layer, made is the edition of the
+	// dictionary's file, if there is one.
+	lines [][]byte
+	made  uint64
 }
 
 // sealLayer pads, encrypts and cuts one layer.
@@ -198,21 +208,13 @@ func tarMember(name string, data []byte, at time.Time) ([]byte, error) {
 
 // text writes one JSON line an article, each a zstd frame.
 func (p *packer) text() error {
-	var layer []byte
 	tree := (&compact.RangeFactory{Hash: rfc6962.DefaultHasher.HashChildren}).NewEmptyRange(0)
 	for i, a := range p.in.Articles {
 		salt := make([]byte, 16)
 		rand.Read(salt)
-		t := textLine{
-			V: 1, Salt: base64.StdEncoding.EncodeToString(salt), ID: a.ID, Title: a.Title, Lead: a.Lead,
-			Body: safehtml.Sanitize(a.Body), Lang: a.Lang, Dir: a.Dir,
-			Date: p.entries[i].Date, Source: a.Source,
-		}
+		t := lineOf(&p.in.Articles[i], salt)
 		if len(t.Body) > maxBody {
 			return fmt.Errorf("article %s: body of %d bytes instead of at most %d", a.ID, len(t.Body), maxBody)
-		}
-		for j, img := range a.Images {
-			t.Images = append(t.Images, textImage{imageName(a.ID, j, img.Type), img.Type, img.Alt, img.Width, img.Height})
 		}
 		b, err := marshal(t)
 		if err != nil {
@@ -221,14 +223,9 @@ func (p *packer) text() error {
 		if err := tree.Append(rfc6962.DefaultHasher.HashLeaf(b), nil); err != nil {
 			return err
 		}
-		frame := compress(append(b, '\n'))
-		p.entries[i].Text = Span{int64(len(layer)), int64(len(frame))}
-		if err := p.entries[i].check(); err != nil {
-			return fmt.Errorf("article %s: %w", a.ID, err)
-		}
-		layer = append(layer, frame...)
+		p.lines = append(p.lines, append(b, '\n'))
 	}
-	if layer == nil {
+	if p.lines == nil {
 		p.content = channel.Hash(rfc6962.DefaultHasher.EmptyRoot())
 		return nil
 	}
@@ -237,7 +234,73 @@ func (p *packer) text() error {
 		return err
 	}
 	p.content = channel.Hash(root)
-	return p.sealLayer(LayerText, layer)
+	frames, err := p.frames()
+	if err != nil {
+		return err
+	}
+	at := int64(0)
+	for i, f := range frames {
+		e := &p.entries[i]
+		e.Text = Span{at, int64(len(f))}
+		if err := e.check(); err != nil {
+			return fmt.Errorf("article %s: %w", e.ID, err)
+		}
+		at += e.Text.Size
+	}
+	return p.sealLayer(LayerText, slices.Concat(frames...))
+}
+
+// lineOf is an article as a line of the text layer.
+func lineOf(a *Article, salt []byte) textLine {
+	t := textLine{
+		V: 1, Salt: base64.StdEncoding.EncodeToString(salt), ID: a.ID, Title: a.Title, Lead: a.Lead,
+		Body: safehtml.Sanitize(a.Body), Lang: a.Lang, Dir: a.Dir,
+		Date: a.Date.UTC().Truncate(time.Second), Source: a.Source,
+	}
+	for i, img := range a.Images {
+		t.Images = append(t.Images, textImage{imageName(a.ID, i, img.Type), img.Type, img.Alt, img.Width, img.Height})
+	}
+	return t
+}
+
+// frames compresses the texts, with the dictionary if that pays; its file is then a
+// layer.
+func (p *packer) frames() ([][]byte, error) {
+	without, size := make([][]byte, len(p.lines)), 0
+	for i, l := range p.lines {
+		without[i] = compress(l)
+		size += len(without[i])
+	}
+	d := p.in.Dict
+	if d == nil {
+		return without, nil
+	}
+	encoder, err := d.encoder()
+	if err != nil {
+		return nil, err
+	}
+	with, smallSize := make([][]byte, len(p.lines)), 0
+	for i, l := range p.lines {
+		with[i] = encoder.EncodeAll(l, nil)
+		smallSize += len(with[i])
+	}
+	again := p.in.DictFile.holds(d, &p.in)
+	plain, cost := []byte(nil), 0
+	if !again {
+		plain = compress(d.data)
+		cost = padme(len(plain))
+	}
+	if !smaller(smallSize, size, cost) {
+		return without, nil
+	}
+	if again {
+		p.made = p.in.DictFile.Edition
+		p.layers[LayerDict], err = buildFile(p.in.DictFile.File, firstBlock, sealedChunk)
+	} else {
+		p.made = p.in.Edition
+		err = p.sealLayer(LayerDict, plain)
+	}
+	return with, err
 }
 
 // logChunk is the block size of the log layer: full blocks repeat from edition
@@ -300,6 +363,9 @@ func (p *packer) frontPage() error {
 	if f.Text != nil {
 		f.Text.Names = namesOf(p.layers[LayerText].records())
 	}
+	if l := p.layers[LayerDict]; l != nil {
+		f.Dict = &Dict{Edition: p.made, Size: l.size, Names: namesOf(l.records())}
+	}
 	if l := p.layers[LayerLog]; l != nil {
 		f.Log = namesOf(l.records())
 	}
@@ -327,6 +393,7 @@ func (p *packer) pastEditions(f *Front) {
 		if prev.Text != nil {
 			last.Text = prev.Text.Names
 		}
+		last.Dict = prev.Dict
 		for i := range prev.Articles {
 			if prev.Articles[i].Edition == last.Edition {
 				last.Articles++

@@ -19,13 +19,13 @@ import (
 type invalid struct {
 	File string `json:"file"`
 	// As is what it is taken for: head, root-note, grant, invite, denied, car,
-	// edition, front, text, picture, block, folder, directory, file, record.
+	// edition, front, dict, text, picture, block, folder, directory, file, record.
 	As string `json:"as"`
 	// After are root notes that come before it in the chain (root-note only).
 	After []string `json:"after,omitempty"`
 	// CID is the one the bytes come under (block, folder, directory, file).
 	CID string `json:"cid,omitempty"`
-	// Edition is the one that a front page is opened as.
+	// Edition is the one that a front page or a dictionary is opened as.
 	Edition uint64 `json:"edition,omitempty"`
 	// Headline leads to a text or a picture of edition 0.
 	Headline json.RawMessage `json:"headline,omitempty"`
@@ -64,6 +64,8 @@ func refuse(t testing.TB, v *vectors, roots *channel.Roots, id channel.ID, c inv
 		_, _, _, err = readCAR(b)
 	case "front":
 		_, err = bundle.OpenFront(channel.EpochKey(hex32(v.Grant.Epochs[0])), id, c.Edition, b)
+	case "dict":
+		_, err = bundle.OpenDictionary(channel.EpochKey(hex32(v.Grant.Epochs[0])), id, c.Edition, b)
 	case "denied":
 		_, err = roots.Denied(b)
 	case "text", "picture":

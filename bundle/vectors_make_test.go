@@ -51,6 +51,7 @@ type maker struct {
 	packed          []*bundle.Packed
 	cars            [][]byte
 	invite          *channel.Invite
+	dict            *bundle.Dictionary
 	v               vectors
 	bad             []invalid
 	err             error
@@ -68,7 +69,8 @@ func makeVectors() error {
 		seed: channel.Seed(secret32("batch seed")), epoch: channel.EpochKey(secret32("epoch key 0")),
 	}
 	for _, step := range []func() error{
-		m.keys, m.access, m.editions, m.lists, m.invalidHeads, m.invalidNotes, m.invalidAccess, m.invalidLists, m.invalidLayers, m.invalidTexts, m.invalidBlocks, m.invalidCARs,
+		m.keys, m.access, m.dictionary, m.editions, m.lists, m.invalidHeads, m.invalidNotes, m.invalidAccess, m.invalidLists, m.invalidLayers, m.invalidDicts,
+		m.invalidTexts, m.invalidBlocks, m.invalidCARs,
 	} {
 		if err := step(); err != nil {
 			return err
@@ -235,12 +237,15 @@ func (m *maker) editions() error {
 	fixed := bridge
 	fixed.Title, fixed.Body = "Мост открыли на месяц раньше срока", "<p>Строители закончили работу на месяц раньше плана.</p>"
 	fixed.Corrected = time.Unix(day1, 0).UTC()
-	gone := [][]string{nil, {"00112233445566dd"}}
-	for n, articles := range [][]bundle.Article{{ferry, bridge}, {library, fixed}} {
+	gone := [][]string{nil, {"00112233445566dd"}, {"00112233445566dd"}}
+	for n, articles := range [][]bundle.Article{{ferry, bridge}, {library, fixed}, notices(0, 24, day1+86_000)} {
 		in := bundle.Input{
 			Channel: m.id, Name: "Vector Channel", Langs: []string{"en", "ru", "fa"}, Edition: uint64(n), Key: m.epoch, RootVersion: 1,
 			Date: time.Unix(day0+int64(n)*(day1-day0), 0), Articles: articles, Gone: gone[n],
 			RootNotes: [][]byte{m.signed}, Grants: map[string][]byte{m.seed.GrantName(m.id): m.grant},
+		}
+		if n == 2 {
+			in.Dict = m.dict
 		}
 		history := channel.NewLog(nil)
 		for i, p := range m.packed {
@@ -257,6 +262,9 @@ func (m *maker) editions() error {
 			return err
 		}
 		m.packed, m.heads = append(m.packed, p), append(m.heads, h)
+		if n == 2 && p.Front.Dict == nil {
+			return fmt.Errorf("edition 2 has no dictionary")
+		}
 		if err := m.edition(n, p, h, articles); err != nil {
 			return err
 		}
@@ -285,6 +293,9 @@ func (m *maker) edition(n int, p *bundle.Packed, h *channel.Head, articles []bun
 		LeafHash: base64.StdEncoding.EncodeToString(leaf[:]), LeafText: string(h.Leaf.Text()), Root: h.Root.String(),
 		Date: h.Date, Time: h.Time, FrontLarge: h.Front.Large.Label(), FrontSmall: h.Front.Small.Label(),
 		Blocks: len(p.Blocks), Passphrases: map[string]string{}, Files: map[string]int64{},
+	}
+	if p.Front.Dict != nil {
+		e.Dict = "dict.zstd"
 	}
 	for layer, size := range p.Sizes {
 		if layer == bundle.LayerRoot || layer == bundle.LayerGrants {

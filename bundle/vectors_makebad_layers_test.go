@@ -142,6 +142,9 @@ func (m *maker) invalidLayers() error {
 	m.refused("front-article-in-unknown-edition", ".age", "front", "an article lies in this edition or one of past", "unknown edition", sub(`"ed":0`, `"ed":5`))
 	m.refused("front-title-of-two-lines", ".age", "front", "titles are one line", "malformed title", sub("Ferry line", `Ferry\nline`))
 	m.refused("front-script-source", ".age", "front", "sources are http or https", "source URL", sub("https://news.example", "javascript://news.example"))
+	m.refused("front-dictionary-of-a-later-edition", ".age", "front", "a dictionary is this edition's or an older one's", "dictionary of a later edition",
+		sub(`"edition":0`, `"edition":0,"dict":{"ed":1,"n":4096}`))
+	m.refused("front-dictionary-too-large", ".age", "front", "its file has at most 262,144 bytes", "too large", sub(`"edition":0`, `"edition":0,"dict":{"ed":0,"n":262145}`))
 	m.refused("front-span-negative", ".age", "front", "spans lie in a layer", "span out of range", sub(`"text":{"o":0`, `"text":{"o":-1`))
 	return nil
 }

@@ -101,8 +101,10 @@ type editionVector struct {
 	// Passphrases open NAME.age with stock age.
 	Passphrases map[string]string `json:"passphrases"`
 	// Files are the layers' sizes in bytes.
-	Files    map[string]int64 `json:"files"`
-	Articles []articleVector  `json:"articles"`
+	Files map[string]int64 `json:"files"`
+	// Dict is the file of the dictionary that the texts need, as zstd -D takes it.
+	Dict     string          `json:"dict,omitempty"`
+	Articles []articleVector `json:"articles"`
 }
 
 type articleVector struct {
@@ -403,10 +405,10 @@ func TestVectorEditions(t *testing.T) {
 			t.Errorf("edition %d: grants/%s: %v", e.Edition, v.Grant.Name, err)
 		}
 	}
-	// Edition 1's log and front page hold what joins it to edition 0.
+	// The last one's log holds what joins it to edition 0.
 	last := volumes[len(volumes)-1]
 	hs, err := last.Hashes(0)
-	if err != nil || len(hs) != 1 || base64.StdEncoding.EncodeToString(hs[0][:]) != v.Editions[0].LeafHash {
+	if err != nil || len(hs) != len(volumes)-1 || base64.StdEncoding.EncodeToString(hs[0][:]) != v.Editions[0].LeafHash {
 		t.Errorf("log layer: %v, %v", hs, err)
 	}
 }
@@ -420,6 +422,10 @@ func checkFront(t *testing.T, v *vectors, e editionVector, vol *bundle.Volume, v
 	var expect bundle.Front
 	readJSON(t, e.FrontJSON, &expect)
 	want(t, "front page", &expect, f)
+	vol.Dict = f.Dict
+	if want := e.Dict != ""; want != (f.Dict != nil) {
+		t.Errorf("edition %d: a dictionary: %v instead of %v", e.Edition, !want, want)
+	}
 	sizes := map[string]int64{}
 	for layer := range e.Files {
 		leaves, ok, err := vol.Layer(layer)

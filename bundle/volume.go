@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync/atomic"
 
 	"github.com/ipfs/go-cid"
 
@@ -26,12 +27,17 @@ type Volume struct {
 	Key  channel.EpochKey
 	// Prologues are layers' headers and nonces, if a front page gave them.
 	Prologues map[string][]byte
+	// Dict is what a front page says of the edition's dictionary. Nil: its texts
+	// have none, and are refused if they name one.
+	Dict *Dict
 	// Get returns the block that c names, or an error wrapping ErrMissing. It
 	// must return nothing whose hash was not checked.
 	Get func(c cid.Cid) ([]byte, error)
 	// Holds, if not nil, tells of each block whether Get would return it, and reads
 	// none: for who asks only what is missing.
 	Holds func(cs []cid.Cid) ([]bool, error)
+
+	opened atomic.Pointer[Dictionary] // what Dict says, once it is here
 }
 
 // ErrMissing is what Volume.Get returns for a block that isn't held.
@@ -256,7 +262,7 @@ func (v *Volume) Front() (*Front, error) {
 	if err != nil {
 		return nil, err
 	}
-	file, err := v.join(leaves)
+	file, err := v.join(leaves, maxFrontFile)
 	if err != nil {
 		return nil, err
 	}
@@ -266,7 +272,7 @@ func (v *Volume) Front() (*Front, error) {
 // maxFrontFile bounds what Front reads: a front page is small.
 const maxFrontFile = 4 << 20
 
-func (v *Volume) join(leaves []Want) ([]byte, error) {
+func (v *Volume) join(leaves []Want, limit int) ([]byte, error) {
 	var file []byte
 	missing := &MissingError{}
 	for _, w := range leaves {
@@ -277,8 +283,8 @@ func (v *Volume) join(leaves []Want) ([]byte, error) {
 			missing.Wants = append(missing.Wants, m.Wants...)
 		case err != nil:
 			return nil, err
-		case len(file)+len(b) > maxFrontFile:
-			return nil, fmt.Errorf("%w: front page too large", ErrLayer)
+		case len(file)+len(b) > limit:
+			return nil, fmt.Errorf("%w: more than %d bytes", ErrLayer, limit)
 		default:
 			file = append(file, b...)
 		}
@@ -308,7 +314,7 @@ func (v *Volume) Hashes(first uint64) ([]channel.Hash, error) {
 			keep = append(keep, w)
 		}
 	}
-	b, err := v.join(keep)
+	b, err := v.join(keep, maxFrontFile)
 	if err != nil || len(keep) == 0 {
 		return nil, err
 	}
@@ -411,11 +417,7 @@ func (v *Volume) fileSize(leaves []Want) (int64, error) {
 // Article opens the text of a headline. Images have no Data yet; Volume.Image
 // gives it.
 func (v *Volume) Article(e *Entry) (*Article, error) {
-	frame, err := v.read(LayerText, e.Text)
-	if err != nil {
-		return nil, err
-	}
-	b, err := decompress(frame, maxLine)
+	b, err := v.line(e)
 	if err != nil {
 		return nil, err
 	}
@@ -441,6 +443,37 @@ func (v *Volume) Article(e *Entry) (*Article, error) {
 		a.Images = append(a.Images, Image{Type: e.Type, Alt: img.Alt, Width: e.Width, Height: e.Height})
 	}
 	return a, nil
+}
+
+// line is the decompressed text of a headline. What it and its dictionary lack is
+// asked for at once: over DNS each round trip counts.
+func (v *Volume) line(e *Entry) ([]byte, error) {
+	frame, err := v.read(LayerText, e.Text)
+	if v.Dict == nil {
+		if err != nil {
+			return nil, err
+		}
+		return decompress(frame, maxLine)
+	}
+	var m, also *MissingError
+	if err != nil && !errors.As(err, &m) {
+		return nil, err
+	}
+	d, err := v.dictionary()
+	switch {
+	case errors.As(err, &also) && m != nil:
+		for _, w := range m.Wants { // both lack the folder, perhaps
+			if !slices.ContainsFunc(also.Wants, func(o Want) bool { return o.CID.Equals(w.CID) }) {
+				also.Wants = append(also.Wants, w)
+			}
+		}
+		return nil, also
+	case err != nil:
+		return nil, err
+	case m != nil:
+		return nil, m
+	}
+	return d.decompress(frame)
 }
 
 // Image opens picture i of a headline.

@@ -11,26 +11,34 @@ import (
 // encoder is made once: it clears tens of megabytes for itself, which for small
 // frames costs more than compressing them. EncodeAll may be called at once.
 var encoder = sync.OnceValue(func() *zstd.Encoder {
-	// One goroutine: frames are small and Pack compresses one after another.
-	w, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedBestCompression),
-		zstd.WithEncoderCRC(false), zstd.WithEncoderConcurrency(1), zstd.WithSingleSegment(true))
+	w, err := newEncoder()
 	if err != nil {
 		panic(err) // only for options that contradict each other
 	}
 	return w
 })
 
+// newEncoder makes an encoder of one goroutine: frames are small and Pack
+// compresses one after another.
+func newEncoder(more ...zstd.EOption) (*zstd.Encoder, error) {
+	return zstd.NewWriter(nil, append(more, zstd.WithEncoderLevel(zstd.SpeedBestCompression),
+		zstd.WithEncoderCRC(false), zstd.WithEncoderConcurrency(1), zstd.WithSingleSegment(true))...)
+}
+
 // compress makes one zstd frame (RFC 8878). No checksum: age authenticates.
 func compress(b []byte) []byte { return encoder().EncodeAll(b, nil) }
 
-// decompress opens exactly one zstd frame of at most limit bytes of content.
+// decompress opens exactly one zstd frame of at most limit bytes of content that
+// needs no dictionary.
 func decompress(frame []byte, limit int) ([]byte, error) {
-	n, err := frameSize(frame)
-	if err != nil {
+	n, h, err := frameSize(frame)
+	switch {
+	case err != nil:
 		return nil, err
-	}
-	if n != len(frame) {
+	case n != len(frame):
 		return nil, fmt.Errorf("%w: bytes after the frame", ErrLayer)
+	case h.DictionaryID != 0:
+		return nil, fmt.Errorf("%w: frame of a dictionary that nobody named", ErrLayer)
 	}
 	r, err := zstd.NewReader(nil, zstd.WithDecoderMaxMemory(uint64(limit)), zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true))
 	if err != nil {
@@ -44,16 +52,16 @@ func decompress(frame []byte, limit int) ([]byte, error) {
 	return out, nil
 }
 
-// frameSize is the length of the zstd frame at the start of b.
-func frameSize(b []byte) (int, error) {
-	var h zstd.Header
+// frameSize is the length of the zstd frame at the start of b, and what its header
+// says.
+func frameSize(b []byte) (size int, h zstd.Header, err error) {
 	if err := h.Decode(b); err != nil || h.Skippable {
-		return 0, fmt.Errorf("%w: not a zstd frame", ErrLayer)
+		return 0, h, fmt.Errorf("%w: not a zstd frame", ErrLayer)
 	}
 	at := h.HeaderSize
 	for {
 		if at+3 > len(b) {
-			return 0, fmt.Errorf("%w: frame cut off", ErrLayer)
+			return 0, h, fmt.Errorf("%w: frame cut off", ErrLayer)
 		}
 		block := int(b[at]) | int(b[at+1])<<8 | int(b[at+2])<<16
 		last, kind, size := block&1 == 1, block>>1&3, block>>3
@@ -64,7 +72,7 @@ func frameSize(b []byte) (int, error) {
 		case 1: // one byte repeated
 			at++
 		default:
-			return 0, fmt.Errorf("%w: malformed frame", ErrLayer)
+			return 0, h, fmt.Errorf("%w: malformed frame", ErrLayer)
 		}
 		if last {
 			break
@@ -74,7 +82,7 @@ func frameSize(b []byte) (int, error) {
 		at += 4
 	}
 	if at > len(b) {
-		return 0, errors.Join(ErrLayer, errors.New("frame cut off"))
+		return 0, h, errors.Join(ErrLayer, errors.New("frame cut off"))
 	}
-	return at, nil
+	return at, h, nil
 }
