@@ -31,9 +31,10 @@
 //	*.X               the same as X, for each X of all rows but the first: a random
 //	                  label in front gets past a resolver that keeps old answers
 //
-// Root notes and grants are single pieces. The three trees of an edition are
-// lists of pieces: front is the edition's directory block, then the blocks of
-// front.age; text and log are the blocks of those files. The blocks of a file
+// Root notes and grants are single pieces. The trees of an edition, three or
+// four, are lists of pieces: front is the edition's directory block, then the
+// blocks of front.age; text, dict (if there is one) and log are the blocks of
+// those files. The blocks of a file
 // come depth first, each UnixFS node before what it links to. So their number
 // and the width of a node, 174, tell which are nodes: none if there is one
 // block; the first alone up to 175 blocks; beyond that the first, and the first

@@ -33,10 +33,10 @@ type Edition struct {
 	Grants map[string]Piece
 	// IPNS is the channel's IPNS name, for DNSLink; empty for none.
 	IPNS string
-	// Front is the directory block, then the blocks of front.age. Text and Log
+	// Front is the directory block, then the blocks of front.age. Text, Dict and Log
 	// are the blocks of those files. Blocks of a file come depth first, each
 	// UnixFS node before what it links to.
-	Front, Text, Log []Piece
+	Front, Text, Dict, Log []Piece
 }
 
 // Entry is one owner name of a zone.
@@ -64,7 +64,7 @@ type placed struct {
 	bytes []byte
 }
 
-// Names returns the names of the edition's three trees, by layer.
+// Names returns the names of the edition's trees, by layer.
 func (e *Edition) Names() map[string]record.Names {
 	out := map[string]record.Names{}
 	for layer, pieces := range e.layers() {
@@ -77,7 +77,7 @@ func (e *Edition) Names() map[string]record.Names {
 
 func (e *Edition) layers() iter.Seq2[string, []Piece] {
 	return func(yield func(string, []Piece) bool) {
-		_ = yield("log", e.Log) && yield("text", e.Text) && yield("front", e.Front)
+		_ = yield("log", e.Log) && yield("text", e.Text) && yield("dict", e.Dict) && yield("front", e.Front)
 	}
 }
 

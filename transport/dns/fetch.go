@@ -30,7 +30,7 @@ const (
 )
 
 // Fetch implements transport.Blocks. It finds a want by its layer's tree in
-// Edition.Names ("front", which also holds the directory, "text", "log") and
+// Edition.Names ("front", which also holds the directory, "text", "dict", "log") and
 // its offset; other layers are not in DNS, and their wants fail with
 // transport.ErrNotFound. If no resolver answers at all, that is the last error.
 func (c *Client) Fetch(ctx context.Context, r transport.Request) iter.Seq2[transport.Block, error] {
@@ -125,7 +125,7 @@ func (c *Client) fetch(ctx context.Context, e transport.Edition, want transport.
 		tree = bundle.LayerFront
 	}
 	names, ok := e.Names[tree]
-	if !ok || (tree != bundle.LayerFront && tree != bundle.LayerText && tree != bundle.LayerLog) {
+	if !ok || tree != bundle.LayerFront && tree != bundle.LayerText && tree != bundle.LayerDict && tree != bundle.LayerLog {
 		return nil, transport.ErrNotFound
 	}
 	var data []byte

@@ -17,7 +17,7 @@ import (
 const maxNotes = 1000
 
 // ReadEdition takes from the CAR of an edition of the given channel what goes into DNS: head, root notes,
-// grants, directory, front, text and log, with each piece's place in the file.
+// grants, directory, front, text, dictionary and log, with each piece's place in the file.
 // The head is verified with the edition's own root notes. Memory: all of that
 // but media, at most limit bytes, beyond which it is an error. The CAR must be
 // whole; Reader errors of bundle/car come through.
@@ -88,7 +88,7 @@ func (c *collector) add(b car.Block, root cid.Cid) error {
 	if err != nil {
 		return err
 	}
-	for _, layer := range []string{bundle.LayerFront, bundle.LayerText, bundle.LayerLog} {
+	for _, layer := range []string{bundle.LayerFront, bundle.LayerText, bundle.LayerDict, bundle.LayerLog} {
 		if id, ok := d.Layers[layer]; ok {
 			c.wanted[id.KeyString()] = true
 		}
@@ -122,7 +122,7 @@ func (c *collector) edition(ch channel.ID, headCID, root cid.Cid) (*Edition, err
 	for _, l := range []struct {
 		layer string
 		to    *[]Piece
-	}{{bundle.LayerFront, &e.Front}, {bundle.LayerText, &e.Text}, {bundle.LayerLog, &e.Log}} {
+	}{{bundle.LayerFront, &e.Front}, {bundle.LayerText, &e.Text}, {bundle.LayerDict, &e.Dict}, {bundle.LayerLog, &e.Log}} {
 		if id, ok := d.Layers[l.layer]; ok {
 			if *l.to, err = c.file(id, *l.to); err != nil {
 				return nil, err

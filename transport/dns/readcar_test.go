@@ -33,7 +33,21 @@ func packed(t *testing.T, w *world) (file []byte, p *bundle.Packed, head *channe
 			Body: fmt.Sprintf("<p>%x</p>", random(fmt.Sprint("body", i), 60000)),
 		})
 	}
-	p, err := bundle.Pack(in)
+	bulletins := func(from int) (out []bundle.Article) { // enough for a dictionary to pay
+		for i := from; i < from+40; i++ {
+			out = append(out, bundle.Article{
+				ID: fmt.Sprintf("%016x", i), Title: fmt.Sprint("Bulletin ", i), Lang: "en", Dir: "ltr", Date: time.Unix(9e8, 0).UTC(),
+				Body: fmt.Sprintf("<p>The council of the town met for the %d. time and spoke about the bridge, the ferry and the market.</p>", i),
+			})
+		}
+		return out
+	}
+	d, err := bundle.TrainDictionary(bulletins(100), 4<<10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in.Dict, in.Articles = d, append(in.Articles, bulletins(10)...)
+	p, err = bundle.Pack(in)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,8 +146,12 @@ func TestEditionFromCAR(t *testing.T) {
 	if names["log"], err = front.Log.Record(); err != nil {
 		t.Fatal(err)
 	}
+	if names["dict"], err = front.Dict.Names.Record(); err != nil {
+		t.Fatal(err)
+	}
+	v.Dict = front.Dict
 	rounds := 0
-	for _, layer := range []string{bundle.LayerFront, bundle.LayerText, bundle.LayerLog} {
+	for _, layer := range []string{bundle.LayerFront, bundle.LayerText, bundle.LayerDict, bundle.LayerLog} {
 		for {
 			wants, err := v.Missing(layer)
 			var m *bundle.MissingError

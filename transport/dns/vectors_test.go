@@ -46,7 +46,7 @@ func TestZoneVectors(t *testing.T) {
 		t.Fatal(err)
 	}
 	ch, err := channel.ParseID(v.Channel)
-	if err != nil || len(v.Editions) != 2 {
+	if err != nil || len(v.Editions) != 3 {
 		t.Fatalf("%d editions, %v", len(v.Editions), err)
 	}
 	for i, e := range v.Editions {

@@ -36,6 +36,9 @@ type Channel struct {
 	Epochs []channel.Epoch
 	// Gone are IDs of articles that the next editions take back.
 	Gone []string
+	// Dict, if not nil, is the dictionary of the editions from the next one on, as far
+	// as it makes them smaller.
+	Dict *bundle.Dictionary
 
 	t        testing.TB
 	name     string
@@ -206,7 +209,9 @@ func (c *Channel) Publish(articles ...bundle.Article) *Edition {
 	if n > 0 && len(c.editions) > 0 {
 		last := c.Newest()
 		in.Previous, in.PreviousLeaf = last.Packed.Front, &last.Packed.Leaf
+		in.DictFile = last.dictFile()
 	}
+	in.Dict = c.Dict
 	packed, err := bundle.Pack(in)
 	if err != nil {
 		c.t.Fatal(err)
@@ -246,7 +251,7 @@ func (e *Edition) Blocks() map[cid.Cid][]byte {
 func (e *Edition) Volume() *bundle.Volume {
 	blocks := e.Blocks()
 	return &bundle.Volume{
-		Channel: e.Head.Channel, Edition: e.Head.Edition, Root: e.Head.Root, Key: e.key,
+		Channel: e.Head.Channel, Edition: e.Head.Edition, Root: e.Head.Root, Key: e.key, Dict: e.Packed.Front.Dict,
 		Get: func(c cid.Cid) ([]byte, error) {
 			if b, ok := blocks[c]; ok {
 				return b, nil
@@ -274,6 +279,19 @@ func (e *Edition) Wants(layers ...string) []transport.Want {
 	return ws
 }
 
+// dictFile is the edition's dictionary as a later one may use it again, nil if it has none.
+func (e *Edition) dictFile() *bundle.DictFile {
+	d := e.Packed.Front.Dict
+	if d == nil {
+		return nil
+	}
+	var out bytes.Buffer
+	if _, err := e.Volume().Copy(&out, bundle.LayerDict); err != nil {
+		e.t.Fatal(err)
+	}
+	return &bundle.DictFile{Edition: d.Edition, Epoch: e.Head.Epoch, File: out.Bytes()}
+}
+
 // Where is the edition as transports are told about it.
 func (e *Edition) Where() transport.Edition {
 	e.t.Helper()
@@ -293,6 +311,9 @@ func (e *Edition) Where() transport.Edition {
 	}
 	if f := e.Packed.Front; f.Text != nil {
 		add(bundle.LayerText, f.Text.Names)
+	}
+	if f := e.Packed.Front; f.Dict != nil {
+		add(bundle.LayerDict, f.Dict.Names)
 	}
 	add(bundle.LayerLog, e.Packed.Front.Log)
 	return ed

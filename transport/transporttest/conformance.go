@@ -295,7 +295,7 @@ func suits(p transport.Path, w transport.Want) bool {
 		return true
 	}
 	// A text path holds what its trees hold; root notes and grants it has by name.
-	return w.Layer == bundle.LayerDirectory || w.Layer == bundle.LayerFront || w.Layer == bundle.LayerText || w.Layer == bundle.LayerLog
+	return w.Layer == bundle.LayerDirectory || w.Layer == bundle.LayerFront || w.Layer == bundle.LayerText || w.Layer == bundle.LayerDict || w.Layer == bundle.LayerLog
 }
 
 // batches cuts wants as the engine would.
