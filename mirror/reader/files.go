@@ -109,8 +109,15 @@ func (r *Reader) Export(ctx context.Context, ch channel.ID, name string) (missin
 		if err != nil {
 			return err
 		}
+		held := map[cid.Cid]bool{} // editions share blocks: those of a dictionary, for one
 		for i, vol := range vols {
-			err := vol.Walk(func(w bundle.Want, data []byte) error { return out.Put(w.CID, data) })
+			err := vol.Walk(func(w bundle.Want, data []byte) error {
+				if held[w.CID] {
+					return nil
+				}
+				held[w.CID] = true
+				return out.Put(w.CID, data)
+			})
 			var m *bundle.MissingError
 			if errors.As(err, &m) {
 				n, err := r.countNeeded(ctx, vol, m.Wants, i == 0)
@@ -187,7 +194,11 @@ func (r *Reader) ExportLayers(ctx context.Context, ch channel.ID, dir string) (f
 				return 0, 0, err
 			}
 			files++
-			passphrases = fmt.Appendf(passphrases, "%s %s\n", name, bundle.Passphrase(vol.Key, ch, vol.Edition, layer))
+			made := vol.Edition
+			if layer == bundle.LayerDict && vol.Dict != nil {
+				made = vol.Dict.Edition // its file may be that of an older edition
+			}
+			passphrases = fmt.Appendf(passphrases, "%s %s\n", name, bundle.Passphrase(vol.Key, ch, made, layer))
 		}
 	}
 	if err := durable.Write(filepath.Join(part, PassphrasesFile), 0o600, passphrases); err != nil {
@@ -231,7 +242,7 @@ func (r *Reader) countNeeded(ctx context.Context, vol *bundle.Volume, wants []bu
 		}
 	}
 	for _, w := range wants {
-		if needed[w.CID] || w.Layer == bundle.LayerDirectory || w.Layer == bundle.LayerFront {
+		if needed[w.CID] || w.Layer == bundle.LayerDirectory || w.Layer == bundle.LayerFront || w.Layer == bundle.LayerDict && len(texts) > 0 {
 			n++
 		}
 	}

@@ -288,6 +288,9 @@ func (p *plan) parts(stage string, entries []bundle.Entry) []*job {
 		j := &job{ed: info.edition(p.ch), stage: stage, rank: at.rank, try: try}
 		if stage == "text" {
 			j.blocks = p.ends.blocks(parts[at])
+			if n := info.dictLeft(vol); n > 0 {
+				j.blocks[place{info.Dict.Edition, dictBlock}] = n
+			}
 		}
 		jobs = append(jobs, j)
 	}

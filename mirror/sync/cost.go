@@ -3,6 +3,8 @@ package sync
 import (
 	"context"
 
+	"github.com/ipfs/go-cid"
+
 	"tamizdat/bundle"
 	"tamizdat/bundle/channel"
 	"tamizdat/mirror/library"
@@ -51,6 +53,21 @@ func blocksOf(e bundle.Entry) (ps []place) {
 		ps = append(ps, place{e.Edition, b})
 	}
 	return ps
+}
+
+// dictBlock stands for a dictionary's file among the blocks of the edition that it
+// was made for.
+const dictBlock = -1
+
+// dictLeft is how many bytes the edition's dictionary has, if it is not here yet.
+func (e editionInfo) dictLeft(vol *bundle.Volume) int64 {
+	if e.Dict == nil {
+		return 0
+	}
+	if missing, err := vol.Missing(bundle.LayerDict); err == nil && len(missing) == 0 {
+		return 0
+	}
+	return e.Dict.Size
 }
 
 // left is how many bytes of texts are still to come: those that the board knows,
@@ -126,7 +143,7 @@ func Lacks(ctx context.Context, lib Library, ways Ways, ch channel.ID) (Lacking,
 	if err != nil {
 		return l, err
 	}
-	ends, missing := sizes{}, map[place]bool{}
+	ends, missing, dicts := sizes{}, map[place]bool{}, map[uint64]bool{}
 	for h, err := range lib.Headlines(ctx, library.Query{Channel: ch}) {
 		if err != nil {
 			return l, err
@@ -140,15 +157,27 @@ func Lacks(ctx context.Context, lib Library, ways Ways, ch channel.ID) (Lacking,
 			missing[p] = true
 		}
 	}
-	for p := range missing {
-		l.Bytes += ends.of(p)
-	}
-	if l.Articles == 0 || ways == nil {
+	if l.Articles == 0 {
 		return l, nil
 	}
 	view, err := View(ctx, lib, ch)
 	if err != nil {
 		return l, err
+	}
+	for p := range missing {
+		l.Bytes += ends.of(p)
+		e := known[p.edition]
+		if e.Dict == nil || dicts[e.Dict.Edition] {
+			continue
+		}
+		dicts[e.Dict.Edition] = true
+		if vol, err := e.volume(view); err == nil {
+			vol.Get = func(c cid.Cid) ([]byte, error) { return getBlock(ctx, lib, c) }
+			l.Bytes += e.dictLeft(vol)
+		}
+	}
+	if ways == nil {
+		return l, nil
 	}
 	// Zones are all that is narrow; to make the ways to IPFS peers would start a node.
 	for _, p := range ways.Paths(ch, view.Invite().IPNS, channel.Places{Zones: view.Places().Zones}) {

@@ -25,6 +25,7 @@ type editionInfo struct {
 	// At names its directory in DNS, without which its texts are not found there.
 	At        *bundle.Names     `json:"at,omitempty"`
 	Text      *bundle.Names     `json:"text,omitempty"`
+	Dict      *bundle.Dict      `json:"dict,omitempty"`
 	Prologues map[string][]byte `json:"prologues,omitempty"`
 	// Front: its front page was taken in. Images: all its pictures are here.
 	Front  bool `json:"front,omitempty"`
@@ -66,7 +67,7 @@ func saveEditions(ctx context.Context, lib Library, ch channel.ID, h *channel.He
 	}
 	for _, p := range f.Past {
 		if _, ok := known[p.Edition]; !ok {
-			known[p.Edition] = editionInfo{Number: p.Edition, Epoch: p.Epoch, Root: p.Root, At: p.Front, Text: p.Text}
+			known[p.Edition] = editionInfo{Number: p.Edition, Epoch: p.Epoch, Root: p.Root, At: p.Front, Text: p.Text, Dict: p.Dict}
 		}
 	}
 	own := editionInfo{Number: h.Edition, Epoch: h.Epoch, Root: h.Root.String()}
@@ -93,7 +94,7 @@ func saveEdition(ctx context.Context, lib Library, ch channel.ID, info editionIn
 
 // with adds what the edition's own front page says.
 func (e editionInfo) with(f *bundle.Front) editionInfo {
-	e.Front, e.Prologues = true, map[string][]byte{}
+	e.Front, e.Prologues, e.Dict = true, map[string][]byte{}, f.Dict
 	if f.Text != nil {
 		e.Text, e.Prologues[bundle.LayerText] = f.Text.Names, f.Text.Prologue
 	}
@@ -131,7 +132,7 @@ func (e editionInfo) volume(view *channel.View) (*bundle.Volume, error) {
 	if err != nil {
 		return nil, fmt.Errorf("edition %d: %w", e.Number, err)
 	}
-	return &bundle.Volume{Channel: view.Channel(), Edition: e.Number, Root: root, Key: key, Prologues: e.Prologues}, nil
+	return &bundle.Volume{Channel: view.Channel(), Edition: e.Number, Root: root, Key: key, Prologues: e.Prologues, Dict: e.Dict}, nil
 }
 
 // edition is the same for transports.
@@ -141,12 +142,16 @@ func (e editionInfo) edition(ch channel.ID) transport.Edition {
 		root = cid.Undef
 	}
 	ed := transport.Edition{Channel: ch, Number: e.Number, Root: root, Names: map[string]record.Names{}}
-	for layer, n := range map[string]*bundle.Names{bundle.LayerFront: e.At, bundle.LayerText: e.Text} {
+	names := map[string]*bundle.Names{bundle.LayerFront: e.At, bundle.LayerText: e.Text}
+	if e.Dict != nil {
+		names[bundle.LayerDict] = e.Dict.Names
+	}
+	for layer, n := range names {
 		if n == nil {
 			continue
 		}
-		if names, err := n.Record(); err == nil {
-			ed.Names[layer] = names
+		if r, err := n.Record(); err == nil {
+			ed.Names[layer] = r
 		}
 	}
 	return ed
