@@ -6,6 +6,7 @@
 //	publisher.toml    the channel's name, sources and targets, with comments
 //	keys/             root, log and IPNS keys, epoch keys, batch seeds: secrets
 //	root/N            the signed root notes
+//	dict.zstd         the dictionary that texts are compressed with, if any
 //	grants/NAME       one grant file a batch, sealed anew only when it changes
 //	editions/N.json   what edition N's leaf and front page say
 //	editions/N.car    edition N as it travels
@@ -33,6 +34,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/ipfs/go-cid"
 
 	"tamizdat/bundle"
 	"tamizdat/bundle/car"
@@ -452,6 +455,9 @@ func (p *Publisher) packOne(articles []bundle.Article, gone []string, now time.T
 	if n := len(p.editions); n > 0 {
 		in.Previous, in.PreviousLeaf = p.editions[n-1].Front, &p.editions[n-1].leaf
 	}
+	if in.Dict, in.DictFile, err = p.dictionary(); err != nil {
+		return nil, 0, err
+	}
 	made, err := bundle.Pack(in)
 	if err != nil {
 		return nil, 0, err
@@ -569,8 +575,12 @@ func (p *Publisher) Export(_ context.Context, name string) error {
 		}
 		// A CARv1 file has no end mark: further blocks just follow.
 		out := car.Continue(w)
+		held, err := p.dictBlocks(window[len(window)-1])
+		if err != nil {
+			return err
+		}
 		for _, n := range window[:len(window)-1] {
-			if err := p.exportArticles(out, n); err != nil {
+			if err := p.exportArticles(out, n, held); err != nil {
 				return fmt.Errorf("edition %d: %w", n, err)
 			}
 		}
@@ -578,16 +588,21 @@ func (p *Publisher) Export(_ context.Context, name string) error {
 	})
 }
 
-// exportArticles adds edition n's directory, front page, texts and images.
-func (p *Publisher) exportArticles(out *car.Writer, n uint64) error {
+// exportArticles adds edition n's directory, front page, dictionary, texts and images,
+// but none of the blocks held, to which it adds: editions share their dictionary.
+func (p *Publisher) exportArticles(out *car.Writer, n uint64, held map[cid.Cid]bool) error {
 	src, err := file.Open(p.carName(n))
 	if err != nil {
 		return err
 	}
 	vol := &bundle.Volume{Channel: p.Channel(), Edition: n, Root: p.editions[n].leaf.Root, Get: src.Block}
 	return vol.Walk(func(w bundle.Want, data []byte) error {
+		if held[w.CID] {
+			return nil
+		}
+		held[w.CID] = true
 		switch w.Layer {
-		case bundle.LayerDirectory, bundle.LayerFront, bundle.LayerText, bundle.LayerMedia:
+		case bundle.LayerDirectory, bundle.LayerFront, bundle.LayerDict, bundle.LayerText, bundle.LayerMedia:
 			return out.Put(w.CID, data)
 		}
 		return nil

@@ -130,7 +130,7 @@ func (p *Publisher) editionRecords(n uint64, newest, pointer bool) iter.Seq2[dns
 func (p *Publisher) inDNS(car io.ReaderAt, size int64, pointer bool) (*dns.Edition, error) {
 	ed, err := dns.ReadEdition(io.NewSectionReader(car, 0, size), p.Channel(), zoneBytes)
 	if err == nil && pointer {
-		ed.Text, ed.Log = nil, nil
+		ed.Text, ed.Dict, ed.Log = nil, nil, nil
 	}
 	return ed, err
 }

@@ -236,7 +236,7 @@ func openRecords(ch channel.ID, e *edition, room int64) (*recordFile, error) {
 	r := &recordFile{e: e, file: f}
 	d, err := dns.ReadEdition(io.NewSectionReader(f, 0, e.size), ch, room)
 	if err == nil {
-		for _, pieces := range [][]dns.Piece{d.Front, d.Text, d.Log} {
+		for _, pieces := range [][]dns.Piece{d.Front, d.Text, d.Dict, d.Log} {
 			for _, p := range pieces {
 				r.bytes += int64(len(p.Data))
 			}
