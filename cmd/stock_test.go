@@ -3,6 +3,7 @@ package cmd_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"image"
 	"image/color"
 	"image/png"
@@ -57,17 +58,21 @@ func TestStockTools(t *testing.T) {
 		}
 		return out
 	}
-	list, err := os.ReadFile(d.path("raw", reader.PassphrasesFile))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(list)) {
-		file, passphrase, ok := strings.Cut(strings.TrimSpace(line), " ")
-		if !ok {
-			t.Fatalf("line of %s: %q", reader.PassphrasesFile, line)
+	decrypt := func(dir string) {
+		t.Helper()
+		list, err := os.ReadFile(d.path(dir, reader.PassphrasesFile))
+		if err != nil {
+			t.Fatal(err)
 		}
-		shell(`echo "$2" | script -qec "age -d -o '$1.zst' '$1'" /dev/null`, d.path("raw", file), passphrase)
+		for line := range strings.Lines(string(list)) {
+			file, passphrase, ok := strings.Cut(strings.TrimSpace(line), " ")
+			if !ok {
+				t.Fatalf("line of %s: %q", reader.PassphrasesFile, line)
+			}
+			shell(`echo "$2" | script -qec "age -d -o '$1.zst' '$1'" /dev/null`, d.path(dir, file), passphrase)
+		}
 	}
+	decrypt("raw")
 	var front struct {
 		Name     string
 		Articles []struct{ ID, Title string }
@@ -92,6 +97,38 @@ func TestStockTools(t *testing.T) {
 	}
 	if p := d.run("mirror", "--dir", d.path("reader"), "export", "--raw", d.path("raw")); p.code() != 1 || !strings.Contains(p.stderr(), "does not exist") {
 		t.Errorf("over what is there: %d, %s", p.code(), p.stderr())
+	}
+
+	// With a dictionary, that of edition 2, which edition 3 uses again.
+	var notices []story
+	for i := range 100 {
+		notices = append(notices, story{name: fmt.Sprintf("notice-%02d", i), lang: "en", title: fmt.Sprintf("Water is turned off in street %d", i), paragraphs: []string{
+			fmt.Sprintf("In street %d the water is turned off on Monday from %d to %d, since the pipes below the pavement are renewed.", i, i%8+6, i%5+15),
+		}})
+	}
+	for i, from := range []int{0, 60, 80} {
+		shelve(t, d.path("news"), notices[from:min(from+60-40*min(i, 1), len(notices))])
+		if i == 1 {
+			if out := d.must("mirror-publish", "--dir", s.dir, "dict", "train").stdout(); !strings.Contains(out, "% less") {
+				t.Errorf("dict train: %s", out)
+			}
+		}
+		d.must("mirror-publish", "--dir", s.dir, "pack", d.path("news"))
+	}
+	d.must("mirror-publish", "--dir", s.dir, "export", d.path("later.car"))
+	r("import", d.path("later.car"))
+	if list := r("list").stdout(); !strings.Contains(list, notices[99].title) {
+		t.Errorf("list: %s", list)
+	}
+	r("export", "--raw", d.path("later"))
+	decrypt("later")
+	for edition, notice := range map[string]story{"2": notices[60], "3": notices[99]} {
+		dict, text := "later/"+edition+"/dict.age.zst", "later/"+edition+"/text.age.zst"
+		texts := string(shell(`zstd -qdc "$1" >dict && zstd -qdc -D dict "$2"`, dict, text))
+		if !strings.Contains(texts, notice.title) || !strings.Contains(texts, notice.paragraphs[0]) {
+			t.Errorf("%q is not among the texts:\n%s", notice.title, texts)
+		}
+		shell(`! zstd -qdc "$1" 2>/dev/null`, text) // not without it
 	}
 }
 

@@ -35,6 +35,7 @@ type commands struct {
 	Zone   zoneCmd   `cmd:"" help:"Print the DNS zone file of what is published."`
 	Export exportCmd `cmd:"" help:"Write the newest edition as one file, for a stick."`
 	Root   rootCmd   `cmd:"" help:"Root keys: those that say which other keys hold."`
+	Dict   dictCmd   `cmd:"" help:"The dictionary that makes texts smaller."`
 	Status statusCmd `cmd:"" help:"Show editions, sizes, and what each target holds."`
 
 	List    listCmd    `cmd:"" help:"List the articles that were packed, with their IDs."`
