@@ -14,6 +14,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { base32nopad, base58, bech32 } from '@scure/base'
 import { Decrypter, identityToRecipient } from 'age-encryption'
+import { createDCtx, decompressUsingDict, init as initZstd } from '@bokuweb/zstd-wasm'
 import { Decompress } from 'fzstd'
 
 export class Refused extends Error {}
@@ -408,14 +409,18 @@ async function openLayer(bytes, pass) {
   return age(bytes, d => d.addPassphrase(pass))
 }
 
-// frameEnd finds the end of a zstd frame (RFC 8878) that begins at i.
-function frameEnd(p, i) {
+// frameAt reads a zstd frame (RFC 8878) that begins at i: where it ends, which dictionary
+// it names (0: none), and how large it says that its content is.
+function frameAt(p, i) {
   const b = new Bytes(p)
   b.i = i
   need(b.take(4).readUInt32LE() === 0xfd2fb528, 'a zstd frame')
-  const d = b.byte(), single = d >> 5 & 1
-  need((d & 11) === 0, 'a frame without dictionary')
-  b.take((single ? 0 : 1) + [single, 2, 4, 8][d >> 6])
+  const d = b.byte(), single = d >> 5 & 1, idSize = [0, 1, 2, 4][d & 3], sizeSize = [single, 2, 4, 8][d >> 6]
+  need((d & 8) === 0, 'a zstd frame')
+  b.take(single ? 0 : 1)
+  const id = idSize && b.take(idSize).readUIntLE(0, idSize), s = b.take(sizeSize)
+  const size = [undefined, () => s[0], () => s.readUInt16LE() + 256, undefined, () => s.readUInt32LE()][sizeSize]?.() ??
+    (sizeSize === 8 ? Number(s.readBigUInt64LE()) : undefined)
   for (let last = 0; !last;) {
     const h = b.take(3).readUIntLE(0, 3)
     last = h & 1
@@ -423,7 +428,7 @@ function frameEnd(p, i) {
     b.take((h >> 1 & 3) === 1 ? 1 : h >> 3)
   }
   b.take(d & 4 ? 4 : 0)
-  return b.i
+  return { end: b.i, id, size }
 }
 // frames splits a plaintext (2.4) into [offset, size] of its frames, and checks its padding.
 function frames(p) {
@@ -433,13 +438,21 @@ function frames(p) {
       need(p.readUInt32LE(i + 4) === p.length - i - 8 && p.subarray(i + 8).every(c => c === 0), 'padding is one skippable frame of zeros, the last thing')
       break
     }
-    const end = frameEnd(p, i)
+    const { end } = frameAt(p, i)
     out.push([i, end - i])
     i = end
   }
   return out
 }
-function decompress(frame, limit) {
+let context // of zstd, for all frames
+function decompress(frame, limit, dict) {
+  const { id, size } = frameAt(frame, 0)
+  if (dict) {
+    need(id === dict.id, 'a text names the dictionary of its edition')
+    need(size !== undefined && size <= limit, `a content of at most ${limit} bytes, whose size the frame says`)
+    try { return Buffer.from(decompressUsingDict(context ??= createDCtx(), frame, dict.bytes, { defaultHeapSize: limit })) } catch (e) { throw new Refused(`zstd: ${e.message}`) }
+  }
+  need(id === 0, 'a frame without dictionary')
   const parts = []
   let n = 0
   const d = new Decompress(c => { n += c.length; need(n <= limit, `at most ${limit} bytes`); parts.push(Buffer.from(c)) })
@@ -503,9 +516,11 @@ export async function openFront(bytes, key, channel, leaf) {
   const leaves = unb64(f.leaves ?? '')
   need(leaves.length % 32 === 0 && leaves.length <= 32 * Math.min(16, f.edition), 'at most 16 leaves, of 32 bytes, as many as editions before')
   for (const l of [f.text, f.media]) if (l) unb64(l.prologue, 165)
+  const dictionary = (d, edition) => d === undefined || whole(d?.ed, edition) && whole(d.n, 256 * 1024) && d.n > 0 && names(d.dns)
+  need(dictionary(f.dict, f.edition), "a dictionary is this edition's or an older one's")
   const editions = new Set([f.edition])
   for (const p of f.past ?? []) {
-    need(whole(p.n, f.edition - 1) && !editions.has(p.n) && whole(p.epoch, 2 ** 32 - 1) && dated(p.date) && names(p.front) && names(p.text), 'older editions')
+    need(whole(p.n, f.edition - 1) && !editions.has(p.n) && whole(p.epoch, 2 ** 32 - 1) && dated(p.date) && names(p.front) && names(p.text) && dictionary(p.dict, p.n), 'older editions')
     parseCID(p.root, PB)
     editions.add(p.n)
   }
@@ -537,10 +552,23 @@ function readArticle(line, h) {
 }
 // spanned is the content of the frame that a span names.
 function spanned(plain, { o, n }, limit) {
-  need(o + n <= plain.length && frameEnd(plain, o) === o + n, 'a span is one frame of the layer')
+  need(o + n <= plain.length && frameAt(plain, o).end === o + n, 'a span is one frame of the layer')
   return decompress(plain.subarray(o, o + n), limit)
 }
 const MAX_LINE = 4 * 2 ** 20
+// openDict reads the dictionary that an edition's texts need (2.8).
+export async function openDict(bytes, key, channel, made) {
+  need(bytes.length <= 256 * 1024, 'at most 256 KiB')
+  const plain = await openLayer(bytes, passphrase(key, channel, made, 'dict')), fs = frames(plain)
+  need(fs.length === 1, 'a dictionary is one zstd frame and padding')
+  const d = decompress(plain.subarray(0, fs[0][1]), 128 * 1024)
+  need(d.length >= 8 && d.readUInt32LE() === 0xec30a437, 'it begins with the magic number')
+  const id = d.readUInt32LE(4)
+  need(id >= 32768 && id <= 65535, 'IDs are 32,768 to 65,535')
+  const dict = { id, bytes: d }
+  decompress(Buffer.from([0x28, 0xb5, 0x2f, 0xfd, 0x22, id & 255, id >> 8, 1, 9, 0, 0, 120]), 1, dict) // "x": are its tables whole?
+  return dict
+}
 
 // openTexts reads the articles of this edition, in the order of the layer.
 async function openTexts(ed, key, channel, front) {
@@ -549,9 +577,16 @@ async function openTexts(ed, key, channel, front) {
   const bytes = file(ed.blocks, cid)
   need(same(bytes.subarray(0, 165), unb64(front.text.prologue, 165)), 'the prologue that the front page names')
   const plain = await openLayer(bytes, passphrase(key, channel, front.edition, 'text'))
+  let dict
+  if (front.dict) {
+    need(ed.dir.has('dict.age'), 'the dictionary is there')
+    const bytes = file(ed.blocks, ed.dir.get('dict.age'))
+    need(bytes.length === front.dict.n, 'it is as large as the front page says')
+    dict = await openDict(bytes, key, channel, front.dict.ed)
+  }
   const leaves = []
   const out = frames(plain).map(([o, n]) => {
-    const line = decompress(plain.subarray(o, o + n), MAX_LINE)
+    const line = decompress(plain.subarray(o, o + n), MAX_LINE, dict)
     const h = front.articles.find(h => h.ed === front.edition && h.text.o === o)
     need(!h || h.text.n === n, "the headline's span")
     leaves.push(leafHash(line.subarray(0, -1)))
@@ -841,7 +876,7 @@ export async function openEdition(car, channel, keyOf) {
   const frontPieces = [blocks.get(head.root)]
   const front = await openFront(file(blocks, dir.get('front.age'), frontPieces), key, channel, head)
   for (const [top, c] of [[head.large, CLASSES.large], [head.small, CLASSES.small]]) need(b32(treeTop(frontPieces, c)) === top, 'the DNS names of folder and front page')
-  for (const [name, dns] of [['text.age', front.text?.dns], ['log', front.log]]) {
+  for (const [name, dns] of [['text.age', front.text?.dns], ['dict.age', front.dict?.dns], ['log', front.log]]) {
     if (!dir.has(name)) continue
     const pieces = []
     file(blocks, dir.get(name), pieces)
@@ -932,6 +967,7 @@ async function vectors(dir) {
         case 'text': readArticle(spanned(await openLayer(data, passphrase(key, channel, 0, 'text')), x.headline.text, MAX_LINE), x.headline); break
         case 'picture': readPicture(spanned(await openLayer(data, passphrase(key, channel, 0, 'media')), x.headline.images[0].span, MAX_MEMBER)); break
         case 'front': await openFront(data, key, channel, { edition: x.edition ?? 0 }); break
+        case 'dict': await openDict(data, key, channel, x.edition); break
         case 'block': checkBlock(x.cid, data); break
         case 'folder': node(x.cid, data, folder); break
         case 'directory': node(x.cid, data, directory); break
@@ -970,6 +1006,7 @@ async function vectors(dir) {
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const args = process.argv.slice(2)
+  await initZstd()
   try {
     if (args.length === 2 && args[0] === '--vectors') await vectors(args[1])
     else if (args.length === 2) await main(...args)
