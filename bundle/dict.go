@@ -49,8 +49,7 @@ func ParseDictionary(data []byte) (*Dictionary, error) {
 	if id < firstDictID || id > lastDictID {
 		return nil, fmt.Errorf("%w: ID out of range", ErrDictionary)
 	}
-	r, err := zstd.NewReader(nil, zstd.WithDecoderDicts(data), zstd.WithDecoderMaxMemory(maxLine),
-		zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true))
+	r, err := newDecoder(maxLine, zstd.WithDecoderDicts(data))
 	if err != nil {
 		return nil, fmt.Errorf("%w: malformed", ErrDictionary)
 	}
@@ -122,9 +121,16 @@ func (v *Volume) dictionary() (*Dictionary, error) {
 	if !ok {
 		return nil, fmt.Errorf("%w: the edition has no %s", ErrFront, LayerDict)
 	}
+	// Before a gigabyte is asked for.
+	if n := len(leaves); n == 0 || leaves[n-1].Offset >= min(v.Dict.Size, maxDictFile) {
+		return nil, fmt.Errorf("%w: a larger %s than the front page says", ErrFront, LayerDict)
+	}
 	file, err := v.join(leaves, maxDictFile)
 	if err != nil {
 		return nil, err
+	}
+	if int64(len(file)) != v.Dict.Size {
+		return nil, fmt.Errorf("%w: another %s than the front page says", ErrFront, LayerDict)
 	}
 	d, err := OpenDictionary(v.Key, v.Channel, v.Dict.Edition, file)
 	if err == nil {

@@ -229,8 +229,24 @@ func TestHostileDictionary(t *testing.T) {
 	v = again()
 	refused("nobody names it", "dictionary that nobody named", v)
 	v = again()
-	v.Dict = &Dict{Edition: 7}
+	v.Dict = &Dict{Edition: 7, Size: p.Front.Dict.Size}
 	refused("of another edition", "wrong key", v)
+	v = again()
+	v.Dict = &Dict{Size: p.Front.Dict.Size + 1}
+	refused("of another size", "another dict than", v)
+
+	// A gigabyte of a dictionary is not asked for.
+	large, err := buildFile(make([]byte, 1<<20), firstBlock, sealedChunk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := buildFolder([]folderEntry{{"dict.age", large.root, large.tsize}, {"front.age", large.root, large.tsize}, {"text.age", large.root, large.tsize}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := held{dir.root: dir.blocks[0].Data, large.root: large.blocks[0].Data}
+	v = &Volume{Root: dir.root, Get: h.get, Dict: &Dict{Size: 2 << 20}}
+	refused("of a megabyte", "larger dict", v)
 	_, plain, _ := packed(t, input(), nil, bulletins(0, 30)...)
 	v = volume(in, plain, blocksOf(plain))
 	v.Dict = &Dict{}

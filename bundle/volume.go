@@ -38,6 +38,16 @@ type Volume struct {
 	Holds func(cs []cid.Cid) ([]bool, error)
 
 	opened atomic.Pointer[Dictionary] // what Dict says, once it is here
+	last   atomic.Pointer[chunk]      // what was decrypted last
+}
+
+// chunk is a decrypted one. Texts are short, and the next one to be read lies in the
+// same chunk as a rule: without it each would cost the fetching, hashing and
+// decrypting of 64 KiB.
+type chunk struct {
+	layer string
+	index int64
+	plain []byte
 }
 
 // ErrMissing is what Volume.Get returns for a block that isn't held.
@@ -330,6 +340,10 @@ func (v *Volume) read(layer string, s Span) ([]byte, error) {
 	if err := s.check(); err != nil {
 		return nil, err
 	}
+	first, last := s.Offset/chunkSize, (s.Offset+s.Size-1)/chunkSize
+	if c := v.last.Load(); c != nil && c.layer == layer && first == c.index && last == c.index {
+		return within(c.plain, s, first)
+	}
 	leaves, ok, err := v.Layer(layer)
 	if err != nil {
 		return nil, err
@@ -337,7 +351,6 @@ func (v *Volume) read(layer string, s Span) ([]byte, error) {
 	if !ok || len(leaves) == 0 {
 		return nil, fmt.Errorf("%w: the edition has no %s", ErrFront, layer)
 	}
-	first, last := s.Offset/chunkSize, (s.Offset+s.Size-1)/chunkSize
 	if last >= int64(len(leaves)) {
 		return nil, fmt.Errorf("%w: span past the layer's end", ErrFront)
 	}
@@ -394,13 +407,19 @@ func (v *Volume) read(layer string, s Span) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
+		v.last.Store(&chunk{layer, first + int64(i), p})
 		plain = append(plain, p...)
 	}
+	return within(plain, s, first)
+}
+
+// within cuts a span out of the chunks that it lies in, which begin with the first.
+func within(plain []byte, s Span, first int64) ([]byte, error) {
 	from := s.Offset - first*chunkSize
 	if from+s.Size > int64(len(plain)) {
 		return nil, fmt.Errorf("%w: span past the layer's end", ErrFront)
 	}
-	return plain[from : from+s.Size], nil
+	return plain[from : from+s.Size : from+s.Size], nil
 }
 
 // fileSize is the size of a layer's file. A file of one block doesn't say its

@@ -28,6 +28,14 @@ func newEncoder(more ...zstd.EOption) (*zstd.Encoder, error) {
 // compress makes one zstd frame (RFC 8878). No checksum: age authenticates.
 func compress(b []byte) []byte { return encoder().EncodeAll(b, nil) }
 
+// decoders are kept by their limits, of which there are a few: to make one takes
+// longer than most texts. DecodeAll may be called at once.
+var decoders sync.Map
+
+func newDecoder(limit int, more ...zstd.DOption) (*zstd.Decoder, error) {
+	return zstd.NewReader(nil, append(more, zstd.WithDecoderMaxMemory(uint64(limit)), zstd.WithDecoderLowmem(true))...)
+}
+
 // decompress opens exactly one zstd frame of at most limit bytes of content that
 // needs no dictionary.
 func decompress(frame []byte, limit int) ([]byte, error) {
@@ -40,12 +48,15 @@ func decompress(frame []byte, limit int) ([]byte, error) {
 	case h.DictionaryID != 0:
 		return nil, fmt.Errorf("%w: frame of a dictionary that nobody named", ErrLayer)
 	}
-	r, err := zstd.NewReader(nil, zstd.WithDecoderMaxMemory(uint64(limit)), zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true))
-	if err != nil {
-		return nil, err
+	r, _ := decoders.Load(limit)
+	if r == nil {
+		d, err := newDecoder(limit)
+		if err != nil {
+			return nil, err
+		}
+		r, _ = decoders.LoadOrStore(limit, d)
 	}
-	defer r.Close()
-	out, err := r.DecodeAll(frame, nil)
+	out, err := r.(*zstd.Decoder).DecodeAll(frame, nil)
 	if err != nil || len(out) > limit {
 		return nil, fmt.Errorf("%w: damaged or oversized frame", ErrLayer)
 	}
