@@ -331,7 +331,7 @@ func (p panel) inVain(es []web.Event) []web.Event {
 			answered = false
 		case web.EventFirst, newsync.EventAnswered:
 			answered = true
-		case web.EventIncomplete:
+		case web.EventIncomplete, web.EventNobody:
 			switch {
 			case p.cut(e.At):
 				es[i].What = ""

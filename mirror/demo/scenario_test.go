@@ -187,7 +187,7 @@ func TestEffect(t *testing.T) {
 func TestInVain(t *testing.T) {
 	began := time.Now()
 	at := func(s int) time.Time { return began.Add(time.Duration(s) * time.Second) }
-	p := panel{&Live{cuts: [][2]time.Time{{at(2), at(3)}, {at(42), at(43)}}, began: began}}
+	p := panel{&Live{cuts: [][2]time.Time{{at(2), at(3)}, {at(42), at(43)}, {at(52), at(53)}}, began: began}}
 	told := p.tell([]web.Event{
 		{At: at(0), What: web.EventIncomplete}, // of a sync that began before
 		{At: at(1), What: web.EventStart},
@@ -200,6 +200,8 @@ func TestInVain(t *testing.T) {
 		{At: at(41), What: web.EventStart},
 		{At: at(42), What: web.EventFirst},
 		{At: at(43), What: web.EventIncomplete},
+		{At: at(51), What: web.EventStart},
+		{At: at(53), What: web.EventNobody}, // had not been answered when it was cut short
 	})
 	want := []string{
 		at(24).Format("15:04:05 ") + words[web.EventNobody],
