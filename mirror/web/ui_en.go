@@ -62,7 +62,7 @@ var english = &catalogue{
 		"fresh.unreached.nothing": "Nobody could be reached so far. It is tried again by itself.",
 		"fresh.frozen":            "You may be kept from newer news. The newest that anybody shows you is from %s. Try another network, or ask a friend for a file.",
 		"fresh.forked":            "Someone is showing different readers different news. Do not trust this channel until you have heard from its publisher in another way. Proof is kept; to write it to a file:",
-		"fresh.proof":             "Give that file to the publisher, or to somebody who can make it known: anybody can check it with “mirror proof --check”. It names the channel, and nothing of your invite is in it.",
+		"fresh.proof":             "Give that file to the publisher, or to somebody who can make it known: anybody can check it with this program, without an invite. It names the channel, and nothing of your invite is in it.",
 		"fresh.rekeyed":           "This channel's publisher has replaced a stolen key. What was signed with it and was not the publisher's was taken back from this device. Proof is kept; to write it to a file:",
 		"fresh.witnessed":         "Seen by %s of %s witnesses.",
 		"fresh.unwitnessed":       "Seen by %s of %s witnesses, where this channel asks for %s: it is less certain that everyone is shown the same.",
