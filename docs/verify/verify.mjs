@@ -530,7 +530,6 @@ export async function openFront(bytes, key, channel, leaf) {
     need(!ids.has(a.id), 'article IDs are distinct')
     ids.add(a.id)
     need(a.corrected === undefined || dated(a.corrected), 'corrected is a date')
-    need(!f.gone?.includes(a.id), 'what was taken back has no headline')
     need(editions.has(a.ed), 'an article lies in this edition or one of past')
     need(span(a.text) && list(a.images, 100) && (a.images ?? []).every(i => picture(i) && span(i.span)), 'spans lie in a layer')
   }

@@ -70,9 +70,9 @@ func TestTakenBack(t *testing.T) {
 			c := c.Fork()
 			taken := long(1)
 			c.Gone = []string{taken.ID}
-			newest := c.Publish()
+			c.Publish()
 			history(c, away)
-			newest = c.Newest()
+			newest := c.Newest()
 			r, lib := realReader(t, c)
 			m := transporttest.NewMemory(t, c.Editions()[:2]...)
 			r.over(m.OpenerPath("p"))
