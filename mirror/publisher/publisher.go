@@ -589,13 +589,18 @@ func (p *Publisher) Export(_ context.Context, name string) error {
 }
 
 // exportArticles adds edition n's directory, front page, dictionary, texts and images,
-// but none of the blocks held, to which it adds: editions share their dictionary.
+// without the blocks that held only what was taken back or corrected since, and none
+// of the blocks held, to which it adds: editions share their dictionary.
 func (p *Publisher) exportArticles(out *car.Writer, n uint64, held map[cid.Cid]bool) error {
 	src, err := file.Open(p.carName(n))
 	if err != nil {
 		return err
 	}
 	vol := &bundle.Volume{Channel: p.Channel(), Edition: n, Root: p.editions[n].leaf.Root, Get: src.Block}
+	free, err := vol.Freed(p.passed(n))
+	if err != nil {
+		return err
+	}
 	return vol.Walk(func(w bundle.Want, data []byte) error {
 		if held[w.CID] {
 			return nil
@@ -603,7 +608,9 @@ func (p *Publisher) exportArticles(out *car.Writer, n uint64, held map[cid.Cid]b
 		held[w.CID] = true
 		switch w.Layer {
 		case bundle.LayerDirectory, bundle.LayerFront, bundle.LayerDict, bundle.LayerText, bundle.LayerMedia:
-			return out.Put(w.CID, data)
+			if !slices.ContainsFunc(free, func(f bundle.Want) bool { return f.CID.Equals(w.CID) }) {
+				return out.Put(w.CID, data)
+			}
 		}
 		return nil
 	})

@@ -87,6 +87,26 @@ func (p *Publisher) Articles() []bundle.Entry {
 	})
 }
 
+// passed tells the headlines that edition n brought apart: gone are those that were
+// taken back or corrected since, left all others.
+func (p *Publisher) passed(n uint64) (gone, left []bundle.Entry) {
+	stands := map[string]uint64{}
+	for _, a := range p.Articles() {
+		stands[a.ID] = a.Edition
+	}
+	for _, a := range p.editions[n].Front.Articles {
+		if a.Edition != n {
+			continue
+		}
+		if edition, ok := stands[a.ID]; ok && edition == n {
+			left = append(left, a)
+		} else {
+			gone = append(gone, a)
+		}
+	}
+	return gone, left
+}
+
 // minID is how many characters of an ID say which article is meant.
 const minID = 4
 

@@ -2,12 +2,16 @@ package publisher
 
 import (
 	"errors"
+	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"testing"
 	"time"
 
 	"tamizdat/bundle"
+	"tamizdat/transport/file"
+	"tamizdat/transport/transporttest"
 )
 
 func TestRetract(t *testing.T) {
@@ -164,5 +168,56 @@ func TestArticleByName(t *testing.T) {
 		case len(want) == 16 && (err != nil || got.ID != want):
 			t.Errorf("%q: %q, %v, want %q", name, got.ID, err, want)
 		}
+	}
+}
+
+// TestExportWithoutWhatIsGone: what was taken back travels no further with our own
+// files, as far as no other article lies in its blocks.
+func TestExportWithoutWhatIsGone(t *testing.T) {
+	dir := t.TempDir()
+	p, err := Init(filepath.Join(dir, "pub"), "Radio", []string{"en"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	var big []bundle.Article
+	for i := range 2 {
+		a := story(i)
+		a.Body = fmt.Sprintf("<p>%x</p>", transporttest.Noise(uint64(i), 300<<10))
+		big = append(big, a)
+	}
+	now := time.Unix(1_700_200_000, 0)
+	if _, err := p.Pack(big, now); err != nil {
+		t.Fatal(err)
+	}
+	export := func(name string) (size int64) {
+		t.Helper()
+		name = filepath.Join(dir, name)
+		if err := p.Export(t.Context(), name); err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if src, err := file.Open(name); err != nil || src.Damage() != nil {
+			t.Fatal(err, src.Damage())
+		}
+		return info.Size()
+	}
+	packStory(t, p, 5)
+	before := export("before.car")
+	if _, err := p.Retract([]string{big[0].ID}, now); err != nil {
+		t.Fatal(err)
+	}
+	if after := export("after.car"); after > before-150_000 || after < before/3 {
+		t.Errorf("%d bytes before, %d after", before, after)
+	}
+	changed := story(1)
+	if _, err := p.Pack([]bundle.Article{changed}, now); err != nil {
+		t.Fatal(err)
+	}
+	if after := export("corrected.car"); after > before/3 {
+		t.Errorf("%d bytes before, %d when nothing of it stands", before, after)
 	}
 }

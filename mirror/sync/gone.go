@@ -3,7 +3,6 @@ package sync
 import (
 	"context"
 	"errors"
-	"slices"
 
 	"github.com/ipfs/go-cid"
 
@@ -91,39 +90,12 @@ func (s *session) freed(ctx context.Context, info editionInfo, gone, left []bund
 	if err != nil {
 		return nil, nil //nolint:nilerr // no key: nothing of it can be read
 	}
-	vol.Prologues = nil // they may be forgotten: what is left needs the first block then
-	for _, layer := range []string{bundle.LayerText, bundle.LayerMedia} {
-		lies, err := vol.BlocksOf(layer, spansIn(layer, gone))
-		if err == nil {
-			var needed []bundle.Want
-			needed, err = vol.BlocksOf(layer, spansIn(layer, left))
-			lies = slices.DeleteFunc(lies, func(w bundle.Want) bool {
-				return slices.ContainsFunc(needed, func(n bundle.Want) bool { return n.CID.Equals(w.CID) })
-			})
-		}
-		if errors.As(err, new(*bundle.MissingError)) || errors.Is(err, bundle.ErrBlock) || errors.Is(err, bundle.ErrLayer) {
-			continue // what lists the blocks has not come, or was packed wrongly
-		}
-		if err != nil {
-			return nil, err
-		}
-		for _, w := range lies {
-			free = append(free, w.CID)
-		}
+	blocks, err := vol.Freed(gone, left)
+	if errors.Is(err, bundle.ErrBlock) || errors.Is(err, bundle.ErrLayer) {
+		return nil, nil // it was packed wrongly, and would be each time
 	}
-	return free, nil
-}
-
-// spansIn lists where the texts, or the pictures, of articles lie.
-func spansIn(layer string, entries []bundle.Entry) (spans []bundle.Span) {
-	for i := range entries {
-		if layer == bundle.LayerText {
-			spans = append(spans, entries[i].Text)
-			continue
-		}
-		for _, img := range entries[i].Images {
-			spans = append(spans, img.Span)
-		}
+	for _, w := range blocks {
+		free = append(free, w.CID)
 	}
-	return spans
+	return free, err
 }

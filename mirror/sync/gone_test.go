@@ -170,6 +170,23 @@ func TestSweepGoesOn(t *testing.T) {
 	}
 }
 
+// TestSweepOfTexts: it drops the texts of whoever has no pictures.
+func TestSweepOfTexts(t *testing.T) {
+	c := transporttest.NewChannel(t, "Kolokol")
+	first := c.Publish(long(1), long(2))
+	r, lib := realReader(t, c)
+	r.e.Budget.TextOnly = true
+	r.over(transporttest.NewMemory(t, c.Editions()...).OpenerPath("p")).sync()
+	c.Gone = []string{long(1).ID}
+	c.Publish()
+	before, _ := held(t, lib, first, bundle.LayerText)
+	pictures, _ := held(t, lib, first, bundle.LayerMedia)
+	r.over(transporttest.NewMemory(t, c.Editions()...).OpenerPath("p")).sync()
+	if n, _ := held(t, lib, first, bundle.LayerText); n > before-3 || pictures != 0 {
+		t.Errorf("%d of %d blocks of text are left; there were %d of pictures", n, before, pictures)
+	}
+}
+
 // TestCorrection: a corrected text takes the place of the old one, which is gone with
 // its blocks; there is one article, as read as it was, and it says when.
 func TestCorrection(t *testing.T) {
