@@ -25,8 +25,8 @@ var (
 // for about twenty seconds.
 const strangerTries = 8
 
-// longTries is how often a name with a random label in front is asked for before the
-// shorter one is, which a resolver that drops long names may carry, though it may have
+// longTries is how often a name with a random label in front may be lost in silence before
+// the shorter one is asked for, which a resolver that drops long names may carry, though it may have
 // kept an old answer to it.
 const longTries = 4
 
@@ -71,8 +71,9 @@ type asking struct {
 	events chan event
 	wg     sync.WaitGroup
 
-	mu   sync.Mutex
-	sent []*pending
+	mu      sync.Mutex
+	sent    []*pending
+	dropped int // tries that were lost in silence, and not refused
 
 	second *resolver // asked as well, and to be released
 	began  time.Time // when it was
@@ -80,6 +81,7 @@ type asking struct {
 	held    [][]byte
 	no      bool // somebody said there is no such name
 	spoiled bool
+	silent  bool // nothing at all came of the last try
 }
 
 // ask asks until a candidate is taken. What was held is returned if nothing
@@ -136,7 +138,7 @@ func (c *Client) ask(ctx context.Context, q query) ([]byte, error) {
 			return rec, err
 		case !errors.Is(err, errSilent):
 			refused[r] = err
-		case !a.spoiled:
+		case a.silent:
 			silent[r]++
 		}
 		spoiled = spoiled || a.spoiled
@@ -167,11 +169,18 @@ func (c *Client) asking(q query) *asking {
 	}
 }
 
+// tooLong reports whether the name seems to be too long for the resolvers.
+func (a *asking) tooLong() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.dropped >= longTries
+}
+
 // called is what r is asked for: the name, or the shorter one if it drops such long
 // ones; and how that is spelled, if not in lower case.
-func (a *asking) called(r *resolver, try int) (name, mixed string) {
+func (a *asking) called(r *resolver) (name, mixed string) {
 	name = a.full
-	if try >= longTries || !r.standing.carriesName(len(name)) {
+	if a.tooLong() || !r.standing.carriesName(len(name)) {
 		name = a.plain
 	}
 	if a.mixed && r.standing.keepsCase() {
@@ -230,7 +239,7 @@ func (c *Client) pick(class record.Class, name, turn int, refused map[*resolver]
 // try asks one resolver once and listens, to answers to earlier tries as well.
 // errSilent: ask again.
 func (a *asking) try(ctx context.Context, r *resolver, try int) ([]byte, error) {
-	a.spoiled = false
+	a.spoiled, a.silent = false, false
 	only := r.addr.stream()
 	stream := only || a.class == record.Large && r.prefersTCP()
 	started := time.Now()
@@ -269,7 +278,7 @@ func (a *asking) try(ctx context.Context, r *resolver, try int) ([]byte, error) 
 				r.speaks()
 			}
 			if ev.err == nil && ev.kind == answerRecords {
-				if ev.from.standing.carried(ev.name); ev.from == r && try >= longTries && ev.name < len(a.full) {
+				if ev.from.standing.carried(ev.name); ev.from == r && ev.name < len(a.full) && a.tooLong() {
 					r.standing.dropsName(len(a.full), false)
 				}
 			}
@@ -365,8 +374,16 @@ func (a *asking) try(ctx context.Context, r *resolver, try int) ([]byte, error) 
 		case <-late:
 			a.hedge(ctx, r)
 		case <-timer.C:
-			if r.lost(a.class, a.spoiled); failed && !heard {
+			r.lost(a.class, a.spoiled)
+			switch {
+			case heard:
+			case failed:
 				r.refuses(a.class)
+			default:
+				a.silent = true
+				a.mu.Lock()
+				a.dropped++
+				a.mu.Unlock()
 			}
 			if l != nil && l.stuck() {
 				l.fail(errStuck)
@@ -394,7 +411,7 @@ func (a *asking) open(ctx context.Context, r *resolver, stream bool, try int) (*
 	if err != nil {
 		return nil, err
 	}
-	name, mixed := a.called(r, try)
+	name, mixed := a.called(r)
 	p := &pending{name: name, mixed: mixed, from: r, class: a.class, check: a.check, events: a.events, try: try}
 	if err := l.send(p); err != nil {
 		return l, err

@@ -86,6 +86,34 @@ func TestLongNamesAreDropped(t *testing.T) {
 	})
 }
 
+// A long name that is refused is not too long: it is asked for until it is answered.
+func TestLongNamesAreRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		s := &short{truth: w.honest()}
+		c := w.fakeClient(&fakeNet{rtt: 50 * time.Millisecond, answer: s.answer}, true)
+		w.heads(t.Context(), c)
+		c.resolvers[0].standing.Name = 0
+		plain := len(w.ch.Label()) + 1 + len(testZone)
+		left := longTries + 1
+		s.truth = func(req []byte, tcp bool) [][]byte {
+			if len(req[headerLen:questionEnd(req)-4])-2 <= plain {
+				t.Error("asked for the short one")
+			}
+			if left--; left >= 0 {
+				return [][]byte{withCode(req, 5)}
+			}
+			return w.honest()(req, tcp)
+		}
+		if _, err := c.Head(t.Context(), w.ch, 1); !errors.Is(err, transport.ErrNoNewer) {
+			t.Error(err)
+		}
+		if f := c.pool.Facts()[0]; f.Drops != 0 || f.Name <= plain {
+			t.Errorf("%+v", f)
+		}
+	})
+}
+
 // One that drops names as long as a zone's are is not asked for them while there is
 // another; where there is none it is.
 func TestZoneTooLong(t *testing.T) {
@@ -122,7 +150,7 @@ func TestLetters(t *testing.T) {
 			c := w.fakeClient(&fakeNet{rtt: 20 * time.Millisecond, answer: s.answer}, true)
 			c.resolvers[0].standing.Recases = recases
 			a := c.asking(query{name: strings.Repeat("a", 26), mixed: true})
-			name, mixed := a.called(c.resolvers[0], 0)
+			name, mixed := a.called(c.resolvers[0])
 			if name != a.full || (mixed == "") != recases || mixed != "" && !strings.EqualFold(mixed, name) {
 				t.Errorf("recases %v: %q, %q", recases, name, mixed)
 			}

@@ -277,7 +277,7 @@ func (c *Client) fullLeaves(ctx context.Context, top record.Name) (names []recor
 // that is to be called: it would store what it knows itself over this.
 func Merge(k Keeper, key string, found []Facts) []Facts {
 	p := NewPool(PoolConfig{Keeper: k, Key: key})
-	defer p.Close()
+	defer func() { _ = p.Close() }() // never fails
 	return p.Merge(found)
 }
 

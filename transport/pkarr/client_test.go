@@ -101,7 +101,6 @@ type world struct {
 	t   *testing.T
 	net *simnet.Net
 	me  *simnet.Host
-	key krpc.ID
 }
 
 // node answers with what it is told to; asked counts.
