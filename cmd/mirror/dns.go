@@ -147,8 +147,14 @@ func factWords(f dns.Facts) (words []string) {
 	if f.Name > 0 {
 		words = append(words, fmt.Sprintf("names of %d characters", f.Name))
 	}
+	if f.Drops > 0 {
+		words = append(words, fmt.Sprintf("none of %d", f.Drops))
+	}
 	if f.Rate > 1 {
 		words = append(words, fmt.Sprintf("%d a second", f.Rate))
+	}
+	if f.Limit > 0 {
+		words = append(words, fmt.Sprintf("asked %d at most, since it refused more", f.Limit))
 	}
 	if f.Recases {
 		words = append(words, "changes letters")
