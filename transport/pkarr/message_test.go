@@ -3,6 +3,7 @@ package pkarr
 import (
 	"bytes"
 	"crypto/ed25519"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -101,4 +102,13 @@ func FuzzMessage(f *testing.F) {
 			t.Fatal("another value")
 		}
 	})
+}
+
+// The corpora are there: a folder that was lost would make the fuzzing of CI empty.
+func TestCorpora(t *testing.T) {
+	for _, name := range []string{"FuzzMessage", "FuzzItem"} {
+		if files, err := filepath.Glob(filepath.Join("testdata", "fuzz", name, "*")); err != nil || len(files) == 0 {
+			t.Errorf("%s has no corpus: %v", name, err)
+		}
+	}
 }
