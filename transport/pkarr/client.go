@@ -3,6 +3,7 @@ package pkarr
 import (
 	"context"
 	"crypto/ed25519"
+	"crypto/sha1"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -12,9 +13,6 @@ import (
 	"strconv"
 	"sync"
 	"time"
-
-	"github.com/anacrolix/dht/v2/bep44"
-	"github.com/anacrolix/dht/v2/krpc"
 
 	"tamizdat/bundle/channel"
 	"tamizdat/transport"
@@ -122,8 +120,8 @@ func (c *Client) Put(ctx context.Context, i *Item) (taken int, err error) {
 			continue
 		}
 		wg.Go(func() {
-			_, err := s.query(ctx, n.addr, "put", krpc.MsgArgs{
-				K: [32]byte(i.key), V: string(i.value), Seq: &i.Seq, Sig: i.sig, Token: n.token,
+			_, err := s.query(ctx, n.addr, "put", map[string]any{
+				"k": string(i.key), "v": string(i.value), "seq": i.Seq, "sig": string(i.sig[:]), "token": n.token,
 			})
 			mu.Lock()
 			defer mu.Unlock()
@@ -177,11 +175,11 @@ func (c *Client) walkOn(ctx context.Context, s *socket, key ed25519.PublicKey, s
 	if err != nil {
 		return nil, nil, err
 	}
-	w := &walk{s: s, target: bep44.MakeMutableTarget([32]byte(key), nil), allow: func(a netip.AddrPort) bool {
+	w := &walk{s: s, target: sha1.Sum(key), allow: func(a netip.AddrPort) bool {
 		return !public || isPublic(a.Addr()) // who names others leads nobody into his own network
 	}}
-	near = w.run(ctx, start, func(r *krpc.Return) {
-		if i, err := itemIn(key, r); err == nil && (best == nil || i.Seq > best.Seq) {
+	near = w.run(ctx, start, func(a answer) {
+		if i, err := itemIn(key, a); err == nil && (best == nil || i.Seq > best.Seq) {
 			best = i
 		}
 		if best != nil && soon && enough == nil {
@@ -201,16 +199,9 @@ func (c *Client) walkOn(ctx context.Context, s *socket, key ed25519.PublicKey, s
 }
 
 // itemIn is the item that a node has answered with, if it is one of the key.
-func itemIn(key ed25519.PublicKey, r *krpc.Return) (*Item, error) {
-	if r.Seq == nil || len(r.V) == 0 || len(r.V) > maxValue {
-		return nil, ErrItem
-	}
-	n := number(r.V, ':', false)
-	if n == 0 {
-		return nil, ErrItem
-	}
-	i := &Item{Seq: *r.Seq, sig: r.Sig, value: r.V[n:]}
-	if string(bencoded(i.value)) != string(r.V) {
+func itemIn(key ed25519.PublicKey, a answer) (*Item, error) {
+	i := &Item{Seq: a.seq, value: []byte(a.value)}
+	if len(i.value) == 0 || copy(i.sig[:], a.sig) != len(i.sig) {
 		return nil, ErrItem
 	}
 	return i.checked(key)

@@ -3,6 +3,7 @@ package pkarr
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
@@ -12,9 +13,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/anacrolix/dht/v2/krpc"
-	"github.com/anacrolix/torrent/bencode"
 
 	"tamizdat/bundle/channel"
 	"tamizdat/internal/simnet"
@@ -104,9 +102,14 @@ type world struct {
 }
 
 // node answers with what it is told to; asked counts.
-func (w *world) node(i int, answer func(q krpc.Msg, n int) []byte) (addr string, asked *atomic.Int64) {
+func (w *world) node(i int, answer func(q string, n int) []byte) (addr string, asked *atomic.Int64) {
 	w.t.Helper()
-	addr = fmt.Sprintf("192.0.2.%d:6881", i)
+	return w.at(fmt.Sprintf("192.0.2.%d:6881", i), answer)
+}
+
+// at is node at an address.
+func (w *world) at(addr string, answer func(q string, n int) []byte) (_ string, asked *atomic.Int64) {
+	w.t.Helper()
 	h := w.net.Host(addr, simnet.Link{Delay: 20 * time.Millisecond}, netip.MustParseAddrPort(addr).Addr())
 	pc, err := h.ListenPacket(w.t.Context(), "udp", addr)
 	if err != nil {
@@ -122,12 +125,13 @@ func (w *world) node(i int, answer func(q krpc.Msg, n int) []byte) (addr string,
 			if err != nil {
 				return
 			}
-			var q krpc.Msg
-			if err := bencode.Unmarshal(buf[:n], &q); err != nil || q.A == nil || !q.ReadOnly {
-				w.t.Errorf("asked %q, %v", buf[:n], err)
+			v, _, ok := decode(buf[:n], 0)
+			q, _ := v.(map[string]any)
+			if !ok || q["a"] == nil || q["ro"] != int64(1) {
+				w.t.Errorf("asked %q", buf[:n])
 				return
 			}
-			if b := answer(q, int(asked.Add(1))); b != nil {
+			if b := answer(q["t"].(string), int(asked.Add(1))); b != nil {
 				_, _ = pc.WriteTo(b, from)
 			}
 		}
@@ -136,47 +140,48 @@ func (w *world) node(i int, answer func(q krpc.Msg, n int) []byte) (addr string,
 	return addr, asked
 }
 
+func random(n int) string {
+	b := make([]byte, n)
+	rand.Read(b) // never fails
+	return string(b)
+}
+
 // Bad nodes neither end the program nor keep anything away, and lead nobody on without
 // end.
 func TestBadNodes(t *testing.T) {
 	key := keyOf("ipns")
 	good, old := itemOf(t, key, 5, 5000), itemOf(t, key, 4, 4000)
-	with := func(i *Item, change func(r *krpc.Return)) func(q krpc.Msg, n int) []byte {
-		return func(q krpc.Msg, _ int) []byte {
-			token := "t"
-			r := &krpc.Return{ID: krpc.RandomNodeID(), Token: &token}
+	with := func(i *Item, change func(r map[string]any)) func(q string, n int) []byte {
+		return func(q string, _ int) []byte {
+			r := map[string]any{"id": random(20), "token": "t"}
 			if i != nil {
-				seq := i.Seq
-				r.Seq, r.V, r.K, r.Sig = &seq, bencoded(i.value), [32]byte(i.key), i.sig
+				r["seq"], r["v"], r["k"], r["sig"] = i.Seq, string(i.value), string(i.key), string(i.sig[:])
 			}
 			if change != nil {
 				change(r)
 			}
-			return answerTo(t, krpc.Msg{T: q.T, Y: "r", R: r})
+			return answerTo(q, r)
 		}
 	}
-	raw := func(text string) func(q krpc.Msg, n int) []byte {
-		return func(q krpc.Msg, _ int) []byte {
-			return bytes.Replace([]byte(text), []byte("1:t1:a"), []byte("1:t4:"+q.T), 1)
+	raw := func(text string) func(q string, n int) []byte {
+		return func(q string, _ int) []byte {
+			return bytes.Replace([]byte(text), []byte("1:t1:a"), []byte("1:t4:"+q), 1)
 		}
 	}
-	liars := []func(q krpc.Msg, n int) []byte{
-		func(krpc.Msg, int) []byte { return nil },
-		func(krpc.Msg, int) []byte { return bytes.Repeat([]byte("x"), 3000) },
-		with(good, func(r *krpc.Return) { r.Seq = nil }),
-		with(good, func(r *krpc.Return) { *r.Seq++ }),
-		with(good, func(r *krpc.Return) { r.V = bencoded([]byte("another")) }),
-		with(good, func(r *krpc.Return) { r.V = append([]byte("0"), r.V...) }),
+	liars := []func(q string, n int) []byte{
+		func(string, int) []byte { return nil },
+		func(string, int) []byte { return bytes.Repeat([]byte("x"), 3000) },
+		with(good, func(r map[string]any) { delete(r, "seq") }),
+		with(good, func(r map[string]any) { r["seq"] = r["seq"].(int64) + 1 }),
+		with(good, func(r map[string]any) { r["v"] = "another" }),
+		with(good, func(r map[string]any) { r["sig"] = "short" }),
 		with(signed(keyOf("other"), 9999, good.value), nil),
 		with(old, nil),
-		with(nil, func(r *krpc.Return) { // names nodes without end
-			for range 200 {
-				id := krpc.RandomNodeID()
-				r.Nodes = append(r.Nodes, krpc.NodeInfo{ID: id, Addr: krpc.NodeAddr{IP: net.IP(id[:4]), Port: 1}})
-			}
+		with(nil, func(r map[string]any) { // names nodes without end
+			r["nodes"] = random(26 * 80)
 		}),
-		with(nil, func(r *krpc.Return) { // among them some of the reader's own network
-			r.Nodes = append(r.Nodes, krpc.NodeInfo{Addr: krpc.NodeAddr{IP: net.IPv4(10, 0, 0, 1).To4(), Port: 53}})
+		with(nil, func(r map[string]any) { // among them some of the reader's own network
+			r["nodes"] = random(20) + "\x0a\x00\x00\x01\x00\x35"
 		}),
 	}
 	for _, text := range bad {
@@ -191,6 +196,7 @@ func TestBadNodes(t *testing.T) {
 			addr, _ := w.node(i+1, l)
 			nodes = append(nodes, addr)
 		}
+		_, lan := w.at("10.0.0.1:53", func(string, int) []byte { return nil })
 		began := time.Now()
 		if i, err := clientOf(t, w.me, nodes[:8]...).Get(t.Context(), public(key)); err != nil || i.Seq != old.Seq {
 			t.Errorf("%+v, %v", i, err)
@@ -210,6 +216,9 @@ func TestBadNodes(t *testing.T) {
 		}
 		if asked.Load() != 2 {
 			t.Errorf("asked %d times", asked.Load())
+		}
+		if n := lan.Load(); n > 0 {
+			t.Errorf("one in a network of the reader's own was asked %d times", n)
 		}
 		if d := time.Since(began); d > 5*walkTime {
 			t.Errorf("took %v", d)

@@ -24,11 +24,10 @@
 // "ipns-signature:" or, in its old form, with the record's value, "/ipfs/…": no signature
 // of the one passes for one of the other.
 //
-// # The library
+// # No library
 //
-// Messages and signatures are those of github.com/anacrolix/dht (krpc, bep44). Its server
-// is not used: a datagram of nine bytes from anybody ends the program (krpc panics at an
-// address of one byte, and there are more like it), and it logs addresses. So here every
-// message is looked through before it is decoded, and what the decoder panics at is no
-// message (see parse).
+// The one there is, github.com/anacrolix/dht, is the other side in the tests and no part of
+// the programs: a datagram of nine bytes from anybody, "d2:ip1:xe", ends a program with its
+// server; its messages can't be had without a module that has no licence (multiless); it
+// wants a version of another that its author has retracted; and it logs addresses.
 package pkarr

@@ -6,11 +6,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
-	"github.com/anacrolix/dht/v2/bep44"
 	"golang.org/x/net/dns/dnsmessage"
 
 	"tamizdat/bundle/channel"
@@ -58,7 +56,7 @@ func Sign(key ed25519.PrivateKey, head *channel.Head, seq time.Time) (*Item, err
 	if i.value, err = packet(i.key, i.Compact); err != nil {
 		return nil, err
 	}
-	copy(i.sig[:], bep44.Sign(key, nil, i.Seq, bencoded(i.value)))
+	copy(i.sig[:], ed25519.Sign(key, toSign(i.Seq, i.value)))
 	return i, nil
 }
 
@@ -85,8 +83,7 @@ func (i *Item) checked(key ed25519.PublicKey) (*Item, error) {
 	if len(key) != ed25519.PublicKeySize || i.Seq < 0 {
 		return nil, fmt.Errorf("%w: no key, or a negative number", ErrItem)
 	}
-	v := bencoded(i.value)
-	if len(v) > maxValue || !bep44.Verify(key, nil, i.Seq, v, i.sig[:]) {
+	if len(bencoded(i.value)) > maxValue || !ed25519.Verify(key, toSign(i.Seq, i.value), i.sig[:]) {
 		return nil, fmt.Errorf("%w: another's signature", ErrItem)
 	}
 	i.key = key
@@ -95,9 +92,12 @@ func (i *Item) checked(key ed25519.PublicKey) (*Item, error) {
 	return i, err
 }
 
-// bencoded is a string as BEP 3 has it.
-func bencoded(b []byte) []byte {
-	return append(strconv.AppendInt(nil, int64(len(b)), 10), ":"+string(b)...)
+// bencoded is a value as it is measured and signed.
+func bencoded(value []byte) []byte { return encode(nil, string(value)) }
+
+// toSign is what the signature of an item without salt is for (BEP 44).
+func toSign(seq int64, value []byte) []byte {
+	return append(fmt.Appendf(nil, "3:seqi%de1:v", seq), bencoded(value)...)
 }
 
 // nameOf is where the head stands.

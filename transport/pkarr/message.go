@@ -1,94 +1,103 @@
 package pkarr
 
 import (
+	"encoding/binary"
 	"errors"
-	"strconv"
-
-	"github.com/anacrolix/dht/v2/krpc"
-	"github.com/anacrolix/torrent/bencode"
+	"net/netip"
 )
 
 const (
 	// maxMessage is the largest message read, in bytes: an item of 1,000 and sixteen
 	// nodes are 2,000.
 	maxMessage = 2500
-	// maxDepth is how deep lists and dictionaries may nest; four levels are in use.
-	maxDepth = 8
+	// maxToken is the longest token that is sent back with a put, in bytes.
+	maxToken = 256
 )
 
 var errMessage = errors.New("not a message of the dht")
 
+// nodeID is the ID of a node, a target, or the distance between two (BEP 5).
+type nodeID [20]byte
+
+// question is a message to a node (BEP 5), of one that answers none itself (BEP 43).
+func question(t, q string, args map[string]any) []byte {
+	return encode(nil, map[string]any{"t": t, "y": "q", "q": q, "a": args, "ro": int64(1)})
+}
+
+// answer is what a node says to a question.
+type answer struct {
+	t       string
+	refused bool
+	id      nodeID
+	token   string
+	nodes   []named
+	// What it has of an item, unchecked; without a value there is none.
+	seq        int64
+	value, sig string
+}
+
+// named is a node that another one names.
+type named struct {
+	id   nodeID
+	addr netip.AddrPort
+}
+
 // parse reads an answer. Whatever is no answer, questions of others among it, is an error.
-func parse(b []byte) (m krpc.Msg, err error) {
-	if end := skip(b, 0); end == 0 || end != len(b) || b[0] != 'd' {
-		return m, errMessage
+func parse(b []byte) (a answer, err error) {
+	v, rest, ok := decode(b, 0)
+	m, dict := v.(map[string]any)
+	if !ok || !dict || len(rest) > 0 {
+		return answer{}, errMessage
 	}
-	// The decoder panics at some of what is well-formed: at an address of one byte, say.
-	defer func() {
-		if recover() != nil {
-			m, err = krpc.Msg{}, errMessage
-		}
-	}()
-	if err := bencode.Unmarshal(b, &m); err != nil {
-		return krpc.Msg{}, errMessage
+	if a.t, _ = m["t"].(string); a.t == "" {
+		return answer{}, errMessage
 	}
-	if m.T == "" || m.Y != krpc.YResponse && m.Y != krpc.YError || m.Y == krpc.YResponse && m.R == nil {
-		return krpc.Msg{}, errMessage
+	r, answered := m["r"].(map[string]any)
+	switch y, _ := m["y"].(string); {
+	case y == "e":
+		a.refused = true
+		return a, nil
+	case y != "r" || !answered:
+		return answer{}, errMessage
 	}
-	return m, nil
+	id, _ := r["id"].(string)
+	if len(id) != len(a.id) {
+		return answer{}, errMessage
+	}
+	copy(a.id[:], id)
+	if a.token, _ = r["token"].(string); len(a.token) > maxToken {
+		a.token = ""
+	}
+	a.value, _ = r["v"].(string)
+	a.sig, _ = r["sig"].(string)
+	if a.seq, ok = r["seq"].(int64); !ok {
+		a.value = "" // without a number it is no mutable item
+	}
+	four, _ := r["nodes"].(string)
+	six, _ := r["nodes6"].(string)
+	if a.nodes, ok = nodesIn(a.nodes, four, 4); !ok {
+		return answer{}, errMessage
+	}
+	if a.nodes, ok = nodesIn(a.nodes, six, 16); !ok {
+		return answer{}, errMessage
+	}
+	return a, nil
 }
 
-// skip returns where the bencoded value (BEP 3) at the beginning of b ends, 0 if there is
-// none. So nothing is allocated for lengths that are not there.
-func skip(b []byte, depth int) int {
-	if len(b) == 0 || depth > maxDepth {
-		return 0
+// nodesIn appends nodes in their short form (BEP 5 and 32): ID, address of so many bytes,
+// port.
+func nodesIn(out []named, s string, size int) ([]named, bool) {
+	each := len(nodeID{}) + size + 2
+	if len(s)%each != 0 {
+		return nil, false
 	}
-	switch c := b[0]; {
-	case c == 'i':
-		n := number(b[1:], 'e', true)
-		if n == 0 {
-			return 0
-		}
-		return 1 + n
-	case c >= '0' && c <= '9':
-		n := number(b, ':', false)
-		if n == 0 {
-			return 0
-		}
-		length, err := strconv.Atoi(string(b[:n-1]))
-		if err != nil || length > len(b)-n {
-			return 0
-		}
-		return n + length
-	case c != 'l' && c != 'd':
-		return 0
+	for ; s != ""; s = s[each:] {
+		var n named
+		at := len(n.id) + size
+		copy(n.id[:], s)
+		addr, _ := netip.AddrFromSlice([]byte(s[len(n.id):at])) // of 4 or 16 bytes
+		n.addr = netip.AddrPortFrom(addr.Unmap(), binary.BigEndian.Uint16([]byte(s[at:])))
+		out = append(out, n)
 	}
-	off := 1
-	for off < len(b) && b[off] != 'e' {
-		n := skip(b[off:], depth+1)
-		if n == 0 {
-			return 0
-		}
-		off += n
-	}
-	if off >= len(b) {
-		return 0
-	}
-	return off + 1
-}
-
-// number returns how long a number with its end is, 0 if there is none.
-func number(b []byte, end byte, signed bool) int {
-	const longest = 20
-	for i, c := range b[:min(len(b), longest+1)] {
-		switch {
-		case c == end && i > 0 && (i > 1 || b[0] != '-'):
-			return i + 1
-		case c >= '0' && c <= '9' || signed && i == 0 && c == '-':
-		default:
-			return 0
-		}
-	}
-	return 0
+	return out, true
 }

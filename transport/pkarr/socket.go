@@ -2,15 +2,12 @@ package pkarr
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
-	"math/rand/v2"
 	"net"
 	"net/netip"
 	"sync"
 	"time"
-
-	"github.com/anacrolix/dht/v2/krpc"
-	"github.com/anacrolix/torrent/bencode"
 )
 
 const (
@@ -20,15 +17,18 @@ const (
 	maxFailures = 100
 )
 
-var errSilent = errors.New("no answer from the node")
+var (
+	errSilent  = errors.New("no answer from the node")
+	errRefused = errors.New("the node refused")
+)
 
 // socket asks nodes. Nobody else is answered who asks it.
 type socket struct {
 	pc net.PacketConn
-	id krpc.ID // this node's, another one each time
+	id nodeID // this node's, another one each time
 
 	mu      sync.Mutex
-	waiting map[exchange]chan krpc.Msg
+	waiting map[exchange]chan answer
 	done    chan struct{}
 }
 
@@ -39,7 +39,8 @@ type exchange struct {
 }
 
 func newSocket(pc net.PacketConn) *socket {
-	s := &socket{pc: pc, id: krpc.RandomNodeID(), waiting: map[exchange]chan krpc.Msg{}, done: make(chan struct{})}
+	s := &socket{pc: pc, waiting: map[exchange]chan answer{}, done: make(chan struct{})}
+	rand.Read(s.id[:]) // never fails
 	go s.read()
 	return s
 }
@@ -66,14 +67,14 @@ func (s *socket) read() {
 		if n > maxMessage {
 			continue
 		}
-		m, err := parse(buf[:n])
+		a, err := parse(buf[:n])
 		if err != nil {
 			continue
 		}
 		s.mu.Lock()
-		if answer, ok := s.waiting[exchange{addrOf(from), m.T}]; ok {
+		if who, ok := s.waiting[exchange{addrOf(from), a.t}]; ok {
 			select {
-			case answer <- m:
+			case who <- a:
 			default: // one came already
 			}
 		}
@@ -92,40 +93,32 @@ func addrOf(a net.Addr) netip.AddrPort {
 }
 
 // query asks a node once.
-func (s *socket) query(ctx context.Context, to netip.AddrPort, q string, args krpc.MsgArgs) (*krpc.Return, error) {
-	args.ID = s.id
+func (s *socket) query(ctx context.Context, to netip.AddrPort, q string, args map[string]any) (answer, error) {
+	args["id"] = string(s.id[:])
 	var t [4]byte
-	for i := range t {
-		t[i] = byte(rand.Uint32())
-	}
+	rand.Read(t[:])
 	x := exchange{to, string(t[:])}
-	msg, err := bencode.Marshal(krpc.Msg{T: x.t, Y: krpc.YQuery, Q: q, A: &args, ReadOnly: true})
-	if err != nil {
-		return nil, err
-	}
-	answer := make(chan krpc.Msg, 1)
+	who := make(chan answer, 1)
 	s.mu.Lock()
-	s.waiting[x] = answer
+	s.waiting[x] = who
 	s.mu.Unlock()
 	defer func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		delete(s.waiting, x)
 	}()
-	if _, err := s.pc.WriteTo(msg, net.UDPAddrFromAddrPort(to)); err != nil {
-		return nil, err
+	if _, err := s.pc.WriteTo(question(x.t, q, args), net.UDPAddrFromAddrPort(to)); err != nil {
+		return answer{}, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	select {
-	case m := <-answer:
-		if m.Y == krpc.YError {
-			return nil, errRefused
+	case a := <-who:
+		if a.refused {
+			return answer{}, errRefused
 		}
-		return m.R, nil
+		return a, nil
 	case <-ctx.Done():
-		return nil, errSilent
+		return answer{}, errSilent
 	}
 }
-
-var errRefused = errors.New("the node refused")

@@ -5,8 +5,6 @@ import (
 	"context"
 	"net/netip"
 	"slices"
-
-	"github.com/anacrolix/dht/v2/krpc"
 )
 
 const (
@@ -24,14 +22,14 @@ const (
 // node is one that was named, or has answered.
 type node struct {
 	addr  netip.AddrPort
-	far   krpc.ID // its distance from the target; the greatest while its ID is not known
-	token string  // what it wants to see with a put
+	far   nodeID // its distance from the target; the greatest while its ID is not known
+	token string // what it wants to see with a put
 }
 
 // walk goes nearer and nearer to a target, until the nearest nodes have answered.
 type walk struct {
 	s      *socket
-	target krpc.ID
+	target nodeID
 	allow  func(netip.AddrPort) bool
 
 	known    []node // not asked, the nearest first
@@ -42,14 +40,15 @@ type walk struct {
 
 // run asks start and those that are named, and returns the nearest that answered. got
 // hears of each answer, one call at a time.
-func (w *walk) run(ctx context.Context, start []netip.AddrPort, got func(*krpc.Return)) []node {
+func (w *walk) run(ctx context.Context, start []netip.AddrPort, got func(answer)) []node {
 	w.init()
 	for _, a := range start {
 		w.add(node{addr: a, far: farthest})
 	}
 	type result struct {
-		of node
-		r  *krpc.Return
+		of  node
+		a   answer
+		err error
 	}
 	results := make(chan result)
 	flying := 0
@@ -61,29 +60,26 @@ func (w *walk) run(ctx context.Context, start []netip.AddrPort, got func(*krpc.R
 			}
 			flying++
 			go func() {
-				r, err := w.s.query(ctx, n.addr, "get", krpc.MsgArgs{Target: w.target, Want: []krpc.Want{krpc.WantNodes, krpc.WantNodes6}})
-				if err != nil {
-					r = nil
-				}
-				results <- result{n, r}
+				a, err := w.s.query(ctx, n.addr, "get", map[string]any{"target": string(w.target[:]), "want": []any{"n4", "n6"}})
+				results <- result{n, a, err}
 			}()
 		}
 		if flying == 0 {
 			return w.answered
 		}
 		res := <-results // each ends with ctx, or when its time is over
-		if flying--; res.r == nil {
+		if flying--; res.err != nil {
 			continue
 		}
-		w.heard(res.of, res.r)
-		got(res.r)
+		w.heard(res.of, res.a)
+		got(res.a)
 	}
 }
 
 func (w *walk) init() { w.seen = map[netip.AddrPort]bool{} }
 
 // farthest is farther than any node.
-var farthest = krpc.ID(bytes.Repeat([]byte{0xff}, 20))
+var farthest = nodeID(bytes.Repeat([]byte{0xff}, 20))
 
 // next is the nearest that is worth asking: one nearer than the nearest that have
 // answered, if those are enough.
@@ -100,30 +96,23 @@ func (w *walk) next() (node, bool) {
 	return n, true
 }
 
-func (w *walk) heard(n node, r *krpc.Return) {
-	if n.far = w.distance(r.ID); r.Token != nil {
-		n.token = *r.Token
-	}
+func (w *walk) heard(n node, a answer) {
+	n.far, n.token = w.distance(a.id), a.token
 	w.answered = insert(w.answered, n, nearest)
-	told := 0
-	r.ForAllNodes(func(info krpc.NodeInfo) {
-		addr, ok := netip.AddrFromSlice(info.Addr.IP)
-		if told++; told > maxTold || !ok || info.Addr.Port <= 0 || info.Addr.Port > 0xffff {
-			return
-		}
-		w.add(node{addr: netip.AddrPortFrom(addr.Unmap(), uint16(info.Addr.Port)), far: w.distance(info.ID)})
-	})
+	for _, named := range a.nodes[:min(len(a.nodes), maxTold)] {
+		w.add(node{addr: named.addr, far: w.distance(named.id)})
+	}
 }
 
 func (w *walk) add(n node) {
-	if w.seen[n.addr] || len(w.seen) >= 8*maxKnown || !w.allow(n.addr) {
+	if n.addr.Port() == 0 || w.seen[n.addr] || len(w.seen) >= 8*maxKnown || !w.allow(n.addr) {
 		return
 	}
 	w.seen[n.addr] = true
 	w.known = insert(w.known, n, maxKnown)
 }
 
-func (w *walk) distance(id krpc.ID) (d krpc.ID) {
+func (w *walk) distance(id nodeID) (d nodeID) {
 	for i := range d {
 		d[i] = id[i] ^ w.target[i]
 	}
