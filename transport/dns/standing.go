@@ -191,7 +191,8 @@ func (s *standing) carried(n int) {
 }
 
 // dropsName notes that a name of n characters was lost again and again where shorter
-// ones come through; sure that there is no doubt.
+// ones come through. It has to happen several times, and to no name as long as one that
+// came, unless it is sure: a scan asks for little else.
 func (s *standing) dropsName(n int, sure bool) {
 	s.pool.mu.Lock()
 	defer s.pool.mu.Unlock()
