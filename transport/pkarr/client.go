@@ -93,7 +93,12 @@ func (c *Client) Get(ctx context.Context, key ed25519.PublicKey) (*Item, error) 
 	if len(key) != ed25519.PublicKeySize {
 		return nil, fmt.Errorf("dht: no key: %w", transport.ErrNotFound)
 	}
-	best, _, err := c.walk(ctx, key, true)
+	s, err := c.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer s.close()
+	best, _, err := c.walk(ctx, s, key, true)
 	return best, err
 }
 
@@ -101,12 +106,12 @@ func (c *Client) Get(ctx context.Context, key ed25519.PublicKey) (*Item, error) 
 // forget it after two hours. It is an error if none did, or if a newer item of the key is
 // there.
 func (c *Client) Put(ctx context.Context, i *Item) (taken int, err error) {
-	s, done, err := c.open(ctx)
+	s, err := c.open(ctx)
 	if err != nil {
 		return 0, err
 	}
-	defer done()
-	newest, near, err := c.walkOn(ctx, s, i.key, false)
+	defer s.close()
+	newest, near, err := c.walk(ctx, s, i.key, false)
 	if err != nil && !errors.Is(err, transport.ErrNotFound) {
 		return 0, err
 	}
@@ -140,28 +145,18 @@ func (c *Client) Put(ctx context.Context, i *Item) (taken int, err error) {
 	return 0, fmt.Errorf("dht: %w", errRefused)
 }
 
-func (c *Client) walk(ctx context.Context, key ed25519.PublicKey, soon bool) (*Item, []node, error) {
-	s, done, err := c.open(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer done()
-	return c.walkOn(ctx, s, key, soon)
-}
-
 // open opens a socket for one walk.
-func (c *Client) open(ctx context.Context) (*socket, func(), error) {
+func (c *Client) open(ctx context.Context) (*socket, error) {
 	pc, err := c.nw.ListenPacket(ctx, "udp", ":0")
 	if err != nil {
-		return nil, nil, fmt.Errorf("dht: %w", err)
+		return nil, fmt.Errorf("dht: %w", err)
 	}
-	s := newSocket(pc)
-	return s, s.close, nil
+	return newSocket(pc), nil
 }
 
-// walkOn looks for the newest item of a key, and for the nodes nearest to it; soon: not
+// walk looks for the newest item of a key, and for the nodes nearest to it; soon: not
 // much longer than until one is found.
-func (c *Client) walkOn(ctx context.Context, s *socket, key ed25519.PublicKey, soon bool) (best *Item, near []node, err error) {
+func (c *Client) walk(ctx context.Context, s *socket, key ed25519.PublicKey, soon bool) (best *Item, near []node, err error) {
 	outer := ctx
 	ctx, cancel := context.WithTimeout(ctx, walkTime)
 	defer cancel()
@@ -201,9 +196,10 @@ func (c *Client) walkOn(ctx context.Context, s *socket, key ed25519.PublicKey, s
 // itemIn is the item that a node has answered with, if it is one of the key.
 func itemIn(key ed25519.PublicKey, a answer) (*Item, error) {
 	i := &Item{Seq: a.seq, value: []byte(a.value)}
-	if len(i.value) == 0 || copy(i.sig[:], a.sig) != len(i.sig) {
+	if len(i.value) == 0 || len(a.sig) != len(i.sig) {
 		return nil, ErrItem
 	}
+	copy(i.sig[:], a.sig)
 	return i.checked(key)
 }
 

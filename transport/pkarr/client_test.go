@@ -175,6 +175,7 @@ func TestBadNodes(t *testing.T) {
 		with(good, func(r map[string]any) { r["seq"] = r["seq"].(int64) + 1 }),
 		with(good, func(r map[string]any) { r["v"] = "another" }),
 		with(good, func(r map[string]any) { r["sig"] = "short" }),
+		with(good, func(r map[string]any) { r["sig"] = r["sig"].(string) + "x" }),
 		with(signed(keyOf("other"), 9999, good.value), nil),
 		with(old, nil),
 		with(nil, func(r map[string]any) { // names nodes without end
@@ -198,10 +199,10 @@ func TestBadNodes(t *testing.T) {
 		}
 		_, lan := w.at("10.0.0.1:53", func(string, int) []byte { return nil })
 		began := time.Now()
-		if i, err := clientOf(t, w.me, nodes[:8]...).Get(t.Context(), public(key)); err != nil || i.Seq != old.Seq {
+		if i, err := clientOf(t, w.me, nodes[:9]...).Get(t.Context(), public(key)); err != nil || i.Seq != old.Seq {
 			t.Errorf("%+v, %v", i, err)
 		}
-		if i, err := clientOf(t, w.me, nodes[8:]...).Get(t.Context(), public(key)); !errors.Is(err, transport.ErrNotFound) {
+		if i, err := clientOf(t, w.me, nodes[9:]...).Get(t.Context(), public(key)); !errors.Is(err, transport.ErrNotFound) {
 			t.Errorf("%+v, %v", i, err)
 		}
 		truth, asked := w.node(200, with(good, nil))
