@@ -107,10 +107,10 @@ type session struct {
 	failures     []error
 	// turns counts how often the log was begun anew; forgetHeads: what was reported of
 	// heads before this sync is of a generation that has ended.
-	turns        int
-	forgetHeads  bool
-	shares       map[string]map[string]int64 // bytes by stage and path
-	wasted       map[*lane]int64             // bytes that came in vain
+	turns       int
+	forgetHeads bool
+	shares      map[string]map[string]int64 // bytes by stage and path
+	wasted      map[*lane]int64             // bytes that came in vain
 }
 
 func newSession(e *Engine, ch channel.ID) *session {
