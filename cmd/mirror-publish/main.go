@@ -40,6 +40,7 @@ type commands struct {
 
 	List    listCmd    `cmd:"" help:"List the articles that were packed, with their IDs."`
 	Retract retractCmd `cmd:"" help:"Take articles back: readers delete them when they next look for news."`
+	Recover recoverCmd `cmd:"" help:"Bring a folder that was restored from a backup up to what its targets hold."`
 }
 
 // env is what commands get from main.

@@ -43,7 +43,11 @@ func (c *statusCmd) Run(e *env) (err error) {
 		for _, layer := range slices.Sorted(maps.Keys(sizes)) {
 			line += fmt.Sprintf("%s %s  ", layer, cli.Bytes(sizes[layer]))
 		}
-		fmt.Fprintf(w, "%d\t%s\t%s\n", n-1, p.Date(n-1).Local().Format(time.DateTime), line)
+		packed := "not here"
+		if at := p.Date(n - 1); !at.IsZero() {
+			packed = at.Local().Format(time.DateTime)
+		}
+		fmt.Fprintf(w, "%d\t%s\t%s\n", n-1, packed, line)
 	}
 	if err := w.Flush(); err != nil {
 		return err

@@ -104,6 +104,9 @@ func (p *Publisher) recent() (articles []bundle.Article, editions int, err error
 	}
 	total := 0
 	for n := p.Size(); n > 0 && total < trainBytes; n-- {
+		if p.editions[n-1].hollow() {
+			continue
+		}
 		vol, err := p.volume(n - 1)
 		if err != nil {
 			return nil, 0, err
@@ -168,7 +171,7 @@ func (p *Publisher) dictionary() (*bundle.Dictionary, *bundle.DictFile, error) {
 	}
 	for n := p.Size(); n > 0; n-- {
 		e := &p.editions[n-1]
-		if e.Front.Dict == nil {
+		if e.Front.Dict == nil || e.hollow() {
 			continue
 		}
 		vol, err := p.volume(n - 1)

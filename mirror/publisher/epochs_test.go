@@ -77,7 +77,7 @@ func TestEpochsEnd(t *testing.T) {
 type outside struct {
 	Epoch   uint64
 	Files   map[string]int64
-	Grants  []int // sizes
+	Grants  []int    // sizes
 	Headers []string // of the grants, the same for each
 	Changed int
 }

@@ -69,33 +69,40 @@ func (p *Publisher) leftOut(n, generation uint64) bool {
 	return generation < log.Generation && n >= log.Base
 }
 
+// dropLeftOut forgets editions that the newest root note has left out.
+func (p *Publisher) dropLeftOut() {
+	for n := p.Size(); n > 0 && p.leftOut(n-1, p.editions[n-1].generation); n-- {
+		p.editions = p.editions[:n-1]
+	}
+}
+
 // leaveOut moves editions aside that the newest root note has left out, the last
 // first: a crash leaves no gap, and Open goes on.
 func (p *Publisher) leaveOut() error {
 	log := p.roots.Last().Log
 	end := log.Base
 	for ; ; end++ {
-		if _, err := os.Stat(p.carName(end)); errors.Is(err, os.ErrNotExist) {
-			break
-		} else if err != nil {
+		if e, err := p.loadEdition(end); err != nil {
 			return err
+		} else if e == nil {
+			break
 		}
 	}
 	dir := filepath.Join(p.dir, "editions", leftOutDir)
 	for n := end; n > log.Base; n-- {
-		head, err := p.headOf(n - 1)
+		e, err := p.loadEdition(n - 1)
 		if err != nil {
 			return err
 		}
-		if !p.leftOut(n-1, head.Generation) {
+		if !p.leftOut(n-1, e.generation) {
 			return nil
 		}
 		if err := durable.MkdirAll(dir, 0o700); err != nil {
 			return err
 		}
 		for _, name := range []string{p.carName(n - 1), p.jsonName(n - 1)} { // without its .car an edition is none
-			aside := filepath.Join(dir, fmt.Sprintf("%d-%s", head.Generation, filepath.Base(name)))
-			if err := os.Rename(name, aside); err != nil {
+			aside := filepath.Join(dir, fmt.Sprintf("%d-%s", e.generation, filepath.Base(name)))
+			if err := os.Rename(name, aside); err != nil && !errors.Is(err, os.ErrNotExist) {
 				return err
 			}
 		}

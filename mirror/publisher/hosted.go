@@ -152,8 +152,11 @@ func (h *hosted) Prune(ctx context.Context, _ channel.ID, keep []uint64) (remove
 	if err != nil {
 		return 0, err
 	}
-	old := slices.DeleteFunc(slices.Sorted(maps.Keys(began)), func(n uint64) bool { return slices.Contains(keep, n) })
-	if len(old) == 0 {
+	// What a recovered folder doesn't have, it can't tell the names of: neither what has
+	// to stay, as long as such an edition is in the window, nor what could go.
+	hollow := func(n uint64) bool { return n >= h.p.Size() || h.p.editions[n].hollow() }
+	old := slices.DeleteFunc(slices.Sorted(maps.Keys(began)), func(n uint64) bool { return slices.Contains(keep, n) || hollow(n) })
+	if len(old) == 0 || slices.ContainsFunc(keep, hollow) {
 		return 0, nil
 	}
 	stays := map[string]bool{}

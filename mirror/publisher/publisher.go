@@ -9,7 +9,8 @@
 //	dict.zstd         the dictionary that texts are compressed with, if any
 //	grants/NAME       one grant file a batch, sealed anew only when it changes
 //	editions/N.json   what edition N's leaf and front page say
-//	editions/N.car    edition N as it travels
+//	editions/N.car    edition N as it travels; missing if the folder was recovered
+//	                  from a backup (see Find): then N.json has its hash
 //	editions/left-out editions that a new generation of the log has left out
 //	lock              held by the one process that may write
 //
@@ -82,10 +83,18 @@ type edition struct {
 	// Packed are the fingerprints of the articles packed into it, by ID.
 	Packed map[string][]byte `json:"packed"`
 	Sizes  map[string]int64  `json:"sizes"`
+	// Hash and Generation stand for Leaf and head where only the log knows of it: then
+	// it has no .car, and no Front either unless that could be had.
+	Hash       []byte `json:"hash,omitempty"`
+	Generation uint64 `json:"generation,omitempty"`
 
 	leaf       channel.Leaf
+	hash       channel.Hash
 	generation uint64 // of the log key that signed its head
 }
+
+// hollow reports whether there is nothing of it to hand on.
+func (e *edition) hollow() bool { return len(e.Hash) > 0 }
 
 // keyring is keys/keys.json: everything that must stay secret.
 type keyring struct {
@@ -261,29 +270,62 @@ func (p *Publisher) setRoots(notes [][]byte) (err error) {
 // loadEditions reads editions in order and checks that none is missing.
 func (p *Publisher) loadEditions() error {
 	for n := uint64(0); ; n++ {
-		if _, err := os.Stat(p.carName(n)); errors.Is(err, os.ErrNotExist) {
+		e, err := p.loadEdition(n)
+		if err != nil {
+			return err
+		}
+		if e == nil {
 			return p.noGap(n)
-		} else if err != nil {
-			return err
 		}
-		b, err := os.ReadFile(p.jsonName(n))
-		if err != nil {
-			return err
-		}
-		var e edition
-		if err := json.Unmarshal(b, &e); err != nil || e.Front == nil {
-			return fmt.Errorf("editions/%d.json is damaged; restore it from a backup", n)
-		}
-		head, err := p.headOf(n)
-		if err != nil {
-			return err
-		}
-		if !bytes.Equal(head.Leaf.Text(), e.Leaf) {
-			return fmt.Errorf("editions/%d.json and .car don't belong together; restore them from a backup", n)
-		}
-		e.leaf, e.generation = head.Leaf, head.Generation
-		p.editions = append(p.editions, e)
+		p.editions = append(p.editions, *e)
 	}
+}
+
+// loadEdition reads edition n, nil if there is none.
+func (p *Publisher) loadEdition(n uint64) (*edition, error) {
+	damaged := fmt.Errorf("editions/%d.json is damaged; restore it from a backup", n)
+	_, err := os.Stat(p.carName(n))
+	whole := err == nil
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	b, err := os.ReadFile(p.jsonName(n))
+	switch {
+	case errors.Is(err, os.ErrNotExist) && !whole:
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	var e edition
+	if err := json.Unmarshal(b, &e); err != nil {
+		if !whole {
+			return nil, nil // of an edition that was not finished
+		}
+		return nil, damaged
+	}
+	if !whole {
+		if !e.hollow() {
+			return nil, nil
+		}
+		if len(e.Hash) != len(e.hash) {
+			return nil, damaged
+		}
+		e.hash, e.generation = channel.Hash(e.Hash), e.Generation
+		return &e, nil
+	}
+	e.Hash = nil // it was hollow once, and has been found
+	if e.Front == nil {
+		return nil, damaged
+	}
+	head, err := p.headOf(n)
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(head.Leaf.Text(), e.Leaf) {
+		return nil, fmt.Errorf("editions/%d.json and .car don't belong together; restore them from a backup", n)
+	}
+	e.leaf, e.hash, e.generation = head.Leaf, head.Leaf.Hash(), head.Generation
+	return &e, nil
 }
 
 // noGap refuses to go on where edition n is missing but later ones are there:
@@ -293,8 +335,10 @@ func (p *Publisher) noGap(n uint64) error {
 	if err != nil {
 		return err
 	}
-	if uint64(len(names)) > n {
-		return fmt.Errorf("editions/%d.car is missing though later ones are there; restore it from a backup", n)
+	for _, name := range names {
+		if later, err := strconv.ParseUint(strings.TrimSuffix(filepath.Base(name), ".car"), 10, 64); err == nil && later > n {
+			return fmt.Errorf("editions/%d.car is missing though later ones are there; restore it from a backup", n)
+		}
 	}
 	return nil
 }
@@ -404,7 +448,10 @@ func (p *Publisher) Pack(articles []bundle.Article, now time.Time) (*Packing, er
 	if len(fresh) == 0 && !p.Owes() {
 		return out, ErrNothingNew
 	}
-	if !p.roots.Last().Log.Key.Equal(p.public(p.keys.Log)) {
+	switch {
+	case p.torn():
+		return nil, errTorn
+	case !p.roots.Last().Log.Key.Equal(p.public(p.keys.Log)):
 		return nil, errNoLogKey
 	}
 	chunks := slices.Collect(slices.Chunk(fresh, cmp.Or(p.cfg.Headlines, bundle.DefaultKeep)))
@@ -466,7 +513,7 @@ func (p *Publisher) packOne(articles []bundle.Article, gone []string, now time.T
 	if err != nil {
 		return nil, 0, err
 	}
-	e := edition{Leaf: made.Leaf.Text(), Front: made.Front, Packed: map[string][]byte{}, Sizes: made.Sizes, leaf: made.Leaf, generation: head.Generation}
+	e := edition{Leaf: made.Leaf.Text(), Front: made.Front, Packed: map[string][]byte{}, Sizes: made.Sizes, leaf: made.Leaf, hash: made.Leaf.Hash(), generation: head.Generation}
 	for _, a := range articles {
 		sum := source.Fingerprint(a)
 		e.Packed[a.ID] = sum[:]
@@ -483,7 +530,7 @@ func (p *Publisher) packOne(articles []bundle.Article, gone []string, now time.T
 func (p *Publisher) history(size uint64) *channel.Log {
 	log := channel.NewLog(nil)
 	for i := range p.editions[:size] {
-		log.Append(p.editions[i].leaf.Hash())
+		log.Append(p.editions[i].hash)
 	}
 	return log
 }
@@ -580,6 +627,9 @@ func (p *Publisher) Export(_ context.Context, name string) error {
 			return err
 		}
 		for _, n := range window[:len(window)-1] {
+			if p.editions[n].hollow() {
+				continue
+			}
 			if err := p.exportArticles(out, n, held); err != nil {
 				return fmt.Errorf("edition %d: %w", n, err)
 			}
@@ -619,8 +669,13 @@ func (p *Publisher) exportArticles(out *car.Writer, n uint64, held map[cid.Cid]b
 // EditionSizes are edition n's layer sizes in bytes.
 func (p *Publisher) EditionSizes(n uint64) map[string]int64 { return p.editions[n].Sizes }
 
-// Date is when edition n was packed.
-func (p *Publisher) Date(n uint64) time.Time { return p.editions[n].leaf.Date }
+// Date is when edition n was packed, zero if that is not known.
+func (p *Publisher) Date(n uint64) time.Time {
+	if e := &p.editions[n]; e.Front != nil {
+		return e.Front.Date
+	}
+	return time.Time{}
+}
 
 // window lists the editions that readers of the newest one may ask for, in order.
 func (p *Publisher) window() []uint64 {

@@ -207,7 +207,11 @@ func (p *Publisher) pushTo(ctx context.Context, t Target, signed signed, progres
 		out.Err = err
 		return out
 	}
-	if p.Unsaid() {
+	switch {
+	case p.torn():
+		out.Err = errTorn
+		return out
+	case p.Unsaid():
 		out.Err = errUnsaid
 		return out
 	}
@@ -224,7 +228,7 @@ func (p *Publisher) pushTo(ctx context.Context, t Target, signed signed, progres
 		window = window[len(window)-1:]
 	}
 	for _, n := range window {
-		if n < size {
+		if n < size || p.editions[n].hollow() {
 			continue
 		}
 		sent, err := p.pushEdition(ctx, t, n, progress)
@@ -328,7 +332,7 @@ func (p *Publisher) pushEdition(ctx context.Context, t Target, n uint64, progres
 
 // Final reports whether pushing again would end the same way.
 func Final(err error) bool {
-	for _, f := range []error{transport.ErrRefused, transport.ErrBlocked, channel.ErrHead, ErrAhead, ErrOtherHistory, errNothingPacked, errUnsaid} {
+	for _, f := range []error{transport.ErrRefused, transport.ErrBlocked, channel.ErrHead, ErrAhead, ErrOtherHistory, errNothingPacked, errUnsaid, errTorn} {
 		if errors.Is(err, f) {
 			return true
 		}

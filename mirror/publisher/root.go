@@ -128,7 +128,7 @@ func (p *Publisher) UseRoot(d *channel.Draft) error {
 	if err := p.leaveOut(); err != nil {
 		return err
 	}
-	p.editions = slices.DeleteFunc(p.editions, func(e edition) bool { return p.leftOut(e.leaf.Edition, e.generation) })
+	p.dropLeftOut()
 	return nil
 }
 

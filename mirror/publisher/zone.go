@@ -73,6 +73,9 @@ func (p *Publisher) records(pointer bool) iter.Seq2[dns.Entry, error] {
 			window = window[len(window)-1:]
 		}
 		for i := len(window) - 1; i >= 0; i-- {
+			if p.editions[window[i]].hollow() {
+				continue
+			}
 			for e, err := range p.editionRecords(window[i], i == len(window)-1, pointer) {
 				if err == nil && seen[e.Label] {
 					continue

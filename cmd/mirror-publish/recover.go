@@ -1,0 +1,59 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"tamizdat/internal/cli"
+	"tamizdat/mirror/publisher"
+)
+
+type recoverCmd struct {
+	Targets []string `arg:"" optional:"" name:"target" help:"Names from publisher.toml (default: all)."`
+	Yes     bool     `help:"Take it: you made these editions yourself, after the backup."`
+}
+
+// Run shows what the targets hold that the folder lacks, and takes it if told so.
+func (c *recoverCmd) Run(e *env) (err error) {
+	p, err := e.open()
+	if err != nil {
+		return err
+	}
+	defer cli.Close(p, &err)
+	found, err := p.Find(e.ctx, e.network, c.Targets...)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(e.out, "%s holds %s that this folder lacks, signed with this channel's keys:\n", found.Target, cli.Count(len(found.Editions), "edition"))
+	for _, ed := range found.Editions {
+		if ed.Known {
+			fmt.Fprintf(e.out, "  edition %d, packed %s, %s\n", ed.Number, ed.Date.Local().Format(time.DateTime), cli.Count(ed.Articles, "article"))
+		} else {
+			fmt.Fprintf(e.out, "  edition %d, of which only the hash is left\n", ed.Number)
+		}
+	}
+	c.keys(e, found)
+	if !c.Yes {
+		fmt.Fprintln(e.err, "nothing was changed. If you made all of these after the backup, run it again with --yes. If you did not, somebody else has the log key: see docs/publisher.md")
+		return nil
+	}
+	if err := p.Adopt(found); err != nil {
+		return err
+	}
+	fmt.Fprintf(e.out, "recovered: the next edition is number %d\n", p.Size())
+	if found.Epochs > 0 || found.Revoked > 0 {
+		fmt.Fprintln(e.err, "the names of batches that were handed out after the backup are lost: give new readers batches with new names, and revoke none by a name that you don't remember")
+	}
+	return nil
+}
+
+func (c *recoverCmd) keys(e *env, f *publisher.Found) {
+	for _, k := range []struct {
+		n    int
+		what string
+	}{{f.RootNotes, "root note"}, {f.Epochs, "epoch key"}, {f.Revoked, "revocation"}} {
+		if k.n > 0 {
+			fmt.Fprintf(e.out, "  %s\n", cli.Count(k.n, k.what))
+		}
+	}
+}

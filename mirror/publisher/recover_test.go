@@ -1,0 +1,327 @@
+package publisher
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"tamizdat/bundle"
+	"tamizdat/bundle/channel"
+	"tamizdat/internal/netreal"
+	"tamizdat/transport/file"
+	"tamizdat/transport/transporttest"
+)
+
+// backed is a channel's folder, its backup, and a folder that it is pushed to.
+type backed struct {
+	t    *testing.T
+	p    *Publisher
+	dir  string // of p, its backups beside it
+	into []Target
+}
+
+func newBacked(t *testing.T) *backed {
+	t.Helper()
+	dir := t.TempDir()
+	p, err := Init(filepath.Join(dir, "pub"), "Radio", []string{"en"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := p.Config()
+	cfg.Targets = []TargetConfig{{Name: "stick", Folder: filepath.Join(dir, "stick")}}
+	if err := p.Configure(cfg); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = p.Close() })
+	return &backed{t: t, p: p, dir: dir, into: []Target{{Name: "stick", Publisher: file.Folder{Dir: filepath.Join(dir, "stick")}}}}
+}
+
+// pack packs articles of transporttest, with pictures, and pushes.
+func (b *backed) pack(n int) {
+	b.t.Helper()
+	if _, err := b.p.Pack(transporttest.Articles(n), transporttest.Start.Add(time.Duration(n)*time.Hour)); err != nil {
+		b.t.Fatal(err)
+	}
+	if r := b.p.Push(b.t.Context(), b.into, nil); r[0].Err != nil {
+		b.t.Fatal(r[0].Err)
+	}
+}
+
+// backup copies the folder as it is.
+func (b *backed) backup(name string) string {
+	b.t.Helper()
+	dir := filepath.Join(b.dir, name)
+	if err := os.CopyFS(dir, os.DirFS(filepath.Join(b.dir, "pub"))); err != nil {
+		b.t.Fatal(err)
+	}
+	return dir
+}
+
+// TestRecover: a folder that is restored from a backup can't pack before it has taken
+// over what it lacks, and then goes on as if nothing had happened: no number is
+// signed twice, no article packed twice, nobody who was revoked let in.
+func TestRecover(t *testing.T) {
+	for name, since := range map[string]func(t *testing.T, b *backed){
+		"one edition": func(t *testing.T, b *backed) { b.pack(1) },
+		"some": func(t *testing.T, b *backed) {
+			for n := 1; n < 5; n++ {
+				b.pack(n)
+			}
+		},
+		"a revocation and other root keys": func(t *testing.T, b *backed) {
+			b.pack(1)
+			if _, err := b.p.Invite("students"); err != nil {
+				t.Fatal(err)
+			}
+			if err := b.p.Revoke("students"); err != nil {
+				t.Fatal(err)
+			}
+			next, err := NewRootKey(filepath.Join(b.dir, "a.key"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			d, err := b.p.Rotate(Rotation{Keys: append(slices.Clone(b.p.Roots().Last().RootKeys), next), Threshold: 1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := b.p.UseRoot(d); err != nil {
+				t.Fatal(err)
+			}
+			b.pack(2)
+		},
+		"more than the window": func(t *testing.T, b *backed) {
+			b.pack(1)
+			b.pack(400) // in hours
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBacked(t)
+			b.pack(0)
+			old := b.backup("backup")
+			if _, err := b.p.Find(t.Context(), &netreal.Network{}); !errors.Is(err, ErrNotBehind) {
+				t.Errorf("nothing to recover: %v", err)
+			}
+			since(t, b)
+			p := reopen(t, old)
+			if err := p.CheckTargets(t.Context(), b.into); !errors.Is(err, ErrAhead) {
+				t.Fatalf("before: %v", err)
+			}
+			if r := p.Push(t.Context(), b.into, nil); !errors.Is(r[0].Err, ErrAhead) {
+				t.Fatalf("before: %v", r[0].Err)
+			}
+			before := snapshot(t, old)
+			found, err := p.Find(t.Context(), &netreal.Network{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(before, snapshot(t, old)) {
+				t.Error("to look changes something")
+			}
+			if len(found.Editions) != int(b.p.Size())-1 || found.RootNotes != int(b.p.Roots().Version())-1 || found.Epochs != len(b.p.keys.Epochs)-1 {
+				t.Errorf("found %+v", found)
+			}
+			if err := p.Adopt(found); err != nil {
+				t.Fatal(err)
+			}
+			if err := p.Close(); err != nil {
+				t.Fatal(err)
+			}
+			p = reopen(t, old)
+			ours, theirs := p.history(p.Size()).Leaves(), b.p.history(b.p.Size()).Leaves()
+			if !slices.Equal(ours, theirs) {
+				t.Fatalf("a log of %d leaves instead of %d", len(ours), len(theirs))
+			}
+			if err := p.CheckTargets(t.Context(), b.into); err != nil {
+				t.Errorf("after: %v", err)
+			}
+			// All that was packed and can be found again is known.
+			again := transporttest.Articles(newestArticles(b.p))
+			if _, err := p.Pack(again, time.Now()); !errors.Is(err, ErrNothingNew) {
+				t.Errorf("what the newest edition brought is packed once more: %v", err)
+			}
+			made, err := p.Pack([]bundle.Article{story(9)}, transporttest.Start.Add(500*time.Hour))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if made.Edition != b.p.Size() {
+				t.Errorf("edition %d instead of %d", made.Edition, b.p.Size())
+			}
+			if r := p.Push(t.Context(), b.into, nil); r[0].Err != nil || r[0].Newest != made.Edition {
+				t.Errorf("%+v", r[0])
+			}
+			for i := range p.keys.Batches {
+				if p.keys.Batches[i].Until != b.p.keys.Batches[i].Until {
+					t.Errorf("batch %d: revoked %d instead of %d", i, p.keys.Batches[i].Until, b.p.keys.Batches[i].Until)
+				}
+			}
+			if p.keys.Serial <= b.p.keys.Serial {
+				t.Error("serials of grants are used twice")
+			}
+			if _, err := p.Find(t.Context(), &netreal.Network{}); !errors.Is(err, ErrNotBehind) {
+				t.Errorf("once more: %v", err)
+			}
+		})
+	}
+}
+
+// newestArticles is the number of the articles that the newest edition brought.
+func newestArticles(p *Publisher) int {
+	return int(p.Date(p.Size()-1).Sub(transporttest.Start) / time.Hour)
+}
+
+// snapshot is all of a folder.
+func snapshot(t *testing.T, dir string) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	err := filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || d.Name() == "lock" {
+			return err
+		}
+		b, err := os.ReadFile(name)
+		fmt.Fprintf(&out, "%s %x\n", name, b)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+// TestRecoverRefuses: what does not go on from here is not taken, whoever has signed it.
+func TestRecoverRefuses(t *testing.T) {
+	t.Run("another history", func(t *testing.T) {
+		b := newBacked(t)
+		b.pack(0)
+		old := b.backup("backup")
+		b.pack(1)
+		b.pack(2)
+		p := reopen(t, old)
+		packStory(t, p, 7)
+		if _, err := p.Find(t.Context(), &netreal.Network{}); !errors.Is(err, ErrOtherHistory) {
+			t.Error(err)
+		}
+	})
+	t.Run("a damaged edition", func(t *testing.T) {
+		b := newBacked(t)
+		b.pack(0)
+		old := b.backup("backup")
+		b.pack(1)
+		name := filepath.Join(b.dir, "stick", "edition-000001.car")
+		whole, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := reopen(t, old)
+		for _, size := range []int{len(whole) / 2, len(whole) - 1} {
+			if err := os.WriteFile(name, whole[:size], 0o600); err != nil {
+				t.Fatal(err)
+			}
+			before := snapshot(t, old)
+			if _, err := p.Find(t.Context(), &netreal.Network{}); err == nil {
+				t.Errorf("%d of %d bytes are enough", size, len(whole))
+			}
+			if !bytes.Equal(before, snapshot(t, old)) {
+				t.Error("something was taken all the same")
+			}
+		}
+	})
+	t.Run("other keys", func(t *testing.T) {
+		b := newBacked(t)
+		b.pack(0)
+		old := b.backup("backup")
+		b.pack(1)
+		keys := b.p.keys
+		keys.Batches = slices.Clone(keys.Batches)
+		keys.Batches[3].Seed = channel.Seed(random())
+		raw, err := json.Marshal(keys)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(old, "keys", "keys.json"), raw, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := reopen(t, old).Find(t.Context(), &netreal.Network{}); err == nil {
+			t.Error("keys of another folder are good enough")
+		}
+	})
+	t.Run("nobody to ask", func(t *testing.T) {
+		b := newBacked(t)
+		b.pack(0)
+		cfg := b.p.Config()
+		cfg.Targets = []TargetConfig{{Name: "gone", Folder: filepath.Join(b.dir, "nowhere")}}
+		if err := b.p.Configure(cfg); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.p.Find(t.Context(), &netreal.Network{}); !errors.Is(err, ErrNotBehind) {
+			t.Error(err)
+		}
+	})
+}
+
+// TestRecoverIsCutOff: whatever of it is on disk when the machine fails, the folder
+// signs nothing before it is recovered whole.
+func TestRecoverIsCutOff(t *testing.T) {
+	b := newBacked(t)
+	b.pack(0)
+	old := b.backup("backup")
+	for n := 1; n < 4; n++ {
+		b.pack(n)
+	}
+	whole := b.backup("whole")
+	p := reopen(t, whole)
+	_ = p.Close()
+	// In the order in which they are written: keys, then what is hollow, then the newest.
+	p = reopen(t, old)
+	found, err := p.Find(t.Context(), &netreal.Network{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for done := range 3 {
+		dir := b.backup(fmt.Sprint("cut ", done))
+		for n := 1; n < 4; n++ {
+			for _, name := range []string{fmt.Sprintf("%d.car", n), fmt.Sprintf("%d.json", n)} {
+				if err := os.Remove(filepath.Join(dir, "editions", name)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		for i, e := range found.editions[:done] {
+			raw, err := json.Marshal(e)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(dir, "editions", fmt.Sprintf("%d.json", i+1)), raw, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		p := reopen(t, dir)
+		if p.Size() != uint64(1+done) {
+			t.Fatalf("%d editions", p.Size())
+		}
+		if _, err := p.Pack([]bundle.Article{story(9)}, time.Now()); done > 0 && !errors.Is(err, errTorn) {
+			t.Errorf("%d done: it packs: %v", done, err)
+		} else if done == 0 {
+			continue // only the targets tell, as before
+		}
+		if r := p.Push(t.Context(), b.into, nil); r[0].Err == nil {
+			t.Errorf("%d done: it pushes", done)
+		}
+		again, err := p.Find(t.Context(), &netreal.Network{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Adopt(again); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(p.history(p.Size()).Leaves(), b.p.history(4).Leaves()) {
+			t.Errorf("%d done: another log", done)
+		}
+	}
+}
