@@ -226,6 +226,18 @@ func (c *Channel) Publish(articles ...bundle.Article) *Edition {
 	return e
 }
 
+// Idle lets n editions pass of which nothing is left but their leaves in the log: for
+// readers who were away for so long that nobody holds what they have missed.
+func (c *Channel) Idle(n int) {
+	c.t.Helper()
+	if len(c.editions) == 0 {
+		c.t.Fatal("an idle channel begins with an edition")
+	}
+	for range n {
+		c.tree.Append(channel.Hash(sha256.Sum256(fmt.Append(nil, c.name, " idle ", len(c.tree.Leaves())))))
+	}
+}
+
 // Heartbeat is the newest edition with its head signed again, that much later.
 func (c *Channel) Heartbeat(later time.Duration) *Edition {
 	c.t.Helper()
