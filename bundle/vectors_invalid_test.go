@@ -21,7 +21,8 @@ type invalid struct {
 	// As is what it is taken for: head, root-note, grant, invite, denied, car,
 	// edition, front, dict, text, picture, block, folder, directory, file, record.
 	As string `json:"as"`
-	// After are root notes that come before it in the chain (root-note only).
+	// After are root notes: those that come before it in the chain (root-note), or all
+	// that it is checked with, if not the channel's first alone (head).
 	After []string `json:"after,omitempty"`
 	// CID is the one the bytes come under (block, folder, directory, file).
 	CID string `json:"cid,omitempty"`
@@ -49,13 +50,14 @@ func refuse(t testing.TB, v *vectors, roots *channel.Roots, id channel.ID, c inv
 	var err error
 	switch c.As {
 	case "head":
+		if len(c.After) > 0 {
+			if roots, err = channel.ParseRoots(id, readVectors(t, c.After)); err != nil {
+				t.Fatal(err)
+			}
+		}
 		_, err = roots.Head(b)
 	case "root-note":
-		var notes [][]byte
-		for _, f := range c.After {
-			notes = append(notes, readVector(t, f))
-		}
-		_, err = channel.ParseRoots(id, append(notes, b))
+		_, err = channel.ParseRoots(id, append(readVectors(t, c.After), b))
 	case "grant":
 		_, err = roots.OpenGrant(b, channel.Seed(hex32(v.Invite.Seed)))
 	case "invite":

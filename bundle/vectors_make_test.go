@@ -69,8 +69,8 @@ func makeVectors() error {
 		seed: channel.Seed(secret32("batch seed")), epoch: channel.EpochKey(secret32("epoch key 0")),
 	}
 	for _, step := range []func() error{
-		m.keys, m.access, m.dictionary, m.editions, m.lists, m.invalidHeads, m.invalidNotes, m.invalidAccess, m.invalidLists, m.invalidLayers, m.invalidDicts,
-		m.invalidTexts, m.invalidBlocks, m.invalidCARs,
+		m.keys, m.access, m.dictionary, m.editions, m.lists, m.invalidHeads, m.invalidNotes, m.invalidGenerations, m.invalidAccess, m.invalidLists, m.invalidLayers,
+		m.invalidDicts, m.invalidTexts, m.invalidBlocks, m.invalidCARs,
 	} {
 		if err := step(); err != nil {
 			return err

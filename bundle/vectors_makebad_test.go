@@ -199,6 +199,54 @@ func (m *maker) invalidNotes() error {
 	return nil
 }
 
+// invalidGenerations are what a new generation of the log makes wrong: L is 2 here.
+func (m *maker) invalidGenerations() error {
+	const name = "tamizdat/v1/root"
+	text := string(m.note.Text())
+	h := m.heads[1]
+	sub := func(old, with string) []byte {
+		return signNote(strings.Replace(text, old, with, 1), name, m.root)
+	}
+	base := fmt.Sprintf(" 0 2 %s\n", base64.StdEncoding.EncodeToString(h.Tree[:]))
+	m.refused("root-1-of-generation-1", ".note", "root-note", "version 1 is of generation 0", "first generation", sub("log 0 ed25519", "log 1 ed25519"))
+	m.refused("root-generation-0-with-base", ".note", "root-note", "generation 0 has no L and H", "continues nothing", sub(" 0 0 -\n", base))
+	next := m.note
+	next.Version, next.Channel, next.Previous = 2, m.id, sha256.Sum256([]byte(text))
+	stolen := signer("log key 2")
+	draft := func(log channel.LogKey) []byte {
+		n := next
+		n.Log = log
+		return signNote(string(n.Text()), name, m.root)
+	}
+	good := channel.LogKey{Generation: 1, Key: public(stolen), Base: h.Size, BaseHash: h.Tree}
+	after := []string{"root-1.note"}
+	jump, same, bare := good, good, good
+	jump.Generation, same.Generation, bare.BaseHash = 2, 0, [32]byte{}
+	same.Base, same.BaseHash = 0, [32]byte{}
+	m.refused("root-2-generation-jumps", ".note", "root-note", "the generation is the last one's or one more", "generation jumps", draft(jump)).After = after
+	m.refused("root-2-log-key-without-generation", ".note", "root-note", "another log key is another generation", "without a new generation", draft(same)).After = after
+	m.refused("root-2-base-without-hash", ".note", "root-note", "L is 0 exactly if H is -", "don't go together", draft(bare)).After = after
+	both := []string{"root-1.note", m.write("root-2-generation.note", draft(good))}
+	under := func(file, check, errText string, leaf channel.Leaf, path []channel.Hash, generation uint64, key ed25519.PrivateKey) {
+		signed, err := channel.SignHead(leaf, path, generation, h.Time, key)
+		if err != nil {
+			m.err = err
+			return
+		}
+		m.refused(file, ".txt", "head", check, errText, signed.Text()).After = both
+		m.refused(file+"-compact", ".bin", "head", check, errText, signed.Compact()).After = both
+	}
+	other, third := h.Leaf, h.Leaf
+	other.Content = channel.Hash{1}
+	third.Edition = 2
+	under("head-of-the-replaced-key", "the key of the newest generation signed it", "was replaced", h.Leaf, h.Path, 0, m.log)
+	under("head-shorter-than-its-generation", "the size is L at least", "generation of the log began", m.heads[0].Leaf, nil, 1, stolen)
+	under("head-at-L-with-another-tree", "at size L the tree hash is H", "generation of the log began", other, h.Path, 1, stolen)
+	under("head-behind-L-with-another-past", "at size L + 1 the path gives H", "generation of the log began", third, []channel.Hash{{1}}, 1, stolen)
+	under("head-of-a-generation-to-come", "the root note of its generation is known", "newer root note", third, []channel.Hash{h.Tree}, 2, stolen)
+	return nil
+}
+
 func (m *maker) invalidAccess() error {
 	other := channel.Seed(secret32("another batch"))
 	g := channel.Grant{Channel: m.id, Serial: 7}

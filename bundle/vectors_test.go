@@ -128,6 +128,14 @@ type derivedVector struct {
 	RelaySecret string `json:"relay_secret"`
 }
 
+func readVectors(t testing.TB, names []string) (all [][]byte) {
+	t.Helper()
+	for _, n := range names {
+		all = append(all, readVector(t, n))
+	}
+	return all
+}
+
 func readVector(t testing.TB, name string) []byte {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join(vectorDir, name))

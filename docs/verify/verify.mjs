@@ -292,6 +292,7 @@ function rootNote(bytes) {
   const keys = [...r.roots, r.log, ...r.witnesses, r.ipns].map(k => k.toString('hex'))
   need(new Set(keys).size === keys.length, 'one role a key')
   need((r.base === 0) === (hash === '-'), 'a base has a hash')
+  need(r.generation > 0 ? r.version > 1 : r.base === 0, 'version 1 is of generation 0, which has no base')
   if (hash !== '-') unb64(hash, 32)
   return r
 }
@@ -347,6 +348,11 @@ function checkHead(h, channel, chain) {
   need(signedBy(h.checkpoint, h.signature, h.origin, r.log), 'the log key signed it')
   need(r.notAfter === 0 || h.time <= r.notAfter, 'signed while the log key was good')
   need(same(h.tree, h.path.reduce((t, p) => nodeHash(p, t), leafHash(h.leaf.text))), 'leaf and path give the tree hash')
+  need(h.generation === newest.generation, 'the key of the newest generation signed it')
+  const size = h.leaf.edition + 1
+  need(size >= r.base, 'no shorter than what its generation began with')
+  if (r.base > 0 && size === r.base) need(same(h.tree, unb64(r.hash, 32)), 'the tree that its generation began with')
+  if (r.base > 0 && size === r.base + 1) need(same(h.path.slice(1).reduce((t, p) => nodeHash(p, t), h.path[0]), unb64(r.hash, 32)), 'goes on from the tree that its generation began with')
   return { ...h.leaf, time: h.time, tree: h.tree, leafHash: leafHash(h.leaf.text) }
 }
 const ones = n => { let c = 0; for (; n > 0; n = Math.floor(n / 2)) c += n % 2; return c }
@@ -957,7 +963,7 @@ async function vectors(dir) {
     const data = read(x.file)
     try {
       switch (x.as) {
-        case 'head': (data[0] === 1 ? compactHead : textHead)(data, channel, chain); break
+        case 'head': (data[0] === 1 ? compactHead : textHead)(data, channel, x.after ? rootChain(channel, x.after.map(read)) : chain); break
         case 'root-note': rootChain(channel, [...(x.after ?? []).map(read), data]); break
         case 'grant': await openGrant(data, inv.seed, channel, chain); break
         case 'invite': parseInvite(data.toString()); break
