@@ -98,6 +98,9 @@ type Ask struct {
 	Channel channel.ID
 	// Have is the tree size of the caller's head, 0 if none.
 	Have uint64
+	// Signed is when that head was signed: one of the same size and a later time is
+	// worth telling of, without its front page. Zero for no matter.
+	Signed time.Time
 	// Root is the highest root note version the caller holds, 0 if none. A path that
 	// holds a higher one answers whatever Have is.
 	Root uint64

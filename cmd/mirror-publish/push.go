@@ -3,13 +3,15 @@ package main
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"tamizdat/internal/cli"
 	"tamizdat/mirror/publisher"
 )
 
 type pushCmd struct {
-	Targets []string `arg:"" optional:"" name:"target" help:"Names from publisher.toml (default: all)."`
+	Targets   []string `arg:"" optional:"" name:"target" help:"Names from publisher.toml (default: all)."`
+	Heartbeat bool     `help:"Sign the newest edition again first, with the time of now: readers see then that there was nothing newer. For days without news."`
 }
 
 // Returned when a target failed; the rows have said why.
@@ -29,6 +31,11 @@ func (c *pushCmd) Run(e *env) (err error) {
 	targets, err := p.Targets(e.network, c.Targets...)
 	if err != nil {
 		return err
+	}
+	if c.Heartbeat {
+		if err := p.Heartbeat(time.Now()); err != nil {
+			return err
+		}
 	}
 	bars := cli.NewMeter(e.err)
 	results := p.Push(e.ctx, targets, func(target string, edition uint64, held, total int64) {

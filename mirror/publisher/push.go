@@ -215,7 +215,7 @@ func (p *Publisher) pushTo(ctx context.Context, t Target, signed signed, progres
 		out.Err = errUnsaid
 		return out
 	}
-	if behind { // fewer witnesses have seen the head there
+	if behind { // it has not heard the heartbeat, or fewer witnesses have seen the head there
 		size--
 	}
 	if d, ok := t.Publisher.(transport.Denier); ok {
@@ -282,8 +282,8 @@ func (p *Publisher) Holds(ctx context.Context, t Target) (uint64, error) {
 	return size, err
 }
 
-// holds is Holds, and whether the target holds our newest head with fewer
-// cosignatures.
+// holds is Holds, and whether the target holds our newest head as it was signed before,
+// or with fewer cosignatures.
 func (p *Publisher) holds(ctx context.Context, t Target) (size uint64, behind bool, err error) {
 	var raw []byte
 	err = retry(ctx, func() (err error) { raw, err = t.Current(ctx, p.Channel()); return err })
@@ -311,7 +311,7 @@ func (p *Publisher) holds(ctx context.Context, t Target) (size uint64, behind bo
 	if head.Size < p.Size() {
 		return head.Size, false, nil
 	}
-	behind, err = p.behind(raw, head)
+	behind, err = p.outdated(raw, head)
 	return head.Size, behind, err
 }
 

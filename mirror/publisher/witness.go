@@ -199,9 +199,9 @@ func cosignBy(ctx context.Context, c transport.Cosigner, log *channel.Log, check
 	}
 }
 
-// behind reports whether a target's head, of our newest edition, has fewer
-// cosignatures than ours; one in compact form has room for some only.
-func (p *Publisher) behind(raw []byte, theirs *channel.Head) (bool, error) {
+// outdated reports whether a target's head, of our newest edition, was signed before ours
+// or has fewer cosignatures; one in compact form has room for some only.
+func (p *Publisher) outdated(raw []byte, theirs *channel.Head) (bool, error) {
 	ours, err := p.headOf(p.Size() - 1)
 	if err != nil {
 		return false, err
@@ -211,7 +211,7 @@ func (p *Publisher) behind(raw []byte, theirs *channel.Head) (bool, error) {
 			return false, err
 		}
 	}
-	return p.roots.Witnessed(theirs).Seen < p.roots.Witnessed(ours).Seen, nil
+	return theirs.Time.Before(ours.Time) || p.roots.Witnessed(theirs).Seen < p.roots.Witnessed(ours).Seen, nil
 }
 
 // asWitness is what is to be said of what a target answered as a witness. Of a relay,
@@ -226,8 +226,8 @@ func asWitness(t Target, err error) error {
 	return fmt.Errorf("as a witness: %w", err)
 }
 
-// replaceHead gives the newest edition a head that differs by its cosignatures
-// alone. Its file is the old one or the new one, whatever happens.
+// replaceHead gives the newest edition a head that differs by its time or its
+// cosignatures alone. Its file is the old one or the new one, whatever happens.
 func (p *Publisher) replaceHead(head *channel.Head) error {
 	name := p.carName(head.Edition)
 	f, err := os.Open(name)

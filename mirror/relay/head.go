@@ -58,12 +58,21 @@ func (h *Handler) head(w http.ResponseWriter, r *http.Request, ch channel.ID, ta
 	if !ok3 {
 		return
 	}
+	signed, ok4 := number("signed")
+	if !ok4 {
+		return
+	}
+	beats := func(e *edition) bool {
+		return q.Has("signed") && e.head.Size == have && e.head.Time.Unix() > int64(signed)
+	}
 	tagged := r.Header.Get("If-None-Match") != ""
 	fresh := func(e *edition) bool {
 		switch {
 		case e == nil:
 			return false
 		case q.Has("have") && (q.Has("root") && root < e.roots.Version() || e.anew(have) && wait == 0 && q.Get("only") == "head"):
+			return true
+		case q.Has("have") && beats(e):
 			return true
 		case q.Has("have"):
 			return e.head.Size > have || e.head.Size == have && tagged && !noneMatch(r.Header, headTag(e))
@@ -97,7 +106,11 @@ func (h *Handler) head(w http.ResponseWriter, r *http.Request, ch channel.ID, ta
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
-	body, err := opening(e, root, q.Get("grant"), q.Get("only"))
+	only := q.Get("only")
+	if only == "" && q.Has("have") && beats(e) && root >= e.roots.Version() {
+		only = "head" // the rest is what he holds
+	}
+	body, err := opening(e, root, q.Get("grant"), only)
 	if errors.Is(err, os.ErrNotExist) {
 		http.Error(w, "not found", http.StatusNotFound)
 		return

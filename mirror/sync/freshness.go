@@ -74,10 +74,10 @@ const (
 // Freshness is what is known about how new the news of one channel is. It is
 // judged from what is on the device alone; see [Judge].
 //
-// A head is signed when an edition is packed and at no other time (publishers
-// send no heartbeats), so an old signature alone does not tell a silent publisher
-// from a reader who is kept from the news. The channel's own rhythm tells what
-// is alarming.
+// A head is signed when an edition is packed, and again when the publisher sends a
+// sign of life, which not all do: so an old signature alone does not tell a silent
+// publisher from a reader who is kept from the news. The channel's own rhythm tells
+// what is alarming.
 type Freshness struct {
 	Verdict Verdict `json:"verdict"`
 	// Sources is how many independent sources lately showed the head that is held,

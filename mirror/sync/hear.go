@@ -50,6 +50,7 @@ func (s *session) askThem() {
 func (s *session) tellAsks() {
 	q := transport.Ask{Channel: s.ch, Have: s.view.Size(), Root: s.view.Roots().Version(), Grant: s.view.Invite().Seed.GrantName(s.ch)}
 	if h := s.view.Head(); h != nil {
+		q.Signed = h.Time
 		if _, ok := s.view.EpochKey(h.Epoch); !ok {
 			q.Have = 0 // "nothing newer" would bring no grant
 		}

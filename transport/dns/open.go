@@ -43,6 +43,10 @@ func (c *Client) Open(ctx context.Context, ask transport.Ask) iter.Seq2[transpor
 
 		h, raw, err := c.verifiedHead(ctx, ask)
 		if roots := c.state(ask.Channel).get(); err == nil && h != nil && ask.Have > 0 && h.Size <= ask.Have && roots.Version() <= ask.Root {
+			if h.Size == ask.Have && !ask.Signed.IsZero() && h.Time.After(ask.Signed) {
+				yield(transport.Piece{Kind: transport.PieceHead, Data: raw}, nil) // its front page is there
+				return
+			}
 			err = transport.ErrNoNewer
 		}
 		if err != nil {

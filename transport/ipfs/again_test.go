@@ -194,6 +194,10 @@ func TestNoNewerHead(t *testing.T) {
 	ask("a laggard after the heartbeat", 201, nil)
 	now, head = record(201, 1_700_007_200, 4)
 	ask("the next edition", 201, head)
+	e.generation = 1 // what the reader holds may be what it has left out
+	now, head = record(7, 1_700_010_800, 5)
+	ask("fewer editions of a later generation", 201, head)
+	ask("the same again", 201, head)
 
 	// What is no compact head of ours is for the caller to judge.
 	for _, raw := range [][]byte{

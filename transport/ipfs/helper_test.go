@@ -156,6 +156,7 @@ func (m *memStore) folder(t testing.TB, entries map[string]cid.Cid) cid.Cid {
 
 // edition is a small edition-like directory: one layer, a root note and a grant.
 type edition struct {
+	generation             uint64 // of the log
 	root                   cid.Cid
 	layer                  []cid.Cid
 	note, grant            []byte
@@ -210,7 +211,7 @@ func (e *edition) headAt(t testing.TB, number uint64, at int64) *channel.Head {
 		Front: record.Names{}, Date: time.Unix(1_700_000_000, 0),
 	}
 	edge := make([]channel.Hash, bits.OnesCount64(number))
-	h, err := channel.SignHead(leaf, edge, 1, time.Unix(at, 0), e.logKey)
+	h, err := channel.SignHead(leaf, edge, e.generation, time.Unix(at, 0), e.logKey)
 	if err != nil {
 		t.Fatal(err)
 	}

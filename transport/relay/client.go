@@ -33,6 +33,7 @@
 //	     root=V    leaves out root notes up to version V
 //	     grant=N   adds the grant of that name
 //	     only=roots|head|grant           ends after that part
+//	     signed=T with have=S            also a head of size S that was signed after T, alone
 //	     have=S    the caller's head covers S editions: answered by 304 unless
 //	               there is a larger one, or another one of that size than
 //	               If-None-Match names

@@ -128,6 +128,9 @@ func (h *heads) get(ctx context.Context, ask transport.Ask, q url.Values, wait t
 	var tag string
 	if ask.Have > 0 {
 		q.Set("have", strconv.FormatUint(ask.Have, 10))
+		if !ask.Signed.IsZero() {
+			q.Set("signed", strconv.FormatInt(max(0, ask.Signed.Unix()), 10))
+		}
 		if wait > 0 {
 			q.Set("wait", strconv.Itoa(int(wait/time.Second)))
 		}

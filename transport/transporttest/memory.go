@@ -282,6 +282,10 @@ type memoryOpener struct{ *Memory }
 func (m memoryOpener) Open(ctx context.Context, ask transport.Ask) iter.Seq2[transport.Piece, error] {
 	return func(yield func(transport.Piece, error) bool) {
 		h, err := m.wait(ctx, ask.Channel, ask.Have, ask.Root)
+		if now, _ := m.get(ask.Channel); err != nil && now != nil && now.head.Size == ask.Have && !ask.Signed.IsZero() && now.head.Time.After(ask.Signed) {
+			yield(transport.Piece{Kind: transport.PieceHead, Data: now.head.Text()}, nil)
+			return
+		}
 		if err != nil {
 			yield(transport.Piece{}, err)
 			return

@@ -1,0 +1,214 @@
+package publisher
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"tamizdat/bundle"
+	"tamizdat/transport/file"
+	"tamizdat/transport/transporttest"
+)
+
+// TestHeartbeat: the newest head is signed again, later each time, and says the same;
+// whoever holds the edition already gets it.
+func TestHeartbeat(t *testing.T) {
+	b := newBacked(t)
+	if err := b.p.Heartbeat(time.Now()); !errors.Is(err, errNothingPacked) {
+		t.Errorf("of nothing: %v", err)
+	}
+	b.pack(0)
+	b.pack(1)
+	before, err := b.p.headOf(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := transporttest.NewMemory(t)
+	into := append(b.into, Target{Name: "memory", Publisher: other})
+	if r := b.p.Push(t.Context(), into, nil); r[0].Err != nil || r[1].Err != nil || r[0].Editions != 0 {
+		t.Fatalf("%+v", r)
+	}
+	for i, now := range []time.Time{before.Time.Add(24 * time.Hour), before.Time, before.Time.Add(48 * time.Hour)} {
+		last, err := b.p.headOf(1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := b.p.Heartbeat(now); err != nil {
+			t.Fatal(err)
+		}
+		beat, err := b.p.headOf(1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(beat.Leaf.Text(), before.Leaf.Text()) || beat.Tree != before.Tree || !beat.Time.After(last.Time) {
+			t.Errorf("%d: signed at %v after %v", i, beat.Time, last.Time)
+		}
+		for range 2 { // the second time there is nothing to send
+			r := b.p.Push(t.Context(), into, nil)
+			if r[0].Err != nil || r[1].Err != nil {
+				t.Fatalf("%+v", r)
+			}
+		}
+		for _, to := range into {
+			raw, err := to.Current(t.Context(), b.p.Channel())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if h, err := b.p.Roots().Head(raw); err != nil || !h.Time.Equal(beat.Time) {
+				t.Errorf("%d: %s holds a head of %v: %v", i, to.Name, h.Time, err)
+			}
+		}
+	}
+	// The file is whole, and the folder too.
+	src, err := file.Open(b.p.carName(1))
+	if err != nil || src.Damage() != nil {
+		t.Fatalf("%v, %v", err, src.Damage())
+	}
+	vol, blocks, err := fetchEdition(t.Context(), src, b.p.Channel(), 1, before.Root)
+	if err != nil || len(blocks) == 0 {
+		t.Fatal(err)
+	}
+	if leaves, err := vol.Hashes(0); err != nil || len(leaves) != 1 {
+		t.Errorf("%d leaves, %v", len(leaves), err)
+	}
+	if err := b.p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	p := reopen(t, b.p.dir)
+	if made, err := p.Pack([]bundle.Article{story(3)}, time.Now()); err != nil || made.Edition != 2 {
+		t.Errorf("%+v, %v", made, err)
+	}
+}
+
+// TestKilledAtEachStep: packing writes some files, one after another. Whatever of them
+// is on disk when the machine fails, the folder opens, a number is signed for one leaf
+// only, and what had gone out to a target is what the folder holds.
+func TestKilledAtEachStep(t *testing.T) {
+	b := newBacked(t)
+	b.pack(0)
+	before := files(t, b.p.dir)
+	if _, err := b.p.Pack(transporttest.Articles(1), transporttest.Start.Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	first, err := b.p.headOf(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	after := files(t, b.p.dir)
+	if err := b.p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	// In the order in which pack writes them; the .car comes last and makes the edition.
+	steps := changed(before, after)
+	if n := len(steps); n < 2 || steps[n-1] != "editions/1.car" || steps[n-2] != "editions/1.json" {
+		t.Fatalf("pack writes %v", steps)
+	}
+	for n := range len(steps) + 1 {
+		dir := t.TempDir()
+		state := map[string][]byte{}
+		for name, content := range before {
+			state[name] = content
+		}
+		for _, name := range steps[:n] {
+			state[name] = after[name]
+		}
+		if n < len(steps) { // what WriteFile had not renamed yet
+			state[tornName(steps[n])] = after[steps[n]][:len(after[steps[n]])/2]
+		}
+		write(t, dir, state)
+		p := reopen(t, dir)
+		whole := n == len(steps)
+		if want := map[bool]uint64{false: 1, true: 2}[whole]; p.Size() != want {
+			t.Fatalf("step %d: %d editions", n, p.Size())
+		}
+		target := []Target{{Name: "memory", Publisher: transporttest.NewMemory(t)}}
+		if r := p.Push(t.Context(), target, nil); r[0].Err != nil || r[0].Newest != p.Size()-1 {
+			t.Fatalf("step %d: %+v", n, r[0])
+		}
+		_, err := p.Pack(transporttest.Articles(1), transporttest.Start.Add(2*time.Hour))
+		switch {
+		case whole && !errors.Is(err, ErrNothingNew):
+			t.Errorf("step %d: packed once more: %v", n, err)
+		case !whole && err != nil:
+			t.Errorf("step %d: %v", n, err)
+		}
+		head, err := p.headOf(1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// A head of the number leaves the folder only when its file is there: then it
+		// is that one for good.
+		if whole != bytes.Equal(head.Leaf.Text(), first.Leaf.Text()) {
+			t.Errorf("step %d: number 1 is another leaf: %v", n, whole)
+		}
+		if r := p.Push(context.Background(), target, nil); r[0].Err != nil || r[0].Newest != 1 {
+			t.Errorf("step %d: %+v", n, r[0])
+		}
+		if entries, err := os.ReadDir(dir + "/editions"); err != nil || len(entries) != 4 {
+			t.Errorf("step %d: %d files of two editions, %v", n, len(entries), err)
+		}
+		if err := p.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// files are a folder's files by their names in it.
+func files(t *testing.T, dir string) map[string][]byte {
+	t.Helper()
+	out := map[string][]byte{}
+	err := fs.WalkDir(os.DirFS(dir), ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || name == "lock" {
+			return err
+		}
+		out[name], err = os.ReadFile(filepath.Join(dir, filepath.FromSlash(name)))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// changed are the files that are new or others, with those that end an edition last.
+func changed(before, after map[string][]byte) (names []string) {
+	for name, content := range after {
+		if old, ok := before[name]; !ok || !bytes.Equal(old, content) {
+			names = append(names, name)
+		}
+	}
+	rank := func(name string) int {
+		return slices.IndexFunc([]string{"keys/", "grants/", "", ".json", ".car"}, func(part string) bool {
+			return part != "" && (strings.HasPrefix(name, part) || strings.HasSuffix(name, part) && strings.HasPrefix(name, "editions/"))
+		})
+	}
+	slices.SortFunc(names, func(a, b string) int { return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a, b)) })
+	return names
+}
+
+// tornName is what a file is called before it is renamed (package durable).
+func tornName(name string) string {
+	return path.Join(path.Dir(name), ".tmp-torn")
+}
+
+func write(t *testing.T, dir string, files map[string][]byte) {
+	t.Helper()
+	for name, content := range files {
+		to := filepath.Join(dir, filepath.FromSlash(name))
+		if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(to, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
