@@ -1,5 +1,5 @@
 // Package testservers runs servers of other people for tests: nginx, caddy, versitygw,
-// which speaks S3, and x/net's WebDAV; for comparisons, which CI does not make,
+// which speaks S3, torchwood's litewitness, and x/net's WebDAV; for comparisons, which CI does not make,
 // Kubo. All but WebDAV are processes of their own
 // on loopback; all end with the test. What is not installed skips the test, which is a failure
 // in CI (TAMIZDAT_CI=1).
