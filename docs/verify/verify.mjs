@@ -100,9 +100,10 @@ function openNote(bytes, limit) {
   return { text: all.slice(0, cut + 1), signatures }
 }
 
-const signedBy = (text, { name, id, signature }, as, key) => name === as && signature.length === 64 &&
-  same(id, sha256(name, Buffer.from([10, 1]), key).subarray(0, 4)) &&
+const ed25519 = (text, signature, key) =>
   verify(null, Buffer.from(text), createPublicKey({ key: Buffer.concat([Buffer.from('302a300506032b6570032100', 'hex'), key]), format: 'der', type: 'spki' }), signature)
+const signedBy = (text, { name, id, signature }, as, key) => name === as && signature.length === 64 &&
+  same(id, sha256(name, Buffer.from([10, 1]), key).subarray(0, 4)) && ed25519(text, signature, key)
 
 const leafHash = data => sha256(Buffer.from([0]), data)
 const nodeHash = (l, r) => sha256(Buffer.from([1]), l, r)
@@ -282,7 +283,12 @@ function rootNote(bytes) {
   Object.assign(r, { generation: u32(gen), log: key(log), notAfter: time(notAfter), base: number(base), hash })
   r.quorum = number(l.take(/^quorum (\d+)$/, 'quorum')[0])
   r.witnesses = []
-  while (l.at(/^witness /)) r.witnesses.push(key(l.take(new RegExp(`^witness [!-*,-~]+ ed25519 ${KEY}$`), 'witness')[0]))
+  r.names = []
+  while (l.at(/^witness /)) {
+    const [name, k] = l.take(new RegExp(`^witness ([!-*,-~]{1,100}) ed25519 ${KEY}$`), 'witness')
+    r.names.push(name)
+    r.witnesses.push(key(k))
+  }
   r.ipns = key(l.take(new RegExp(`^ipns ed25519 ${KEY}$`), 'ipns')[0])
   l.take(/^moved (?:-|[a-z2-7]{52})$/, 'moved')
   l.end()
@@ -337,6 +343,14 @@ function parseLeaf(text) {
   return leaf
 }
 
+// witnessed are the names of a root note's witnesses who have cosigned a head (7.4). In
+// the compact form cosignatures have no name.
+const witnessed = (h, r) => r.names.filter((name, i) => h.cosignatures.some(c => {
+  const key = r.witnesses[i], at = c.signature.length === 72 ? c.signature.readBigUInt64BE() : 0n
+  return (c.name ?? name) === name && at > 0n && at < 2n ** 63n && same(c.id, sha256(name, Buffer.from([10, 4]), key).subarray(0, 4)) &&
+    ed25519(`cosignature/v1\ntime ${at}\n${h.checkpoint}`, c.signature.subarray(8), key)
+}))
+
 // checkHead is 7.3, for both forms.
 function checkHead(h, channel, chain) {
   need(h.leaf.channel === b32(channel), "the channel is the reader's")
@@ -353,7 +367,7 @@ function checkHead(h, channel, chain) {
   need(size >= r.base, 'no shorter than what its generation began with')
   if (r.base > 0 && size === r.base) need(same(h.tree, unb64(r.hash, 32)), 'the tree that its generation began with')
   if (r.base > 0 && size === r.base + 1) need(same(h.path.slice(1).reduce((t, p) => nodeHash(p, t), h.path[0]), unb64(r.hash, 32)), 'goes on from the tree that its generation began with')
-  return { ...h.leaf, time: h.time, tree: h.tree, leafHash: leafHash(h.leaf.text) }
+  return { ...h.leaf, time: h.time, tree: h.tree, leafHash: leafHash(h.leaf.text), seen: witnessed(h, newest), of: newest.names.length, quorum: newest.quorum }
 }
 const ones = n => { let c = 0; for (; n > 0; n = Math.floor(n / 2)) c += n % 2; return c }
 
@@ -373,7 +387,7 @@ export function textHead(bytes, channel, chain) {
   const tree = unb64(c.take(/^(\S+)$/, 'hash')[0], 32)
   const at = time(c.take(/^time (\d+)$/, 'time')[0])
   c.end()
-  return checkHead({ leaf, path, origin, generation: u32(gen), tree, time: at, checkpoint: note.text, signature: note.signatures[0] }, channel, chain)
+  return checkHead({ leaf, path, origin, generation: u32(gen), tree, time: at, checkpoint: note.text, signature: note.signatures[0], cosignatures: note.signatures.slice(1) }, channel, chain)
 }
 
 export function compactHead(bytes, channel, chain) {
@@ -386,14 +400,15 @@ export function compactHead(bytes, channel, chain) {
   const large = b32(b.take(16)), small = b32(b.take(16)), content = b.take(32)
   const path = Array.from({ length: ones(edition) }, () => b.take(32))
   const signature = b.take(64)
-  need(b.left === 0, 'its length follows from the edition number')
+  need(b.left % 76 === 0, 'its length follows from the edition number and the number of cosignatures')
+  const cosignatures = Array.from({ length: b.left / 76 }, () => ({ id: b.take(4), signature: b.take(72) }))
   const leaf = parseLeaf(`tamizdat/v1/leaf\n${id}\nedition ${edition}\nepoch ${epoch}\nroot-note ${version}\n${root}\nfront ${large} ${small}\ncontent ${content.toString('base64')}\ndate ${date}\n`)
   const tree = path.reduce((t, p) => nodeHash(p, t), leafHash(leaf.text)), origin = `tamizdat/v1/log/${id}/${generation}`
   const r = chain.findLast(n => n.generation === generation)
   need(r, 'newer root note needed')
   return checkHead({
     leaf, path, origin, generation, tree, time: at, checkpoint: `${origin}\n${edition + 1}\n${tree.toString('base64')}\ntime ${at}\n`,
-    signature: { name: origin, id: sha256(origin, Buffer.from([10, 1]), r.log).subarray(0, 4), signature },
+    signature: { name: origin, id: sha256(origin, Buffer.from([10, 1]), r.log).subarray(0, 4), signature }, cosignatures,
   }, channel, chain)
 }
 
@@ -911,6 +926,7 @@ async function main(inviteFile, carFile) {
     return key
   })
   console.log(`${front.name}: edition ${head.edition} of ${front.date}, signed ${new Date(head.time * 1000).toISOString()}; all checks passed`)
+  if (head.of > 0) console.log(`seen by ${head.seen.length} of ${head.of} witnesses, of ${head.quorum} that should have`)
   for (const a of articles) console.log(`\n${a.title}\n${a.date} ${a.lang} ${a.source ?? ''} pictures: ${a.pictures.length}\n${a.body.replace(/<[^>]*>/g, ' ')}`)
 }
 
@@ -919,6 +935,46 @@ async function main(inviteFile, carFile) {
 function node(cid, data, read) {
   need(checkBlock(cid, data) === PB, 'a node is dag-pb')
   return read(data)
+}
+
+// submission reads what a witness is asked to cosign (7.4).
+function submission(bytes) {
+  need(bytes.length <= 16384, 'at most 16 KiB')
+  const all = utf8(bytes), cut = all.indexOf('\n\n')
+  need(cut > 0 && cut + 2 < all.length, 'an empty line and a checkpoint follow')
+  const l = new Lines(all.slice(0, cut + 1)), old = number(l.take(/^old (\d+)$/, 'old')[0])
+  need(l.rest.length <= 63, 'at most 63 hashes')
+  return { old, proof: l.rest.map(s => unb64(s, 32)), checkpoint: openNote(bytes.subarray(Buffer.byteLength(all.slice(0, cut + 2))), 16384) }
+}
+
+function witnessVectors(read) {
+  const v = JSON.parse(read('witness.json')), channel = unb32(v.channel), chain = rootChain(channel, [read(v.root_note)])
+  const vkeys = chain[0].names.map((name, i) => {
+    const typed = Buffer.concat([Buffer.from([4]), chain[0].witnesses[i]])
+    return `${name}+${sha256(name, Buffer.from([10]), typed).subarray(0, 4).toString('hex')}+${typed.toString('base64')}`
+  })
+  need(JSON.stringify(vkeys) === JSON.stringify(v.witnesses) && chain[0].quorum === v.quorum, 'witnesses of the root note')
+  for (const h of v.heads) {
+    for (const got of [textHead(read(h.text), channel, chain), compactHead(read(h.compact), channel, chain)]) need(JSON.stringify(got.seen) === JSON.stringify(h.seen ?? []), 'who has seen a head')
+  }
+  for (const s of v.submissions) {
+    const got = submission(read(s.file)), [, size, tree] = got.checkpoint.text.split('\n')
+    need(got.old === s.old && Number(size) === s.size && tree === s.tree, 'submission')
+  }
+  const taken = v.refused.filter(x => {
+    try {
+      const data = read(x.file)
+      if (x.as === 'submission') submission(data)
+      else if (x.as === 'root-note') rootChain(sha256(data.subarray(0, data.lastIndexOf('\n\n') + 1)), [data])
+      else compactHead(data, channel, chain)
+      return true
+    } catch (e) {
+      if (!(e instanceof Refused)) throw e
+      return false
+    }
+  })
+  need(taken.length === 0, `taken: ${taken.map(x => `${x.file}, though: ${x.check}`).join('; ')}`)
+  console.log(`witnesses: ${v.heads.length + v.submissions.length} valid files agree; ${v.refused.length} invalid ones are refused`)
 }
 
 async function vectors(dir) {
@@ -958,6 +1014,7 @@ async function vectors(dir) {
     }
     good += 3
   }
+  witnessVectors(read)
   const invalid = JSON.parse(read('invalid.json')), key = grant.epochs.get(0), bad = []
   for (const x of invalid) {
     const data = read(x.file)

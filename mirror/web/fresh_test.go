@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"tamizdat/bundle/channel"
 	newsync "tamizdat/mirror/sync"
 	"tamizdat/transport"
 )
@@ -114,6 +115,19 @@ func TestFreshWords(t *testing.T) {
 			newsync.Freshness{Verdict: newsync.VerdictCurrent, Sources: 2, Answered: 2, Forked: true, Checked: at(0), Signed: at(time.Hour)},
 			true,
 			[4]string{"Someone is showing different readers different news. Do not trust", "разным читателям разные новости", "خبرهای متفاوت", "不同的读者展示不同的新闻"},
+		},
+		"seen by witnesses": {
+			newsync.Freshness{Verdict: newsync.VerdictCurrent, Sources: 2, Answered: 2, Checked: at(0), Signed: at(time.Hour), Witnessed: channel.Witnessed{Seen: 2, Of: 3, Quorum: 2}},
+			false,
+			[4]string{"You have the newest news. Seen by 2 of 3 witnesses.", "Это видели свидетели: 2 из 3.", "۲ از ۳ شاهد این را دیده‌اند.", "已有 2 个见证者看到（共 3 个）。"},
+		},
+		"seen by too few witnesses": {
+			newsync.Freshness{Verdict: newsync.VerdictOneSource, Checked: at(0), Signed: at(time.Hour), Witnessed: channel.Witnessed{Seen: 0, Of: 3, Quorum: 2}},
+			false,
+			[4]string{
+				"Seen by 0 of 3 witnesses, where this channel asks for 2: it is less certain that everyone is shown the same.", "0 из 3, а каналу нужно 2",
+				"۰ از ۳ شاهد این را دیده‌اند و این کانال ۲ شاهد", "已有 0 个见证者看到（共 3 个），本频道要求 2 个",
+			},
 		},
 		"clock behind": {
 			newsync.Freshness{Verdict: newsync.VerdictOneSource, ClockBehind: true, Checked: at(0), Signed: at(-3 * 365 * day)},
