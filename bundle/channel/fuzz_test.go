@@ -52,7 +52,7 @@ func vectorRoots(f *testing.F) *Roots {
 // both forms say the same.
 func FuzzParseHead(f *testing.F) {
 	roots := vectorRoots(f)
-	seedFiles(f, "head-*", "invalid/head-*", "invalid/compact-*")
+	seedFiles(f, "head-*", "witness-head-*", "invalid/head-*", "invalid/compact-*")
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		if len(raw) > MaxHead {
 			return
@@ -88,7 +88,7 @@ func FuzzParseHead(f *testing.F) {
 // FuzzRootNote: whatever parses encodes to the same bytes.
 func FuzzRootNote(f *testing.F) {
 	roots := vectorRoots(f)
-	seedFiles(f, "root-*", "invalid/root-*")
+	seedFiles(f, "root-*", "witness-root.note", "witness-bad-*.note", "invalid/root-*")
 	f.Fuzz(func(t *testing.T, msg []byte) {
 		n, sigs, err := parseRootNote(msg)
 		if err != nil {

@@ -36,8 +36,17 @@ var ErrWitness = errors.New("not a witness's key")
 
 // VKey is the witness's verifier key, as others write it
 // (c2sp.org/signed-note, section "Verifier keys"): NAME+ID+KEY.
-func (w Witness) VKey() string {
-	return fmt.Sprintf("%s+%08x+%s", w.Name, w.id(), b64(append([]byte{algCosignature}, w.Key...)))
+func (w Witness) VKey() string { return vkey(w.Name, w.id(), algCosignature, w.Key) }
+
+func vkey(name string, id uint32, alg byte, key ed25519.PublicKey) string {
+	return fmt.Sprintf("%s+%08x+%s", name, id, b64(append([]byte{alg}, key...)))
+}
+
+// LogVKey is the verifier key of the log that the highest root note names: what
+// somebody else's witness has to know to watch it.
+func (r *Roots) LogVKey() string {
+	name, key := Origin(r.ch, r.last.Log.Generation), r.last.Log.Key
+	return vkey(name, keyID(name, key), algEd25519, key)
 }
 
 // ParseWitness is the inverse of VKey; white space around it is ignored. It takes

@@ -47,8 +47,9 @@ func (c *rootWitnessCmd) Run(e *env) (err error) {
 	return nil
 }
 
-// showWitnesses lists those of the newest root note.
+// showWitnesses lists those of the newest root note, and what a witness has to know.
 func showWitnesses(e *env, p *publisher.Publisher) {
+	fmt.Fprintf(e.out, "the log's key, for witnesses that are no relays:\n  %s\n", p.Roots().LogVKey())
 	witnesses, quorum := p.Witnesses()
 	if len(witnesses) > 0 {
 		fmt.Fprintf(e.out, "%d of %d witnesses should see an edition\n", quorum, len(witnesses))

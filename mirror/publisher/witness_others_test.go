@@ -28,6 +28,9 @@ func TestOthersWitness(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if got := p.roots.LogVKey(); got != vkey {
+		t.Errorf("the log's key is written %s, not %s", got, vkey)
+	}
 	url, key := testservers.Litewitness(t, vkey)
 	d, err := p.SetWitnesses([]channel.Witness{{Name: testservers.LitewitnessName, Key: key}}, 1)
 	if err == nil {
