@@ -26,10 +26,10 @@ import (
 // witnessVectors is witness.json. Nothing in it, or in the files that it names, is
 // random.
 type witnessVectors struct {
-	Channel   string   `json:"channel"`
-	RootNote  string   `json:"root_note"`
-	Quorum    int      `json:"quorum"`
-	Witnesses []string `json:"witnesses"` // verifier keys
+	Channel     string              `json:"channel"`
+	RootNote    string              `json:"root_note"`
+	Quorum      int                 `json:"quorum"`
+	Witnesses   []string            `json:"witnesses"` // verifier keys
 	Heads       []witnessedHead     `json:"heads"`
 	Submissions []witnessSubmission `json:"submissions"`
 	Refused     []invalid           `json:"refused"`

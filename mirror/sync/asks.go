@@ -239,10 +239,11 @@ type question struct {
 func (as *asks) put(ctx context.Context, a *ask, q transport.Ask, roots *channel.Roots, shown bool) {
 	for try := 1; ; try++ {
 		f := &question{path: a, as: as, ask: q, known: q.Have, roots: roots}
-		if as.inDoubt() {
+		doubt := as.inDoubt()
+		if doubt { // heads alone: a front page is here
 			f.ask.Have = 0
 		}
-		f.once(ctx, shown)
+		f.once(ctx, shown || doubt)
 		if f.end.err != nil && try == 1 {
 			as.failed()
 		}
