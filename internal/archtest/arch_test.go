@@ -119,6 +119,33 @@ func TestSocketsOnlyThroughNetwork(t *testing.T) {
 	}
 }
 
+// What is weaker than it could be is so in tests only: the files seen here are none.
+func TestNobodyGoesWithout(t *testing.T) {
+	fset, files := sources(t)
+	for _, s := range files {
+		for _, problem := range checkWithout(fset, s.file) {
+			t.Error(problem)
+		}
+	}
+	for src, want := range map[string]int{
+		`var w = dns.Without{Checks: true}`:                        1,
+		`var c = relay.Config{Without: Without{}}`:                 1,
+		`func f(c *Config) { c.Without.DNS.Checks = true }`:        1,
+		`func f(c *Config, w Without) { c.Without = w }`:           1,
+		`func f(c Config) { g(relay.Config{Without: c.Without}) }`: 0,
+		`type Without struct { DNS dns.Without }`:                  0,
+	} {
+		fset := token.NewFileSet()
+		f, err := parser.ParseFile(fset, "x.go", "package x\n"+src, 0)
+		if err != nil {
+			t.Fatalf("%s: %v", src, err)
+		}
+		if got := checkWithout(fset, f); len(got) != want {
+			t.Errorf("%s: %d complaints instead of %d", src, len(got), want)
+		}
+	}
+}
+
 // The rules themselves: what they allow and what they catch.
 func TestRules(t *testing.T) {
 	for _, c := range []struct {

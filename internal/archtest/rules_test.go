@@ -196,6 +196,47 @@ func checkFile(fset *token.FileSet, f *ast.File, pkg string) []string {
 	return out
 }
 
+// checkWithout returns where a parsed file takes counter-measures away, which only
+// tests may: it makes a value of a type named Without, or sets a field of one. Handing
+// one on is allowed.
+func checkWithout(fset *token.FileSet, f *ast.File) []string {
+	var out []string
+	complain := func(n ast.Node) {
+		pos := fset.Position(n.Pos())
+		out = append(out, fmt.Sprintf("%s:%d: only tests take counter-measures away", pos.Filename, pos.Line))
+	}
+	ast.Inspect(f, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.CompositeLit:
+			if named(n.Type) == "Without" {
+				complain(n)
+			}
+		case *ast.AssignStmt:
+			for _, to := range n.Lhs {
+				for sel, ok := to.(*ast.SelectorExpr); ok; sel, ok = sel.X.(*ast.SelectorExpr) {
+					if sel.Sel.Name == "Without" {
+						complain(n)
+						break
+					}
+				}
+			}
+		}
+		return true
+	})
+	return out
+}
+
+// named is the name of a type, without its package.
+func named(t ast.Expr) string {
+	switch t := t.(type) {
+	case *ast.Ident:
+		return t.Name
+	case *ast.SelectorExpr:
+		return t.Sel.Name
+	}
+	return ""
+}
+
 func sets(lit *ast.CompositeLit, field string) bool {
 	for _, e := range lit.Elts {
 		kv, ok := e.(*ast.KeyValueExpr)

@@ -63,6 +63,15 @@ type Config struct {
 	// next. Those that a scan has found are asked beside the system's.
 	Keeper dns.Keeper
 	Log    *slog.Logger
+	// Without is for the censor lab.
+	Without Without
+}
+
+// Without names what paths do without, for the censor lab to see what each of these
+// is worth. Nobody else sets any (internal/archtest).
+type Without struct {
+	Relay relay.Without
+	DNS   dns.Without
 }
 
 func (c *Config) where() string {
@@ -231,7 +240,7 @@ func gather(relays []channel.Relay) []*door {
 func (s *Set) relay(d *door) []transport.Path {
 	key := d.key()
 	paths := s.once("relay", key, func() ([]transport.Path, error) {
-		c, err := relay.New(relay.Config{Network: s.cfg.Network, Relay: d.Relay, Trust: s.cfg.trust(), Sessions: s.cfg.Sessions, Where: s.cfg.Where})
+		c, err := relay.New(relay.Config{Network: s.cfg.Network, Relay: d.Relay, Trust: s.cfg.trust(), Sessions: s.cfg.Sessions, Where: s.cfg.Where, Without: s.cfg.Without.Relay})
 		if err != nil {
 			return nil, err
 		}
@@ -351,7 +360,7 @@ func (s *Set) networkOf(where string) *network {
 		_ = old.pool.Close() // never fails
 	}
 	n := &network{where: where, zones: map[string]string{}, pool: dns.NewPool(dns.PoolConfig{
-		Network: s.cfg.Network, Trust: s.cfg.trust(), Hurry: s.cfg.Hurry, Keeper: s.cfg.Keeper, Key: PoolKey(where),
+		Network: s.cfg.Network, Trust: s.cfg.trust(), Hurry: s.cfg.Hurry, Keeper: s.cfg.Keeper, Key: PoolKey(where), Without: s.cfg.Without.DNS,
 	})}
 	s.networks = append(s.networks, n)
 	return n

@@ -89,6 +89,7 @@ type asking struct {
 // class), errSilent (with transport.ErrLost if a resolver answered lately), or the context's.
 func (c *Client) ask(ctx context.Context, q query) ([]byte, error) {
 	ctx, cancel := context.WithCancel(ctx)
+	q = c.pool.cfg.Without.of(q)
 	a := c.asking(q)
 	defer func() {
 		cancel()
@@ -412,7 +413,7 @@ func (a *asking) open(ctx context.Context, r *resolver, stream bool, try int) (*
 		return nil, err
 	}
 	name, mixed := a.called(r)
-	p := &pending{name: name, mixed: mixed, from: r, class: a.class, check: a.check, events: a.events, try: try}
+	p := &pending{name: name, mixed: mixed, from: r, class: a.class, check: a.check, events: a.events, try: try, deaf: a.c.pool.cfg.Without.Listening}
 	if err := l.send(p); err != nil {
 		return l, err
 	}

@@ -158,6 +158,9 @@ func (c *Client) leave() {
 // fresh returns a label, with a random one in front if the plain one was asked
 // before: resolvers keep answers for longer than they are told.
 func (c *Client) fresh(label string, force bool) string {
+	if c.pool.cfg.Without.Labels {
+		return label
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.asked[label] && !force {
@@ -181,6 +184,9 @@ func otherClass(err error) bool { return errors.Is(err, errSpoiled) || errors.Is
 // bothClasses runs f for Large records, then for Small ones if those don't come
 // through.
 func (c *Client) bothClasses(f func(class record.Class) error) error {
+	if c.pool.cfg.Without.Small {
+		return f(record.Large)
+	}
 	large := c.pick(record.Large, 0, 0, nil) != nil
 	if large {
 		err := f(record.Large)

@@ -59,6 +59,7 @@ type pending struct {
 	try    int
 	link   *link
 	id     uint16
+	deaf   bool   // the first answer is the last that is heard
 	stop   func() // gives up waiting for it, if that costs something; nil if not
 }
 
@@ -230,6 +231,9 @@ func (l *link) deliver(msg []byte) bool {
 	}
 	l.mu.Lock()
 	p := l.pending[id]
+	if p != nil && p.deaf {
+		delete(l.pending, id)
+	}
 	l.mu.Unlock()
 	return p != nil && p.hear(msg)
 }

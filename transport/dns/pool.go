@@ -57,6 +57,8 @@ type PoolConfig struct {
 	// on theirs.
 	Keeper Keeper
 	Key    string
+	// Without is for the censor lab.
+	Without Without
 }
 
 // Pool is what clients of several zones share: how fast each resolver may be

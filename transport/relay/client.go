@@ -83,6 +83,8 @@ type Config struct {
 	// Where says which network the device is on, in any words: what worked is
 	// remembered for each. nil means that all are one.
 	Where func() string
+	// Without is for the censor lab.
+	Without Without
 }
 
 // MaxWait is the longest a relay holds a long poll.
@@ -127,7 +129,7 @@ func New(cfg Config) (*Client, error) {
 		rt := way.dial(cfg.Network, peer{
 			host: cfg.Relay.Host, port: cfg.Relay.Port, ech: cfg.Relay.ECH, pin: cfg.Relay.Pin, trust: cfg.Trust,
 			tickets: newTickets(cfg.Sessions, way.kind, cfg.Relay),
-			keep:    cfg.Sessions, where: cfg.Where, name: nameOf(cfg.Relay),
+			keep:    cfg.Sessions, where: cfg.Where, name: nameOf(cfg.Relay), without: cfg.Without,
 		})
 		// The port that https means is left out of the Host field, as browsers do:
 		// a CDN may not know its own name with it.

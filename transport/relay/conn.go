@@ -43,6 +43,8 @@ type peer struct {
 	keep  Sessions
 	where func() string
 	name  string
+	// without is what it is reached without.
+	without Without
 }
 
 // tlsConfig authenticates the relay by the pin of its key alone, or by WebPKI
@@ -194,6 +196,7 @@ func (c *tlsDialer) dialTLS(ctx context.Context, network, address string) (net.C
 	if len(to.ech) > 0 {
 		tries = []rung{{tcpVersion, to.port, true}, tries[0]}
 	}
+	tries = to.without.of(tries)
 	usual := tries[0]
 	if c.worked.last() == tries[len(tries)-1] {
 		slices.Reverse(tries)

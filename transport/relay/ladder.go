@@ -72,7 +72,7 @@ func (p peer) rungs() []rung {
 			out = append(out, rung{quic.Version1, port, ech})
 		}
 	}
-	return out
+	return p.without.of(out)
 }
 
 // dialer is how connections of one version are made.
@@ -95,6 +95,9 @@ func newDialer(to peer, v quic.Version) dialer {
 		KeepAlivePeriod:   keepAlive, MaxIdleTimeout: idleTimeout,
 		MaxIncomingStreams: -1, // a server opens none in HTTP/3
 		Versions:           []quic.Version{v},
+	}
+	if to.without.Small {
+		d.quic.InitialPacketSize = 0
 	}
 	if to.tickets != nil {
 		d.quic.TokenStore = quic.NewLRUTokenStore(1, maxTokens)
