@@ -37,6 +37,7 @@ const highPort = 61001
 var (
 	addrPublisher = netip.MustParseAddr("192.0.2.1")
 	addrResolver  = netip.MustParseAddr("192.0.2.53")
+	addrSecond    = netip.MustParseAddr("192.0.2.54") // the ISP's other resolver, down mostly
 	addrRelayA    = netip.MustParseAddr("198.51.100.10")
 	addrRelayB    = netip.MustParseAddr("198.51.100.20")
 	addrLagging   = netip.MustParseAddr("198.51.100.21")
@@ -63,6 +64,7 @@ const (
 	nameGateway = "gateway.example"
 	nameMirror  = "mirror.example"
 	zoneNews    = "n.example"
+	zoneMore    = "m.example" // the same, in no invite
 	zoneTunnel  = "t.example"
 )
 
@@ -75,7 +77,7 @@ func Map() censor.Map {
 		Names:     []string{nameRelayA, nameMirror},
 		Outer:     []string{nameOuter},
 		Zones:     []string{zoneNews, zoneTunnel},
-		Resolvers: []netip.AddrPort{netip.AddrPortFrom(addrResolver, 53)},
+		Resolvers: []netip.AddrPort{netip.AddrPortFrom(addrResolver, 53), netip.AddrPortFrom(addrSecond, 53)},
 		DoH:       []netip.Addr{addrDoH},
 		IPFS:      []netip.Addr{addrBootstrap, addrGateway},
 		Allowed:   []netip.Addr{addrCDN},

@@ -64,6 +64,8 @@ type Reading struct {
 	// Limit bounds the sync; 0 means an hour.
 	Limit time.Duration
 	Trace func(censor.Event)
+	// Paths, if not nil, changes what the reader's ways are made of.
+	Paths func(*paths.Config)
 }
 
 // patient is how long anybody waits for the news.
@@ -131,10 +133,14 @@ func (w *World) readerOn(ctx context.Context, network *censor.Censor, r Reading,
 
 // connect makes new paths, as a program that starts does.
 func (r *Reader) connect() {
-	r.set = paths.New(paths.Config{
+	cfg := paths.Config{
 		Network: r.Censor, Resolvers: []string{netip.AddrPortFrom(addrResolver, 53).String()},
 		Now: r.now, Roots: r.w.ca.pool,
-	})
+	}
+	if r.r.Paths != nil {
+		r.r.Paths(&cfg)
+	}
+	r.set = paths.New(cfg)
 }
 
 // now is the time on the reader's device.

@@ -39,12 +39,13 @@ type World struct {
 	honest *relay.Relay // relay A
 	relayB *relay.Relay
 	hostB  *simnet.Host
-	evil   *evil // what relay B, the peer and the gateway do
-	cache  *resolver
-	stick  string // folder of CAR files
+	evil   *evil     // what relay B, the peer and the gateway do
+	cache  *resolver // the ISP's
+	stick  string    // folder of CAR files
 	// lagging and forking are the lines of relay B's shadows.
 	lagging, forking string
 	closers          []io.Closer
+	resolvers        []*resolver
 
 	mu       sync.Mutex                // never held while something is under way
 	articles map[string]bundle.Article // by ID, as published
@@ -61,9 +62,10 @@ func NewWorld(ctx context.Context, seed uint64) (w *World, err error) {
 		return nil, err
 	}
 	w = &World{Net: simnet.New(seed), dir: dir, stick: filepath.Join(dir, "stick"), articles: map[string]bundle.Article{}, coerced: map[string]bundle.Article{}}
+	begun := w
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, w.Close())
+			err = errors.Join(err, begun.Close())
 		}
 	}()
 	w.Net.Name(nameRelayA, addrRelayA)
@@ -91,8 +93,8 @@ func (w *World) Close() error {
 		errs = append(errs, w.closers[i].Close())
 	}
 	errs = append(errs, w.Net.Close())
-	if w.cache != nil {
-		w.cache.wg.Wait()
+	for _, r := range w.resolvers {
+		r.wg.Wait()
 	}
 	time.Sleep(time.Second) // no server waits for handlers that are asleep; a bubble must not end before them
 	return errors.Join(append(errs, os.RemoveAll(w.dir))...)
@@ -203,7 +205,7 @@ func (w *World) names(ctx context.Context, r *relay.Relay) error {
 		return err
 	}
 	w.closers = append(w.closers, records)
-	server, err := dns.NewServer(dns.ServerConfig{Zones: []dns.Zone{{Name: zoneNews}}, Store: records})
+	server, err := dns.NewServer(dns.ServerConfig{Zones: []dns.Zone{{Name: zoneNews}, {Name: zoneMore}}, Store: records})
 	if err != nil {
 		return err
 	}
@@ -217,24 +219,26 @@ func (w *World) names(ctx context.Context, r *relay.Relay) error {
 	s.done.Go(func() { _ = server.Serve(ctx, pc, ln) })
 	w.closers = append(w.closers, s)
 
-	return w.resolver(ctx)
+	w.cache, err = w.resolver(ctx, w.Net.Host("isp", simnet.Link{}, addrResolver), addrResolver)
+	return err
 }
 
-// resolver starts the ISP's resolver.
-func (w *World) resolver(ctx context.Context) error {
-	isp := w.Net.Host("isp", simnet.Link{}, addrResolver)
-	pc, ln, err := dns.Listen(ctx, isp, netip.AddrPortFrom(addrResolver, 53).String())
+// resolver starts a recursive resolver on a host.
+func (w *World) resolver(ctx context.Context, on *simnet.Host, addr netip.Addr) (*resolver, error) {
+	pc, ln, err := dns.Listen(ctx, on, netip.AddrPortFrom(addr, 53).String())
 	if err != nil {
-		return err
+		return nil, err
 	}
-	w.cache = newResolver(isp, map[string]string{
+	r := newResolver(on, map[string]string{
 		zoneNews:   netip.AddrPortFrom(addrAuthority, 53).String(),
+		zoneMore:   netip.AddrPortFrom(addrAuthority, 53).String(),
 		nameMirror: netip.AddrPortFrom(addrTunnel, 53).String(),
 		zoneTunnel: netip.AddrPortFrom(addrTunnel, 53).String(),
 	})
-	w.cache.serve(pc, ln)
+	r.serve(pc, ln)
+	w.resolvers = append(w.resolvers, r)
 	w.closers = append(w.closers, pc, ln)
-	return nil
+	return r, nil
 }
 
 // service is something that serves until it is cancelled.
