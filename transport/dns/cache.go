@@ -16,13 +16,21 @@ const (
 	leafCache  = 1 << 20
 )
 
-// cache keeps checked records, least recently used out first, and lets one
-// query do for all who want the same record at the same time.
+// cache lets one query do for all who want the same record of a zone at the same
+// time, and keeps what came.
 type cache struct {
+	kept   *kept
+	mu     sync.Mutex
+	flying map[record.Name]*flight
+}
+
+// kept are checked records, least recently used out first. A record has the same name
+// in every zone, so the clients of all have them in common: where one zone is cooled
+// down in the middle of a block another brings the rest of it.
+type kept struct {
 	mu     sync.Mutex
 	index  lru
 	leaves lru
-	flying map[record.Name]*flight
 }
 
 type flight struct {
@@ -31,20 +39,16 @@ type flight struct {
 	err  error
 }
 
-func newCache() *cache {
-	return &cache{index: newLRU(indexCache), leaves: newLRU(leafCache), flying: map[record.Name]*flight{}}
-}
+func newKept() *kept { return &kept{index: newLRU(indexCache), leaves: newLRU(leafCache)} }
+
+func newCache(k *kept) *cache { return &cache{kept: k, flying: map[record.Name]*flight{}} }
 
 // get returns a record from memory, or from a get under way elsewhere, or from
 // fetch. Whoever fetches for others and is cancelled passes the work on.
 func (c *cache) get(ctx context.Context, name record.Name, fetch func() ([]byte, error)) ([]byte, error) {
 	for {
 		c.mu.Lock()
-		rec := c.index.get(name)
-		if rec == nil {
-			rec = c.leaves.get(name)
-		}
-		if rec != nil {
+		if rec := c.kept.get(name); rec != nil {
 			c.mu.Unlock()
 			return rec, nil
 		}
@@ -54,11 +58,11 @@ func (c *cache) get(ctx context.Context, name record.Name, fetch func() ([]byte,
 			c.flying[name] = f
 			c.mu.Unlock()
 			f.rec, f.err = fetch()
+			if f.err == nil {
+				c.kept.put(name, f.rec)
+			}
 			c.mu.Lock()
 			delete(c.flying, name)
-			if f.err == nil {
-				c.put(name, f.rec)
-			}
 			c.mu.Unlock()
 			close(f.done)
 			return f.rec, f.err
@@ -76,17 +80,24 @@ func (c *cache) get(ctx context.Context, name record.Name, fetch func() ([]byte,
 }
 
 // know puts in a record that came earlier; its name is its own.
-func (c *cache) know(rec []byte) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.put(record.NameOf(rec), rec)
+func (c *cache) know(rec []byte) { c.kept.put(record.NameOf(rec), rec) }
+
+func (k *kept) get(name record.Name) []byte {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if rec := k.index.get(name); rec != nil {
+		return rec
+	}
+	return k.leaves.get(name)
 }
 
-func (c *cache) put(name record.Name, rec []byte) {
+func (k *kept) put(name record.Name, rec []byte) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	if record.KindByte(record.ClassOf(rec), record.Leaf) == rec[0] {
-		c.leaves.put(name, rec)
+		k.leaves.put(name, rec)
 	} else {
-		c.index.put(name, rec)
+		k.index.put(name, rec)
 	}
 }
 

@@ -98,7 +98,7 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 		return nil, errors.New("dns client needs a network and a resolver")
 	}
 	c := &Client{
-		zone: zone, pool: pool, cache: newCache(), log: cfg.Logger,
+		zone: zone, pool: pool, cache: newCache(pool.kept), log: cfg.Logger,
 		channels: map[channel.ID]*channelState{}, asked: map[string]bool{},
 	}
 	if c.log == nil {

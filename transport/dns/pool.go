@@ -62,11 +62,12 @@ type PoolConfig struct {
 }
 
 // Pool is what clients of several zones share: how fast each resolver may be
-// asked, by all of them together, and what it was found to carry. Its methods may
-// be called at once. Without Close what was learned in the last half minute may be
+// asked, by all of them together, what it was found to carry, and the records that
+// came. Its methods may be called at once. Without Close what was learned in the last half minute may be
 // forgotten, and a spare may be asked for some seconds more.
 type Pool struct {
-	cfg PoolConfig
+	cfg  PoolConfig
+	kept *kept
 
 	// life ends with Close, and with it what nobody waits for.
 	life   context.Context
@@ -83,7 +84,7 @@ type Pool struct {
 
 // NewPool makes a pool, which remembers what cfg.Keeper has.
 func NewPool(cfg PoolConfig) *Pool {
-	p := &Pool{cfg: cfg, known: map[string]*standing{}}
+	p := &Pool{cfg: cfg, kept: newKept(), known: map[string]*standing{}}
 	p.life, p.end = context.WithCancel(context.Background())
 	for _, f := range loadFacts(cfg.Keeper, cfg.Key) {
 		p.put(f)

@@ -1,6 +1,7 @@
 package dns
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"tamizdat/bundle"
 	"tamizdat/bundle/channel"
 	"tamizdat/bundle/record"
 	"tamizdat/transport"
@@ -106,7 +108,7 @@ func (w *world) fetchText(t *testing.T, c *Client, d time.Duration) {
 				t.Fatal(err)
 			}
 		}
-		c.cache = newCache()
+		c.cache = newCache(newKept())
 	}
 }
 
@@ -123,13 +125,14 @@ func TestRateOfAllZones(t *testing.T) {
 		n := &fakeNet{rtt: 10 * time.Millisecond, answer: w.honest()}
 		pool := NewPool(PoolConfig{Network: n})
 		began := time.Now()
+		wants, _ := w.allWants()
 		var wg sync.WaitGroup
 		for range 3 {
 			c, err := NewClient(ClientConfig{Pool: pool, Zone: testZone, Resolvers: []string{addr1}})
 			if err != nil {
 				t.Fatal(err)
 			}
-			wg.Go(func() { w.fetchAll(t.Context(), c) })
+			wg.Go(func() { fetchWants(t, c, w.edition(), wants) })
 		}
 		wg.Wait()
 		asked := n.queries.Load()
@@ -137,6 +140,44 @@ func TestRateOfAllZones(t *testing.T) {
 			t.Errorf("%d questions in %v", asked, time.Since(began))
 		}
 	})
+}
+
+// What one zone has brought the next one does not bring again: records are named by
+// their hashes. What is not named so is asked for in each.
+func TestRecordsOfAllZones(t *testing.T) {
+	const other = "mirror.test"
+	w := newWorld(t)
+	w.stats = &countingStore{Store: w.store}
+	srv, err := NewServer(ServerConfig{Zones: []Zone{{Name: testZone}, {Name: other}}, Store: w.stats})
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := start(t, w.nw, srv)
+	pool := NewPool(PoolConfig{Network: w.nw, Hurry: true})
+	want := wantOf(bundle.LayerText, w.e.Text[1].Data, false, 0)
+	var asked [2]int64
+	for i, zone := range []string{testZone, other} {
+		c, err := NewClient(ClientConfig{Pool: pool, Zone: zone, Resolvers: []string{addr}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := w.stats.records.Load()
+		for b, err := range c.Fetch(testContext(t), transport.Request{Edition: w.edition(), Wants: []transport.Want{want}}) {
+			if err != nil || !bytes.Equal(b.Data, w.e.Text[1].Data) {
+				t.Fatal(err)
+			}
+		}
+		asked[i] = w.stats.records.Load() - before
+		if raw, err := c.Head(testContext(t), w.ch, 0); err != nil || !bytes.Equal(raw, w.head.Compact()) {
+			t.Errorf("head in %s: %v", zone, err)
+		}
+	}
+	if asked[0] < 60 || asked[1] != 0 {
+		t.Errorf("%d records from one zone, then %d from the other", asked[0], asked[1])
+	}
+	if n := w.stats.named.Load(); n < 4 {
+		t.Errorf("%d heads and root notes", n)
+	}
 }
 
 // What is asked goes to all resolvers that work, as fast as each may be asked.
@@ -287,7 +328,7 @@ func TestHedged(t *testing.T) {
 			for range 30 { // one question after another
 				w.heads(t.Context(), c)
 				c.channels = map[channel.ID]*channelState{}
-				c.cache = newCache()
+				c.cache = newCache(newKept())
 			}
 			defer time.Sleep(time.Second)
 			return time.Since(began)
