@@ -44,6 +44,13 @@ var speeds = []speed{
 	},
 	{
 		measure: measure{
+			scenario: "dns-hostile", what: "several zones", lack: "there is one zone",
+			ways: overDNS, text: true, zones: []string{zoneNews, zoneMore}, off: []handicap{{zones: []string{zoneNews}}},
+		},
+		of: "text", news: longTexts,
+	},
+	{
+		measure: measure{
 			scenario: "dns-hostile", what: "several resolvers", lack: "there is one resolver",
 			ways: overDNS, text: true, zones: []string{zoneNews, zoneMore}, resolvers: []string{theISP, theSecond}, off: []handicap{asks(theISP)}, world: secondResolver,
 		},
