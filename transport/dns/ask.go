@@ -413,7 +413,7 @@ func (a *asking) open(ctx context.Context, r *resolver, stream bool, try int) (*
 		return nil, err
 	}
 	name, mixed := a.called(r)
-	p := &pending{name: name, mixed: mixed, from: r, class: a.class, check: a.check, events: a.events, try: try, deaf: a.c.pool.cfg.Without.Listening}
+	p := &pending{name: name, mixed: mixed, from: r, class: a.class, check: a.check, events: a.events, try: try, without: a.c.pool.cfg.Without}
 	if err := l.send(p); err != nil {
 		return l, err
 	}

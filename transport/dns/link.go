@@ -1,6 +1,7 @@
 package dns
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -59,8 +60,9 @@ type pending struct {
 	try    int
 	link   *link
 	id     uint16
-	deaf   bool   // the first answer is the last that is heard
 	stop   func() // gives up waiting for it, if that costs something; nil if not
+
+	without Without
 }
 
 // event is what the reader of a link tells the query that waits.
@@ -231,7 +233,7 @@ func (l *link) deliver(msg []byte) bool {
 	}
 	l.mu.Lock()
 	p := l.pending[id]
-	if p != nil && p.deaf {
+	if p != nil && p.without.Listening {
 		delete(l.pending, id)
 	}
 	l.mu.Unlock()
@@ -241,7 +243,7 @@ func (l *link) deliver(msg []byte) bool {
 // hear takes a response that may answer p; it reports whether it does.
 func (p *pending) hear(msg []byte) bool {
 	a, err := readAnswer(msg, p.name)
-	if err != nil {
+	if err != nil || p.without.Case && !spelled(msg, cmp.Or(p.mixed, p.name)) {
 		return false
 	}
 	p.link.answers()

@@ -12,6 +12,8 @@ type Without struct {
 	Again bool
 	// Small: there are Large records only.
 	Small bool
+	// Case: an answer in other letters than the question is none.
+	Case bool
 	// Labels: nothing stands in front of a name to get past a resolver's cache.
 	Labels bool
 }
