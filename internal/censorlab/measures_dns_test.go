@@ -45,11 +45,12 @@ func asks(resolvers ...string) handicap {
 }
 
 var (
-	noListening = without(func(w *dnspath.Without) { w.Listening = true })
-	noChecks    = without(func(w *dnspath.Without) { w.Checks = true })
-	noAgain     = without(func(w *dnspath.Without) { w.Again = true })
-	noLetters   = without(func(w *dnspath.Without) { w.Small = true })
-	noLabels    = without(func(w *dnspath.Without) { w.Labels = true })
+	noListening    = without(func(w *dnspath.Without) { w.Listening = true })
+	noChecks       = without(func(w *dnspath.Without) { w.Checks = true })
+	noAgain        = without(func(w *dnspath.Without) { w.Again = true })
+	noSmallRecords = without(func(w *dnspath.Without) { w.Small = true })
+	noCase         = without(func(w *dnspath.Without) { w.Case = true })
+	noLabels       = without(func(w *dnspath.Without) { w.Labels = true })
 )
 
 // dnsMeasures have DNS as the only way: in the scorecard QUIC brings the news where
@@ -77,7 +78,11 @@ var dnsMeasures = []measure{
 	},
 	{
 		scenario: "dns-hostile", what: "small records in letters", lack: "there are Large records only",
-		ways: overDNS, text: true, off: []handicap{noLetters},
+		ways: overDNS, text: true, off: []handicap{noSmallRecords},
+	},
+	{
+		scenario: "dns-hostile", what: "letters compared without their case", lack: "an answer in other letters than the question is none",
+		ways: overDNS, text: true, off: []handicap{noCase},
 	},
 	{
 		scenario: "dns-ttl", what: "a label before the head's name", lack: "the head is asked for by its plain name",
@@ -169,6 +174,9 @@ func doh(r *resolver) http.Handler {
 // reader knows in the end, too: nothing false is ever shown.
 func TestUncheckedRecordsAreNotShown(t *testing.T) {
 	i := slices.IndexFunc(dnsMeasures, func(m measure) bool { return m.scenario == "evil-resolver" && m.what == "each record checked" })
+	if i < 0 {
+		t.Fatal("it is not measured any more")
+	}
 	inWorld(t, func(t *testing.T, w *World) {
 		m := dnsMeasures[i]
 		m.world(t, w)

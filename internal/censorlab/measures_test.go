@@ -61,10 +61,10 @@ var (
 	noSmall    = handicap{path: func(p *transport.Path) bool { return !strings.Contains(p.Name, "small connections") }}
 	noSpread   = handicap{path: func(p *transport.Path) bool { p.Blocks = oneConnection{p.Blocks}; return true }}
 
-	noPlain    = handicap{paths: func(_ *World, c *paths.Config) { c.Without.Relay.Plain = true }}
-	noLow      = handicap{paths: func(_ *World, c *paths.Config) { c.Without.Relay.Small = true }}
-	noScramble = handicap{env: scrambling}
-	noTLS      = handicap{paths: func(w *World, c *paths.Config) { c.Network = &random{Network: c.Network} }}
+	noPlain        = handicap{paths: func(_ *World, c *paths.Config) { c.Without.Relay.Plain = true }}
+	noSmallPackets = handicap{paths: func(_ *World, c *paths.Config) { c.Without.Relay.Small = true }}
+	noScramble     = handicap{env: scrambling}
+	noTLS          = handicap{paths: func(w *World, c *paths.Config) { c.Network = &random{Network: c.Network} }}
 )
 
 // no takes all ways of these kinds away.
@@ -166,11 +166,11 @@ var measures = []measure{
 	},
 	{
 		scenario: "mtu-1280", what: "Initials of 1200 bytes", lack: "QUIC begins with the size that quic-go would choose",
-		ways: overQUIC, relay: relayB, off: []handicap{noLow},
+		ways: overQUIC, relay: relayB, off: []handicap{noSmallPackets},
 	},
 	{
 		scenario: "mtu-1280", what: "TCP beside QUIC", lack: "the relay is asked over QUIC alone, with large Initials",
-		ways: overBoth, relay: relayB, beside: []handicap{noLow}, off: []handicap{no(transport.KindTCP)},
+		ways: overBoth, relay: relayB, beside: []handicap{noSmallPackets}, off: []handicap{no(transport.KindTCP)},
 	},
 	{
 		scenario: "ipfs-block", what: "peers that the invite names", lack: "there are public gateways only",
