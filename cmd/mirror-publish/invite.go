@@ -7,7 +7,7 @@ import (
 )
 
 type inviteCmd struct {
-	Batch string `help:"Name of the readers who share this invite; one that is new takes one of sixteen places. A batch can be revoked as a whole." default:"readers"`
+	Batch string `help:"Name of the readers who share this invite; one that is new takes one of sixteen places (more with batches in publisher.toml). A batch can be revoked as a whole." default:"readers"`
 	QR    string `help:"Also write it as a QR code." placeholder:"FILE.png|FILE.svg" name:"qr" type:"path"`
 	Show  bool   `help:"Also show it as a QR code here, to be scanned from the screen."`
 }

@@ -193,7 +193,7 @@ func (p *Publisher) batchNamed(name string) (*batch, error) {
 		}
 	}
 	if unused == nil {
-		return nil, fmt.Errorf("all %d batches are handed out; use one of them again with --batch", len(p.keys.Batches))
+		return nil, fmt.Errorf("all %d batches are handed out; use one of them again with --batch, or have more (batches in publisher.toml)", len(p.keys.Batches))
 	}
 	unused.Name = name
 	return unused, p.saveKeys()

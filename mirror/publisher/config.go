@@ -30,6 +30,9 @@ type Config struct {
 	Sources []string `toml:"sources"`
 	// Headlines is how many the front page holds; 0 means 60.
 	Headlines int `toml:"headlines"`
+	// Batches is how many batches of readers there are: 16, 32, 64 or 128; 0 means
+	// 16. It only grows.
+	Batches int `toml:"batches"`
 	// Targets are pushed to.
 	Targets []TargetConfig `toml:"target"`
 	// Zones, Peers and Gateways are further ways in that go into invites and
@@ -94,6 +97,10 @@ const configTail = `
 
 # How many headlines the front page holds.
 # headlines = 60
+
+# How many batches of readers there may be, used or not: 16, 32, 64 or 128. Each
+# edition holds a grant for each. What was made stays.
+# batches = 16
 
 # Where "mirror-publish push" sends editions. A relay's volunteer gets its line
 # from "mirror-relay address CHANNEL"; "mirror-publish target NAME" adds it here.
@@ -186,6 +193,10 @@ func loadConfig(dir string) (Config, error) {
 	}
 	if err := c.checkLists(); err != nil {
 		return c, fmt.Errorf("%s: %w", configFile, err)
+	}
+	// Few numbers, so that a channel's own says nothing of what it needed.
+	if !slices.Contains([]int{0, batches, 2 * batches, 4 * batches, 8 * batches}, c.Batches) {
+		return c, fmt.Errorf("%s: batches must be 16, 32, 64 or 128", configFile)
 	}
 	seen, fronts := map[string]bool{}, map[string]string{}
 	for _, t := range c.Targets {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -232,5 +233,44 @@ func TestRevokedOpensWhatItCould(t *testing.T) {
 	}
 	if got := opens(kept); !slices.Equal(got, []uint64{0, 1, 2, 3}) {
 		t.Errorf("the other one opens the editions %v", got)
+	}
+}
+
+// More batches are made when publisher.toml asks for them, and those that there are
+// stay; every edition has a grant for each.
+func TestMoreBatches(t *testing.T) {
+	p, err := withTargets(t, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := invited(t, p, "first")
+	for n := 1; n < batches; n++ {
+		invited(t, p, fmt.Sprint(n))
+	}
+	if _, err := p.Invite("one more"); err == nil || !strings.Contains(err.Error(), "all 16 batches are handed out") {
+		t.Errorf("the seventeenth: %v", err)
+	}
+	packStory(t, p, 1)
+	for _, c := range []struct{ want, have int }{{32, 32}, {16, 32}, {128, 128}} {
+		cfg := p.Config()
+		cfg.Batches = c.want
+		if err := p.Configure(cfg); err != nil {
+			t.Fatal(err)
+		}
+		dir := p.dir
+		if err := p.Close(); err != nil {
+			t.Fatal(err)
+		}
+		p = reopen(t, dir)
+		packStory(t, p, len(p.editions)+1)
+		o, _ := lookAt(t, p, p.Size()-1, nil)
+		if len(o.Grants) != c.have || slices.Min(o.Grants) != slices.Max(o.Grants) || invited(t, p, "first") != first {
+			t.Errorf("%d batches asked for: %d grants of %d to %d bytes", c.want, len(o.Grants), slices.Min(o.Grants), slices.Max(o.Grants))
+		}
+	}
+	cfg := p.Config()
+	cfg.Batches = 17
+	if err := p.Configure(cfg); err == nil || !strings.Contains(err.Error(), "16, 32, 64 or 128") {
+		t.Errorf("seventeen: %v", err)
 	}
 }

@@ -58,8 +58,9 @@ var (
 	ErrNothingNew = errors.New("nothing new to pack")
 )
 
-// batches is how many batches are made ahead. Every edition holds a grant for
-// each, so that neither their number nor who was revoked shows.
+// batches is how many batches are made ahead if publisher.toml does not ask for
+// more. Every edition holds a grant for each, so that neither how many are handed out
+// nor who was revoked shows.
 const batches = 16
 
 // Publisher is an opened folder. It isn't safe for use from several goroutines
@@ -248,10 +249,24 @@ func (p *Publisher) load() error {
 	if err := p.useLogKey(); err != nil {
 		return err
 	}
+	if err := p.makeBatches(p.cfg.Batches); err != nil {
+		return err
+	}
 	if err := p.leaveOut(); err != nil {
 		return err
 	}
 	return p.loadEditions()
+}
+
+// makeBatches makes those that are missing, durably.
+func (p *Publisher) makeBatches(want int) error {
+	if len(p.keys.Batches) >= want {
+		return nil
+	}
+	for len(p.keys.Batches) < want {
+		p.keys.Batches = append(p.keys.Batches, batch{Seed: channel.Seed(random())})
+	}
+	return p.saveKeys()
 }
 
 func (p *Publisher) setRoots(notes [][]byte) (err error) {
