@@ -1,7 +1,7 @@
 package main
 
 import (
-	"bufio"
+	"bytes"
 	"fmt"
 	"io"
 	"os"
@@ -39,7 +39,7 @@ func writeQR(name string, q *qrcode.QRCode) error {
 // writeSVG draws dark modules as runs of one path, for printing at any size. dark
 // holds the quiet zone, too.
 func writeSVG(to io.Writer, dark [][]bool) error {
-	w := bufio.NewWriter(to)
+	w := &bytes.Buffer{}
 	fmt.Fprintf(w, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" shape-rendering="crispEdges">`, len(dark), len(dark))
 	fmt.Fprintf(w, `<rect width="%d" height="%d" fill="#fff"/><path d="`, len(dark), len(dark))
 	for y, row := range dark {
@@ -55,7 +55,8 @@ func writeSVG(to io.Writer, dark [][]bool) error {
 		}
 	}
 	fmt.Fprint(w, `"/></svg>`+"\n")
-	return w.Flush()
+	_, err := w.WriteTo(to)
+	return err
 }
 
 // drawQR draws the code in half blocks, two rows a line. On a terminal it brings its
@@ -65,7 +66,7 @@ func drawQR(to io.Writer, dark [][]bool) error {
 	if f, ok := to.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		before, after = "\x1b[30;107m", "\x1b[0m"
 	}
-	w := bufio.NewWriter(to)
+	w := &bytes.Buffer{}
 	for y := 0; y < len(dark); y += 2 {
 		w.WriteString(before)
 		for x := range dark[y] {
@@ -83,5 +84,6 @@ func drawQR(to io.Writer, dark [][]bool) error {
 		}
 		w.WriteString(after + "\n")
 	}
-	return w.Flush()
+	_, err := w.WriteTo(to)
+	return err
 }
