@@ -129,6 +129,11 @@ func TestFreshWords(t *testing.T) {
 				"۰ از ۳ شاهد این را دیده‌اند و این کانال ۲ شاهد", "已有 0 个见证者看到（共 3 个），本频道要求 2 个",
 			},
 		},
+		"stolen key replaced": {
+			newsync.Freshness{Verdict: newsync.VerdictCurrent, Sources: 2, Answered: 2, Rekeyed: true, Checked: at(0), Signed: at(time.Hour)},
+			false,
+			[4]string{"has replaced a stolen key. What was signed with it", "заменил украденный ключ", "دزدیده شده بود", "更换了被盗的密钥"},
+		},
 		"clock behind": {
 			newsync.Freshness{Verdict: newsync.VerdictOneSource, ClockBehind: true, Checked: at(0), Signed: at(-3 * 365 * day)},
 			true,
