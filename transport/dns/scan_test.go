@@ -49,12 +49,16 @@ func TestScan(t *testing.T) {
 			works bool
 			check func(f Facts) bool
 		}{
-			{"good", &fakeNet{rtt: 30 * time.Millisecond, answer: truth}, true, func(f Facts) bool { return f.Size > 1000 && f.Small.IsZero() && !f.Recases && f.Drops == 0 && f.Limit == 0 && f.Rate >= scanLeaves }},
+			{"good", &fakeNet{rtt: 30 * time.Millisecond, answer: truth}, true, func(f Facts) bool {
+				return f.Size > 1000 && f.Small.IsZero() && !f.Recases && f.Drops == 0 && f.Limit == 0 && f.Rate >= scanLeaves
+			}},
 			{"slow", &fakeNet{rtt: 600 * time.Millisecond, answer: truth}, true, func(f Facts) bool { return f.Size > 1000 && f.RTT > 500*time.Millisecond }},
 			{"over TCP", &fakeNet{rtt: 30 * time.Millisecond, answer: truncating}, true, func(f Facts) bool { return f.Stream > 1000 && f.Size <= plainSize && f.Small.IsZero() }},
 			{"small", &fakeNet{rtt: 30 * time.Millisecond, answer: truncating, noTCP: true}, true, func(f Facts) bool { return !f.Small.IsZero() && f.Size <= plainSize }},
 			{"in capitals", &fakeNet{rtt: 30 * time.Millisecond, answer: upper}, true, func(f Facts) bool { return f.Recases && f.Size > 1000 }},
-			{"drops long names", &fakeNet{rtt: 30 * time.Millisecond, answer: short(plain + 2)}, true, func(f Facts) bool { return f.Size > 1000 && f.Small.IsZero() && f.Name == plain && f.Drops == inFront+plain }},
+			{"drops long names", &fakeNet{rtt: 30 * time.Millisecond, answer: short(plain + 2)}, true, func(f Facts) bool {
+				return f.Size > 1000 && f.Small.IsZero() && f.Name == plain && f.Drops == inFront+plain
+			}},
 			{"dead", &fakeNet{rtt: 30 * time.Millisecond, answer: func([]byte, bool) [][]byte { return nil }}, false, nil},
 			{"refuses", &fakeNet{rtt: 30 * time.Millisecond, answer: func(req []byte, _ bool) [][]byte { return [][]byte{withCode(req, 5)} }}, false, nil},
 			{"denies", &fakeNet{rtt: 30 * time.Millisecond, answer: func(req []byte, _ bool) [][]byte { return [][]byte{withCode(req, 3)} }}, false, nil},
