@@ -217,7 +217,7 @@ func TestHostileDictionary(t *testing.T) {
 	d := trained(t)
 	in := input()
 	in.Dict = d
-	v, p, _ := packed(t, in, nil, bulletins(0, 30)...)
+	_, p, _ := packed(t, in, nil, bulletins(0, 30)...)
 	e := &p.Front.Articles[0]
 	refused := func(name, want string, v *Volume) {
 		t.Helper()
@@ -226,7 +226,7 @@ func TestHostileDictionary(t *testing.T) {
 		}
 	}
 	again := func() *Volume { return volume(in, p, blocksOf(p)) }
-	v = again()
+	v := again()
 	refused("nobody names it", "dictionary that nobody named", v)
 	v = again()
 	v.Dict = &Dict{Edition: 7, Size: p.Front.Dict.Size}

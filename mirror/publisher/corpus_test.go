@@ -2,9 +2,7 @@ package publisher
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/gob"
-	"encoding/hex"
 	"flag"
 	"fmt"
 	"image"
@@ -38,7 +36,7 @@ const (
 	days          = 20
 	textsADay     = 40
 	photosADay    = 10
-	pieceBytes    = 1700 // of HTML, about
+	pieceBytes    = 1600 // of HTML, about
 	corpusStarted = 1_750_000_000
 )
 
@@ -73,6 +71,12 @@ func readCorpus(t testing.TB) (out [][]bundle.Article) {
 
 func makeCorpus(t testing.TB) (out [][]bundle.Article) {
 	t.Helper()
+	return withPhotos(readTexts(t), readPhotos(t, days*photosADay))
+}
+
+// readTexts are the articles of each day, without pictures.
+func readTexts(t testing.TB) (out [][]bundle.Article) {
+	t.Helper()
 	var pieces []bundle.Article
 	for _, path := range readabilityPages(t) {
 		got, _, err := source.Read(t.Context(), source.Options{Now: func() time.Time { return dayOf(0) }}, path)
@@ -84,6 +88,12 @@ func makeCorpus(t testing.TB) (out [][]bundle.Article) {
 			pieces = append(pieces, cut(t, a)...)
 		}
 	}
+	seen := map[string]bool{} // some pages are there twice
+	pieces = slices.DeleteFunc(pieces, func(a bundle.Article) bool {
+		was := seen[a.Body]
+		seen[a.Body] = true
+		return was
+	})
 	if len(pieces) < days*textsADay {
 		t.Fatalf("the pages gave %d articles instead of at least %d", len(pieces), days*textsADay)
 	}
@@ -93,10 +103,15 @@ func makeCorpus(t testing.TB) (out [][]bundle.Article) {
 		day := pieces[d*textsADay : (d+1)*textsADay]
 		for i := range day {
 			day[i].Date = dayOf(d).Add(-time.Duration(i+1) * 20 * time.Minute)
+			day[i].ID = fmt.Sprintf("%016x", r.Uint64())
+			day[i].Source = fmt.Sprintf("https://news.example/%d/%s", day[i].Date.Year(), day[i].ID[:6])
 		}
 		out = append(out, day)
 	}
-	photos := readPhotos(t, days*photosADay)
+	return out
+}
+
+func withPhotos(out [][]bundle.Article, photos []bundle.Image) [][]bundle.Article {
 	for i, p := range photos {
 		a := &out[i/photosADay][i%photosADay*textsADay/photosADay]
 		a.Images = []bundle.Image{p}
@@ -135,9 +150,6 @@ func cut(t testing.TB, a bundle.Article) (out []bundle.Article) {
 		}
 		p := a
 		p.Title = title(a.Title, len(out)+1)
-		sum := sha256.Sum256([]byte(fmt.Sprint(a.ID, len(out))))
-		p.ID = hex.EncodeToString(sum[:8])
-		p.Source = fmt.Sprintf("https://news.example/%s/%d", p.ID[:6], len(out))
 		p.Body = safehtml.Sanitize(body.String())
 		p.Lead = lead(safehtml.Text(p.Body))
 		out = append(out, p)
