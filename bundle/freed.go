@@ -11,8 +11,7 @@ import (
 // whose blocks can't be listed since what lists them is not held is left out; other
 // errors are those of BlocksOf.
 func (v *Volume) Freed(gone, left []Entry) (free []Want, err error) {
-	bare := *v
-	bare.Prologues = nil // they may be forgotten
+	bare := &Volume{Channel: v.Channel, Edition: v.Edition, Root: v.Root, Get: v.Get, Holds: v.Holds} // no prologues: they may be forgotten
 	for _, layer := range []string{LayerText, LayerMedia} {
 		needed, err := bare.BlocksOf(layer, spansIn(layer, left))
 		if errors.As(err, new(*MissingError)) {

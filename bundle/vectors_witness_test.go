@@ -158,7 +158,7 @@ func witnessFiles(t *testing.T) (witnessVectors, map[string][]byte) {
 	refused("compact-cut.bin", "head", "a cosignature has 76 bytes", "cut short", compact[:len(compact)-1])
 	refused("compact-more.bin", "head", "a cosignature has 76 bytes", "cut short", append(bytes.Clone(compact), 0))
 	long := append(bytes.Clone(compact), bytes.Repeat(compact[len(compact)-76:], 10)...)
-	refused("compact-long.bin", "head", "at most 1,040 bytes", "canonical", long)
+	refused("compact-long.bin", "head", "at most 1,040 bytes", "larger than", long)
 	body := string(files["witness-submission-2.txt"])
 	refused("old.txt", "submission", "numbers have no leading zeros", "old size", []byte(strings.Replace(body, "old 2", "old 02", 1)))
 	refused("proof.txt", "submission", "a line of the proof is base64 of 32 bytes", "no hash", []byte(strings.Replace(body, "\n", "\nAAAA\n", 1)))
