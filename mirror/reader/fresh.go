@@ -11,7 +11,7 @@ import (
 // rhythm is when a channel's editions were packed, read from the front page of
 // one head: to open that again for each page of the browser would cost too much.
 type rhythm struct {
-	size   uint64
+	tree   channel.Hash
 	packed []time.Time
 }
 
@@ -25,15 +25,18 @@ func (r *Reader) Freshness(ctx context.Context, ch channel.ID) (newsync.Freshnes
 	if err != nil {
 		return newsync.Freshness{}, err
 	}
-	return newsync.Judge(view, reports, r.packed(ctx, ch, view.Size()), r.cfg.Now()), nil
+	return newsync.Judge(view, reports, r.packed(ctx, ch, view.Head()), r.cfg.Now()), nil
 }
 
 // packed is nil while the front page is not here: the rhythm is not known then.
-func (r *Reader) packed(ctx context.Context, ch channel.ID, size uint64) []time.Time {
+func (r *Reader) packed(ctx context.Context, ch channel.ID, head *channel.Head) []time.Time {
+	if head == nil {
+		return nil
+	}
 	r.mu.Lock()
 	known, ok := r.rhythms[ch]
 	r.mu.Unlock()
-	if ok && known.size == size {
+	if ok && known.tree == head.Tree {
 		return known.packed
 	}
 	packed, err := r.Shelf().Packed(ctx, ch)
@@ -43,7 +46,7 @@ func (r *Reader) packed(ctx context.Context, ch channel.ID, size uint64) []time.
 	}
 	if len(packed) > 0 {
 		r.mu.Lock()
-		r.rhythms[ch] = rhythm{size, packed}
+		r.rhythms[ch] = rhythm{head.Tree, packed}
 		r.mu.Unlock()
 	}
 	return packed
