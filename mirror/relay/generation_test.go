@@ -16,16 +16,17 @@ import (
 )
 
 // rekey answers a stolen log key: what p packs from now on goes on from its first
-// good editions, under another key.
-func (p *press) rekey(t *testing.T, name string, good int) {
+// two editions, under another key.
+func (p *press) rekey(t *testing.T) {
 	t.Helper()
+	const good = 2
 	last := p.roots.Last()
 	n := *last
 	n.Version, n.Channel, n.Previous = last.Version+1, p.ch, last.Hash()
-	p.log, p.tree = keyFrom(name), channel.NewLog(slices.Clone(p.tree.Leaves()[:good]))
+	p.log, p.tree = keyFrom("new log key"), channel.NewLog(slices.Clone(p.tree.Leaves()[:good]))
 	n.Log = channel.LogKey{
 		Generation: last.Log.Generation + 1, Key: public(p.log),
-		Base: uint64(good), BaseHash: channel.TreeHash(slices.Values(p.tree.Leaves())),
+		Base: good, BaseHash: channel.TreeHash(slices.Values(p.tree.Leaves())),
 	}
 	note, err := n.Sign(p.root)
 	if err != nil {
@@ -59,7 +60,7 @@ func robbed(t *testing.T, name string) (r *Relay, p, thief *press, first *sheet)
 // be it in the middle.
 func TestStolenLogKey(t *testing.T) {
 	r, p, thief, first := robbed(t, "stolen")
-	p.rekey(t, "new log key", 2)
+	p.rekey(t)
 	next := p.edition(t, 0)
 	if next.head.Edition != 2 {
 		t.Fatalf("edition %d", next.head.Edition)
@@ -130,7 +131,7 @@ func TestGenerationBeginsWhereItSays(t *testing.T) {
 		if fresh {
 			r = start(t, Config{})
 		}
-		p.rekey(t, "new log key", 2)
+		p.rekey(t)
 		coerced := *p
 		coerced.tree = channel.NewLog([]channel.Hash{sha256.Sum256([]byte("another past")), thief.tree.Leaves()[1]})
 		bad := coerced.edition(t, 0)
@@ -178,7 +179,7 @@ func TestTellsOfTheNewGeneration(t *testing.T) {
 			t.Errorf("%s, before: %v", path.Name, err)
 		}
 	}
-	p.rekey(t, "new log key", 2)
+	p.rekey(t)
 	next := p.edition(t, 0)
 	push(t, r, next)
 	for _, path := range openers {
@@ -199,7 +200,7 @@ func TestTellsOfTheNewGeneration(t *testing.T) {
 // it follows holds of the true log goes over with it.
 func TestFollowsIntoTheNewGeneration(t *testing.T) {
 	r, p, thief, _ := robbed(t, "followed")
-	p.rekey(t, "new log key", 2)
+	p.rekey(t)
 	behind := start(t, Config{})
 	push(t, behind, p.edition(t, 0))
 	line, err := behind.PullLine(p.ch)
