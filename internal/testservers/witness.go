@@ -29,7 +29,7 @@ func Litewitness(t testing.TB, vkey string) (url string, key ed25519.PublicKey) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	t.Cleanup(func() { _ = os.RemoveAll(dir) }) // the system does it some day
 	// What its witnessctl would write, which is not to be had from every module proxy.
 	db, err := sqlite.Open("file:" + filepath.ToSlash(filepath.Join(dir, "db")))
 	if err != nil {
