@@ -13,8 +13,8 @@ import (
 
 // Withdraw deletes all that came with a channel's editions from first on: headlines,
 // also those that were read, their words in the index, and the blocks that nothing
-// else needs. What they say of the channel counts for nothing any more; the next front
-// page says it anew. It returns how many headlines went, and is durable on return;
+// else needs. What they say of the channel, and of what
+// is gone, counts for nothing any more; the next front page says it anew. It returns how many headlines went, and is durable on return;
 // an unknown channel is no error.
 func (l *Library) Withdraw(ctx context.Context, ch channel.ID, first uint64) (headlines int, err error) {
 	if first > math.MaxInt64 {
@@ -37,6 +37,8 @@ func (l *Library) Withdraw(ctx context.Context, ch channel.ID, first uint64) (he
 			`DELETE FROM block WHERE num IN (SELECT block FROM part WHERE channel = ?1 AND edition >= ?2)
 				AND num NOT IN (SELECT block FROM part WHERE channel <> ?1 OR edition < ?2)`,
 			`DELETE FROM part WHERE channel = ?1 AND edition >= ?2`,
+			`DELETE FROM gone WHERE channel = ?1 AND edition >= ?2`,
+			`DELETE FROM loose WHERE channel = ?1 AND edition >= ?2`,
 			`UPDATE channel SET edition = NULL, epoch = NULL, date = NULL WHERE num = ?1 AND edition >= ?2`,
 		} {
 			if _, err := tx.ExecContext(ctx, q, num, int64(first)); err != nil {

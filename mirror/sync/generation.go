@@ -59,8 +59,8 @@ func (s *session) withdraw(ctx context.Context) error {
 			delete(known, n)
 			continue
 		}
-		// What the others have said to be gone or replaced comes again.
-		info.Front = false
+		// What those have said to be gone or replaced comes again, with its pictures.
+		info.Front, info.Images = false, false
 		known[n] = info
 	}
 	if err := storeEditions(ctx, s.Library, s.ch, known); err != nil {

@@ -242,6 +242,35 @@ func TestCorrection(t *testing.T) {
 	}
 }
 
+// TestThiefTakesBack: what somebody took back who had stolen the log key comes again,
+// texts and pictures, when the publisher has put another one in its place.
+func TestThiefTakesBack(t *testing.T) {
+	c := transporttest.NewChannel(t, "Kolokol")
+	c.Publish(long(1), long(2))
+	c.Publish(transporttest.Brief(3))
+	thief := c.Fork()
+	thief.Gone = []string{long(1).ID, transporttest.Brief(3).ID}
+	for range 3 {
+		thief.Publish()
+	}
+	r, lib := realReader(t, c)
+	r.over(transporttest.NewMemory(t, c.Editions()...).OpenerPath("honest")).sync()
+	if res := r.over(transporttest.NewMemory(t, thief.Editions()...).OpenerPath("thief's")).sync(); res.Gone != 2 {
+		t.Fatalf("the thief took back %d", res.Gone)
+	}
+	c.Rekey(2)
+	c.Publish(transporttest.Brief(4))
+	res := r.over(transporttest.NewMemory(t, c.Editions()...).OpenerPath("honest")).sync()
+	if res.Gone != 0 {
+		t.Errorf("the publisher took back %d", res.Gone)
+	}
+	r.holds(c.Newest())
+	r.reads(true, c.Editions()...)
+	if gone, err := lib.Gone(t.Context(), c.ID()); err != nil || len(gone) != 0 {
+		t.Errorf("gone are %+v, %v", gone, err)
+	}
+}
+
 // TestPardon: a path that lied is asked last for a day, or until that is forgotten.
 func TestPardon(t *testing.T) {
 	c := published(t, 1)

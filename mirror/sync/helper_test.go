@@ -157,6 +157,7 @@ func (m *memory) Withdraw(ctx context.Context, _ channel.ID, first uint64) (n in
 				n++
 			}
 		}
+		maps.DeleteFunc(m.gone, func(_ string, edition uint64) bool { return edition >= first })
 	})
 	return n, err
 }
