@@ -29,7 +29,7 @@ func (p *Publisher) standing() (last map[string][]byte, gone []string) {
 	last = map[string][]byte{}
 	dead := map[string]bool{}
 	for _, e := range p.editions {
-		for _, id := range e.Front.Gone {
+		for _, id := range e.gone() {
 			if !dead[id] {
 				dead[id], gone = true, append(gone, id)
 			}
@@ -43,6 +43,15 @@ func (p *Publisher) standing() (last map[string][]byte, gone []string) {
 		}
 	}
 	return last, gone
+}
+
+// gone are the articles that the edition says were taken back, none if it is hollow:
+// later ones repeat them.
+func (e *edition) gone() []string {
+	if e.Front == nil {
+		return nil
+	}
+	return e.Front.Gone
 }
 
 // goneWith is what the next edition takes back: what was so far and more, without
@@ -73,6 +82,9 @@ func (p *Publisher) Articles() []bundle.Entry {
 	last, _ := p.standing()
 	all := map[string]bundle.Entry{}
 	for _, e := range p.editions {
+		if e.Front == nil { // hollow
+			continue
+		}
 		for _, a := range e.Front.Articles {
 			if _, ok := last[a.ID]; ok {
 				all[a.ID] = a
@@ -93,6 +105,9 @@ func (p *Publisher) passed(n uint64) (gone, left []bundle.Entry) {
 	stands := map[string]uint64{}
 	for _, a := range p.Articles() {
 		stands[a.ID] = a.Edition
+	}
+	if p.editions[n].Front == nil { // hollow
+		return nil, nil
 	}
 	for _, a := range p.editions[n].Front.Articles {
 		if a.Edition != n {
