@@ -34,7 +34,7 @@ func (c *dictTrainCmd) Run(e *env) (err error) {
 	}
 	fmt.Fprintf(e.out, "a dictionary of %s made from %s\n", cli.Bytes(int64(t.Size)), cli.Count(t.Articles, "article"))
 	fmt.Fprintf(e.out, "the newest %d of them, with one made of the others: %s instead of %s, %d %% less\n",
-		t.Tested, cli.Bytes(int64(t.With)), cli.Bytes(int64(t.Without)), 100*(t.Without-t.With)/t.Without)
+		t.Tested, cli.Bytes(int64(t.After)), cli.Bytes(int64(t.Before)), 100*(t.Before-t.After)/t.Before)
 	fmt.Fprintf(e.out, "the next edition brings it, %s more; those after it use it again\n", cli.Bytes(int64(t.File)))
 	return nil
 }

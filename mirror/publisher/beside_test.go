@@ -77,7 +77,7 @@ func compareDays(b *testing.B, corpus [][]bundle.Article) {
 				b.Fatal(err)
 			}
 			b.Logf("dictionary: %d bytes from %d articles, dict.age %d bytes; newest %d articles: %d bytes without, %d with (%.0f %% less)",
-				t.Size, t.Articles, t.File, t.Tested, t.Without, t.With, 100-100*float64(t.With)/float64(t.Without))
+				t.Size, t.Articles, t.File, t.Tested, t.Before, t.After, 100-100*float64(t.After)/float64(t.Before))
 		}
 		tar.add(piped(b, `tar -C "$0" -cf - . | zstd -q -19 -c | tee "$1" | age -r "$2" >"$1.age"`, folders[d], filepath.Join(dir, "out"), recipient))
 		plain.add(p.pack(b, d, corpus[d]))

@@ -38,8 +38,8 @@ type Training struct {
 	// edition brings and later ones use again.
 	Size, File int
 	// Tested are the newest articles; a dictionary made of the others alone brought
-	// them from Without down to With bytes.
-	Tested, Without, With int
+	// them from Before to After bytes.
+	Tested, Before, After int
 }
 
 // TrainDictionary makes a dictionary from the newest editions' articles, for the
@@ -60,10 +60,10 @@ func (p *Publisher) TrainDictionary() (*Training, error) {
 			return nil, err
 		}
 		t := &Training{Articles: len(articles), Size: size, File: d.FileSize(), Tested: len(articles) - cut}
-		if t.Without, t.With, err = d.Gain(articles[cut:]); err != nil {
+		if t.Before, t.After, err = d.Gain(articles[cut:]); err != nil {
 			return nil, err
 		}
-		edition := (t.Without - t.With) * len(articles) / t.Tested / editions
+		edition := (t.Before - t.After) * len(articles) / t.Tested / editions
 		if net := edition*bundle.DictionaryUses - t.File; net > most {
 			best, most = t, net
 		}

@@ -83,7 +83,7 @@ func TestTrainAndPack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if tr.Articles != 120 || tr.Tested != 24 || tr.With >= tr.Without || tr.File == 0 {
+	if tr.Articles != 120 || tr.Tested != 24 || tr.After >= tr.Before || tr.File == 0 {
 		t.Errorf("%+v", tr)
 	}
 	if info, err := os.Stat(filepath.Join(p.dir, dictName)); err != nil || info.Mode().Perm()&0o077 != 0 {
