@@ -28,9 +28,20 @@ func newEncoder(more ...zstd.EOption) (*zstd.Encoder, error) {
 // compress makes one zstd frame (RFC 8878). No checksum: age authenticates.
 func compress(b []byte) []byte { return encoder().EncodeAll(b, nil) }
 
-// decoders are kept by their limits, of which there are a few: to make one takes
-// longer than most texts. DecodeAll may be called at once.
-var decoders sync.Map
+// decoders are kept by their limits, since to make one takes longer than most texts.
+// They are made at the start: one that is made in a test's bubble (testing/synctest) is
+// of no use outside. DecodeAll may be called at once.
+var decoders = func() map[int]*zstd.Decoder {
+	made := map[int]*zstd.Decoder{}
+	for _, limit := range []int{maxFrontJSON, maxLine, maxImage + 4096, MaxDictionary} {
+		d, err := newDecoder(limit)
+		if err != nil {
+			panic(err) // only for options that contradict each other
+		}
+		made[limit] = d
+	}
+	return made
+}()
 
 func newDecoder(limit int, more ...zstd.DOption) (*zstd.Decoder, error) {
 	return zstd.NewReader(nil, append(more, zstd.WithDecoderMaxMemory(uint64(limit)), zstd.WithDecoderLowmem(true))...)
@@ -48,15 +59,14 @@ func decompress(frame []byte, limit int) ([]byte, error) {
 	case h.DictionaryID != 0:
 		return nil, fmt.Errorf("%w: frame of a dictionary that nobody named", ErrLayer)
 	}
-	r, _ := decoders.Load(limit)
+	r := decoders[limit]
 	if r == nil {
-		d, err := newDecoder(limit)
-		if err != nil {
+		if r, err = newDecoder(limit); err != nil {
 			return nil, err
 		}
-		r, _ = decoders.LoadOrStore(limit, d)
+		defer r.Close()
 	}
-	out, err := r.(*zstd.Decoder).DecodeAll(frame, nil)
+	out, err := r.DecodeAll(frame, nil)
 	if err != nil || len(out) > limit {
 		return nil, fmt.Errorf("%w: damaged or oversized frame", ErrLayer)
 	}
