@@ -40,14 +40,24 @@ func TestLyingRelay(t *testing.T) {
 				t.Fatalf("the menu says %s", got)
 			}
 			v.press("Choose: " + lieNames[lie])
-			v.until("what was noticed", func() bool { return strings.Contains(page(), said[lie]) })
+			noticed := func() bool { return strings.Contains(page(), said[lie]) }
+			title := ""
+			publish := func() {
+				v.press("Publish a new article")
+				title = l.newest()
+				v.until("bulletin", func() bool { return v.headline(title) != "" })
+			}
+			// Who has nothing newer says so in a word, in which nothing can be false; and who is
+			// slower than others is not waited for.
+			for n := 0; lie == censor.EvilFlip && n < 20 && !noticed(); n++ {
+				publish()
+			}
+			v.until("what was noticed", noticed)
 			if got := page(); !strings.Contains(got, secondRelay+" "+lieNames[lie]) || !strings.Contains(got, "The second relay lies, over its real connections.") {
 				t.Errorf("the desk says %s", got)
 			}
 			// What is published now arrives, and nothing that was not.
-			v.press("Publish a new article")
-			title := l.newest()
-			v.until("bulletin", func() bool { return v.headline(title) != "" })
+			publish()
 			held, err := l.held(t.Context())
 			if err != nil || held != l.world.Size() {
 				t.Errorf("the reader holds %d editions of %d, %v", held, l.world.Size(), err)
