@@ -66,7 +66,8 @@ func (s *Store) putPacket(ch channel.ID, raw []byte) (held int, err error) {
 	if !s.holds(ch, p.head) {
 		return 0, fmt.Errorf("%w: edition %d is not held, or is another one here", pkarr.ErrItem, p.head.Edition)
 	}
-	if old := s.packet(ch); old != nil && old.key.Equal(p.key) {
+	// One of an older generation of the log, which may state more editions, counts no more.
+	if old := s.packet(ch); old != nil && old.key.Equal(p.key) && old.head.Generation == p.head.Generation {
 		if p.item.Seq <= old.item.Seq {
 			return len(old.raw), nil
 		}

@@ -139,3 +139,44 @@ func TestPacketIsChecked(t *testing.T) {
 		t.Errorf("after that: %v", err)
 	}
 }
+
+// TestPacketOfTheNewGeneration: with a thief's editions goes their packet, also for a
+// restart, and that of the repaired log is taken, though it states fewer editions.
+func TestPacketOfTheNewGeneration(t *testing.T) {
+	r, p, thief, _ := robbed(t, "packets")
+	stolen := thief.edition(t, 14)
+	push(t, r, stolen)
+	old := thief.packet(t, stolen, 5)
+	post := func(raw []byte) error {
+		t.Helper()
+		return pusher(t, r.cfg.Network, target(t, r, p.ch)).PostPacket(t.Context(), p.ch, raw)
+	}
+	if err := post(old); err != nil {
+		t.Fatal(err)
+	}
+	held := r.store.packet(p.ch)
+	p.rekey(t)
+	next := p.edition(t, 0)
+	push(t, r, next)
+	if r.store.packet(p.ch) != nil {
+		t.Error("the withdrawn packet is still put")
+	}
+	r.Close()
+	r = start(t, Config{Dir: r.cfg.Dir})
+	if r.store.packet(p.ch) != nil {
+		t.Error("the withdrawn packet is put after a restart")
+	}
+	r.store.mu.Lock()
+	r.store.shelf(p.ch).packet = held // as of one that was under way when the edition came
+	r.store.mu.Unlock()
+	good := p.packet(t, next, 6)
+	if err := post(good); err != nil {
+		t.Errorf("the repaired log's: %v", err)
+	}
+	if err := post(old); !errors.Is(err, transport.ErrRefused) {
+		t.Errorf("the withdrawn one again: %v", err)
+	}
+	if held := r.store.packet(p.ch); held == nil || !bytes.Equal(held.raw, good) {
+		t.Error("the repaired log's packet is not held")
+	}
+}

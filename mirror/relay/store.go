@@ -408,6 +408,9 @@ func (s *Store) show(ch channel.ID, e *edition) (gone []*edition) {
 	if sh.ipns != nil && sh.ipns.head.Generation < e.head.Generation {
 		sh.ipns = nil // it may lead to what has gone
 	}
+	if sh.packet != nil && sh.packet.head.Generation < e.head.Generation {
+		sh.packet = nil // the same
+	}
 	close(sh.wake)
 	sh.wake = make(chan struct{})
 	return append(gone, s.shrink(ch)...)
