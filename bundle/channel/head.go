@@ -163,6 +163,25 @@ func (h *Head) Compact() []byte {
 	return b
 }
 
+// CompactSize reads the tree size and the log's generation of a head in compact form
+// without checking the rest. false: it has another form, and the caller's check shall
+// say what is wrong with it.
+func CompactSize(raw []byte) (size, generation uint64, ok bool) {
+	if len(raw) == 0 || raw[0] != compactVersion {
+		return 0, 0, false
+	}
+	var numbers [4]uint64 // edition, epoch, root note, generation
+	rest := raw[1:]
+	for i := range numbers {
+		var n int
+		if numbers[i], n = binary.Uvarint(rest); n <= 0 {
+			return 0, 0, false
+		}
+		rest = rest[n:]
+	}
+	return numbers[0] + 1, numbers[3], numbers[0]+1 != 0
+}
+
 // Head checks a head in text or compact form, in the order of FORMAT.md: size,
 // strict form, origin and key of the highest root note, log signature, and
 // that the leaf is the tree's last. Cosignatures come last and decide nothing: of

@@ -3,7 +3,6 @@ package ipfs
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"strconv"
@@ -53,32 +52,12 @@ func (h *heads) Head(ctx context.Context, _ channel.ID, have uint64) ([]byte, er
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if size, generation, ok := compactSize(r.compact); ok && have > 0 &&
+	if size, generation, ok := channel.CompactSize(r.compact); ok && have > 0 &&
 		generation == 0 && (size < have || size == have && bytes.Equal(r.compact, h.given)) {
 		return nil, transport.ErrNoNewer
 	}
 	h.given = r.compact
 	return r.compact, nil
-}
-
-// compactSize reads the tree size and the log's generation of a compact head without
-// checking the rest: a version byte, 1, then the numbers of edition, which is one
-// less, epoch, root note and generation. false: it has
-// another form, and the caller's check shall say what is wrong with it.
-func compactSize(head []byte) (size, generation uint64, ok bool) {
-	if len(head) == 0 || head[0] != 1 {
-		return 0, 0, false
-	}
-	var numbers [4]uint64
-	rest := head[1:]
-	for i := range numbers {
-		var n int
-		if numbers[i], n = binary.Uvarint(rest); n <= 0 {
-			return 0, 0, false
-		}
-		rest = rest[n:]
-	}
-	return numbers[0] + 1, numbers[3], numbers[0]+1 != 0
 }
 
 // RootNote walks to root/<version> in the edition's directory.

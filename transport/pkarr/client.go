@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/sha1"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -271,25 +270,10 @@ func (h *heads) Head(ctx context.Context, _ channel.ID, have uint64) ([]byte, er
 	if h.newest == nil || i.Seq > h.newest.Seq {
 		h.newest = i
 	}
-	if have > 0 && sizeOf(h.newest.Compact) < have {
+	if size, generation, ok := channel.CompactSize(h.newest.Compact); ok && have > 0 && generation == 0 && size < have {
 		return nil, transport.ErrNoNewer
 	}
 	return h.newest.Compact, nil
-}
-
-// sizeOf is the tree size of a compact head (FORMAT.md): one more than the edition's
-// number, which stands behind a version byte. What has another form is handed on, for
-// the caller to say what is wrong.
-func sizeOf(compact []byte) uint64 {
-	const other = ^uint64(0)
-	if len(compact) == 0 || compact[0] != 1 {
-		return other
-	}
-	edition, n := binary.Uvarint(compact[1:])
-	if n <= 0 || edition == other {
-		return other
-	}
-	return edition + 1
 }
 
 // RootNote implements transport.Heads: there are none here.

@@ -241,6 +241,30 @@ func TestBadNodes(t *testing.T) {
 	})
 }
 
+// What is smaller than what the reader has is news if it is of a later generation of the
+// log, which may have left that out.
+func TestNewGeneration(t *testing.T) {
+	key := keyOf("ipns")
+	h := headOf(t, 3)
+	h.Generation = 1
+	i, err := Sign(key, h, time.UnixMicro(5000))
+	if err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		net := simnet.New(1)
+		defer net.Close()
+		w := &world{t: t, net: net, me: net.Host("me", simnet.Link{Delay: 20 * time.Millisecond}, netip.MustParseAddr("198.51.100.1"))}
+		addr, _ := w.node(1, func(q string, _ int) []byte {
+			return answerTo(q, map[string]any{"id": random(20), "seq": i.Seq, "v": string(i.value), "k": string(i.key), "sig": string(i.sig[:])})
+		})
+		p := clientOf(t, w.me, addr).Path(public(key))
+		if got, err := p.Heads.Head(t.Context(), channel.ID{}, 40); err != nil || !bytes.Equal(got, i.Compact) {
+			t.Errorf("%d bytes, %v", len(got), err)
+		}
+	})
+}
+
 func TestConfig(t *testing.T) {
 	for _, cfg := range []Config{
 		{},
