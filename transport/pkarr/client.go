@@ -31,6 +31,7 @@ const (
 type Config struct {
 	Network transport.Network
 	// Nodes are where walks begin, each "HOST:PORT". Names are looked up with Network.
+	// Nodes without a public address are asked only if one is written here as an address.
 	Nodes []string
 	// Logger; nil discards.
 	Logger *slog.Logger
@@ -202,8 +203,8 @@ func itemIn(key ed25519.PublicKey, a answer) (*Item, error) {
 	return i.checked(key)
 }
 
-// start are the nodes to begin with, and whether all of those that are named have public
-// addresses.
+// start are the nodes to begin with, and whether all addresses that the configuration
+// names are public. Where a name leads is the word of whoever can forge an answer.
 func (c *Client) start(ctx context.Context) (out []netip.AddrPort, public bool, err error) {
 	public = true
 	for _, n := range c.nodes {
@@ -220,8 +221,10 @@ func (c *Client) start(ctx context.Context) (out []netip.AddrPort, public bool, 
 			c.log.Debug("dht: a node's name is not found")
 			continue
 		}
+		if a, err := netip.ParseAddr(host); err == nil {
+			public = public && isPublic(a.Unmap())
+		}
 		for _, a := range addrs {
-			public = public && isPublic(a)
 			out = append(out, netip.AddrPortFrom(a.Unmap(), uint16(p)))
 		}
 	}

@@ -265,6 +265,36 @@ func TestNewGeneration(t *testing.T) {
 	})
 }
 
+// A forged answer for a node's name opens the reader's own network to nobody.
+func TestForgedName(t *testing.T) {
+	key := keyOf("ipns")
+	good := itemOf(t, key, 5, 5000)
+	synctest.Test(t, func(t *testing.T) {
+		net := simnet.New(1)
+		defer net.Close()
+		w := &world{t: t, net: net, me: net.Host("me", simnet.Link{Delay: 20 * time.Millisecond}, netip.MustParseAddr("198.51.100.1"))}
+		addr, _ := w.node(1, func(q string, _ int) []byte {
+			return answerTo(q, map[string]any{
+				"id": random(20), "seq": good.Seq, "v": string(good.value), "k": string(good.key), "sig": string(good.sig[:]),
+				"nodes": random(20) + "\x0a\x00\x00\x01\x00\x35",
+			})
+		})
+		_, lan := w.at("10.0.0.1:53", func(string, int) []byte { return nil })
+		_, router := w.at("10.0.0.2:6881", func(string, int) []byte { return nil })
+		net.Name("forged.example", netip.MustParseAddr("10.0.0.2"))
+		if i, err := clientOf(t, w.me, addr, "forged.example:6881").Get(t.Context(), public(key)); err != nil || i.Seq != good.Seq {
+			t.Errorf("%+v, %v", i, err)
+		}
+		if n, m := lan.Load(), router.Load(); n+m > 0 {
+			t.Errorf("one that a node named was asked %d times, one that the name led to %d times", n, m)
+		}
+		_, _ = clientOf(t, w.me, addr, "10.0.0.2:6881").Get(t.Context(), public(key))
+		if lan.Load() == 0 || router.Load() == 0 {
+			t.Error("a network of the configuration's own is not asked")
+		}
+	})
+}
+
 func TestConfig(t *testing.T) {
 	for _, cfg := range []Config{
 		{},
