@@ -1,9 +1,11 @@
 package dns
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -15,6 +17,10 @@ import (
 
 // maxNewerRoots bounds how many root notes are fetched to check one head.
 const maxNewerRoots = 32
+
+// maxHeld bounds the heads that are kept until they can be judged: who forges more of
+// them, before the true one comes, crowds it out.
+const maxHeld = 64
 
 // channelState is what the client remembers of a channel to tell heads from
 // forgeries early. The engine checks again, with its own memory.
@@ -130,9 +136,11 @@ func (c *Client) head(ctx context.Context, ch channel.ID, have uint64) (*channel
 			}
 		})
 	}
+	var held candidates
 	check := func(raw []byte) verdict {
 		roots := st.get()
 		if roots == nil {
+			held.add(raw)
 			return hold
 		}
 		h, err := roots.Head(raw)
@@ -142,6 +150,7 @@ func (c *Client) head(ctx context.Context, ch channel.ID, have uint64) (*channel
 		case err == nil, errors.Is(err, channel.ErrOldRoots), errors.Is(err, channel.ErrNewerRoots):
 			// It may be true, and yet old: a resolver's cache, or a forger who answers
 			// first with what the zone said last week.
+			held.add(raw)
 			return hold
 		}
 		return drop
@@ -171,6 +180,9 @@ func (c *Client) head(ctx context.Context, ch channel.ID, have uint64) (*channel
 			if err := settle(ctx, rooted); err != nil {
 				return err
 			}
+			if check(raw) != take {
+				raw = c.best(ctx, ch, raw, held.all(), better)
+			}
 			if check(raw) == drop {
 				err = errSpoiled
 			}
@@ -197,6 +209,54 @@ func (c *Client) head(ctx context.Context, ch channel.ID, have uint64) (*channel
 		return nil, raw, nil
 	}
 	return h, raw, nil
+}
+
+// best is the best of several heads that were held, once all can be judged: one that the
+// known root notes vouch for may be what the zone said before the keys were replaced,
+// and one that needs a newer root note may be forged.
+func (c *Client) best(ctx context.Context, ch channel.ID, raw []byte, held [][]byte, better func(a, b []byte) bool) []byte {
+	if len(held) < 2 {
+		return raw
+	}
+	st := c.state(ch)
+	for range maxNewerRoots {
+		roots := st.get()
+		if roots == nil || !slices.ContainsFunc(held, func(raw []byte) bool {
+			_, err := roots.Head(raw)
+			return errors.Is(err, channel.ErrNewerRoots)
+		}) {
+			break
+		}
+		if _, err := c.rootNote(ctx, ch, roots.Version()+1); err != nil {
+			break // anybody can claim that there is one
+		}
+	}
+	for _, h := range held {
+		if better(h, raw) {
+			raw = h
+		}
+	}
+	return raw
+}
+
+// candidates are heads that were held, each once.
+type candidates struct {
+	mu    sync.Mutex
+	heads [][]byte
+}
+
+func (s *candidates) add(raw []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.heads) < maxHeld && !slices.ContainsFunc(s.heads, func(h []byte) bool { return bytes.Equal(h, raw) }) {
+		s.heads = append(s.heads, bytes.Clone(raw))
+	}
+}
+
+func (s *candidates) all() [][]byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.heads)
 }
 
 // settle waits until there is nothing more to learn about root notes.

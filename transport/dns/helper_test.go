@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"crypto/sha256"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -70,6 +71,7 @@ type world struct {
 	keys  [3]ed25519.PrivateKey // root, log, ipns
 	ch    channel.ID
 	note  []byte
+	newer map[uint64]Piece // root notes after the first
 	head  *channel.Head
 	e     *Edition
 	grant string
@@ -127,6 +129,21 @@ func newWorld(t testing.TB) *world {
 	return w
 }
 
+// rotate replaces the root key, from the next edition on.
+func (w *world) rotate() {
+	w.t.Helper()
+	first := w.roots().Last()
+	next := ed25519.NewKeyFromSeed(random("next root", 32))
+	n := *first
+	n.Version, n.Channel, n.Previous = 2, w.ch, first.Hash()
+	n.RootKeys = []ed25519.PublicKey{next.Public().(ed25519.PublicKey)}
+	note, err := n.Sign(w.keys[0], next)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.newer = map[uint64]Piece{2: {Data: note}}
+}
+
 // publish makes an edition and puts it into the store.
 func (w *world) publish(edition uint64, front ...[]byte) {
 	w.t.Helper()
@@ -134,7 +151,7 @@ func (w *world) publish(edition uint64, front ...[]byte) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	leaf := channel.Leaf{Channel: w.ch, Edition: edition, RootVersion: 1, Root: root, Front: record.NamesOf(front...), Date: time.Unix(1e9, 0).UTC()}
+	leaf := channel.Leaf{Channel: w.ch, Edition: edition, RootVersion: uint64(1 + len(w.newer)), Root: root, Front: record.NamesOf(front...), Date: time.Unix(1e9, 0).UTC()}
 	path := make([]channel.Hash, 0)
 	for n := edition; n > 0; n &= n - 1 {
 		path = append(path, channel.Hash(random(fmt.Sprint("edge", n), 32)))
@@ -151,6 +168,7 @@ func (w *world) publish(edition uint64, front ...[]byte) {
 		Text: pieces(random("text node", 200), random("text 0", firstBlock), random("text 1", nextBlock), random("text 2", 777)),
 		Log:  pieces(random("log", 64)),
 	}
+	maps.Copy(w.e.RootNotes, w.newer)
 	if err := w.store.PutEdition(w.e); err != nil {
 		w.t.Fatal(err)
 	}

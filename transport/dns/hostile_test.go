@@ -298,6 +298,67 @@ func TestReplayedHead(t *testing.T) {
 	})
 }
 
+// The same after a rotation of keys, when only a newer root note tells which head is the
+// true one; a head that claims a root note which isn't there helps nobody.
+func TestReplayedHeadAfterRotation(t *testing.T) {
+	for _, before := range []bool{true, false} { // the client has asked before the rotation
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			old := w.head.Compact()
+			time.Sleep(3 * 365 * 24 * time.Hour)
+			headLabel := append([]byte{13}, w.ch.Label()...)
+			truth := w.honest()
+			var forged [][]byte
+			client := func() *Client {
+				return w.fakeClient(&fakeNet{rtt: 50 * time.Millisecond, answer: func(req []byte, tcp bool) (out [][]byte) {
+					if bytes.Contains(req, headLabel) {
+						for _, f := range forged {
+							out = append(out, withTXT(req, f))
+						}
+					}
+					return append(out, truth(req, tcp)...)
+				}}, true)
+			}
+			c := client()
+			if before {
+				w.heads(t.Context(), c)
+			}
+			w.rotate()
+			w.publish(1, random("dir 2", 100), random("front 2", 4096))
+			claim := w.head.Compact()
+			claim[3] = 99 // after version, edition and epoch
+			for i := range byte(20) {
+				claim[len(claim)-1] = i
+				forged = append(forged, bytes.Clone(claim))
+			}
+			forged = append(forged, old)
+			for have := range uint64(2) {
+				if !before {
+					c = client()
+				}
+				if raw, err := c.Head(t.Context(), w.ch, have); err != nil || !bytes.Equal(raw, w.head.Compact()) {
+					t.Errorf("asked before: %v, %d editions held: %v", before, have, err)
+				}
+			}
+			if _, err := c.Head(t.Context(), w.ch, 2); !errors.Is(err, transport.ErrNoNewer) {
+				t.Errorf("asked before: %v, all held: %v", before, err)
+			}
+			var kinds []transport.PieceKind
+			for p, err := range client().Open(t.Context(), transport.Ask{Channel: w.ch, Have: 1, Root: 1}) {
+				if err != nil {
+					t.Error(err)
+				}
+				if kinds = append(kinds, p.Kind); p.Kind == transport.PieceHead && !bytes.Equal(p.Data, w.head.Compact()) {
+					t.Error("opened another head")
+				}
+			}
+			if len(kinds) < 2 || kinds[0] != transport.PieceRootNote || kinds[1] != transport.PieceHead {
+				t.Errorf("opening had %v", kinds)
+			}
+		})
+	}
+}
+
 // A forged grant whose leaves don't exist costs a round, not the grant.
 func TestForgedTop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
