@@ -15,9 +15,9 @@ import (
 
 // Limits on small values, in bytes.
 const (
-	MaxState = 16 << 20 // leaf hashes of 500,000 editions
-	MaxNote  = 64 << 10
-	MaxKey   = 256 // of a note's key
+	MaxState = 16 << 20  // leaf hashes of 500,000 editions
+	MaxNote  = 128 << 10 // what is known of 200 editions
+	MaxKey   = 256       // of a note's key
 )
 
 // Channels returns the channels that have a trust state, in the order in which

@@ -33,7 +33,7 @@ type editionInfo struct {
 }
 
 // keepEditions bounds how many are remembered: the note that holds them is
-// small.
+// small (library.MaxNote).
 const keepEditions = 200
 
 // keepPrologues bounds for how many prologues are kept as well: they spare one
