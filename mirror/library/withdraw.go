@@ -14,8 +14,10 @@ import (
 // Withdraw deletes all that came with a channel's editions from first on: headlines,
 // also those that were read, their words in the index, and the blocks that nothing
 // else needs. What they say of the channel, and of what
-// is gone, counts for nothing any more; the next front page says it anew. It returns how many headlines went, and is durable on return;
-// an unknown channel is no error.
+// is gone, counts for nothing any more; the next front page says it anew. An older
+// edition's blocks may be among those that went, a dictionary above all, so no text
+// counts as having arrived: each is to be tried and indexed again. It returns how many
+// headlines went, and is durable on return; an unknown channel is no error.
 func (l *Library) Withdraw(ctx context.Context, ch channel.ID, first uint64) (headlines int, err error) {
 	if first > math.MaxInt64 {
 		return 0, fmt.Errorf("edition %d is out of range", first)
@@ -39,6 +41,7 @@ func (l *Library) Withdraw(ctx context.Context, ch channel.ID, first uint64) (he
 			`DELETE FROM part WHERE channel = ?1 AND edition >= ?2`,
 			`DELETE FROM gone WHERE channel = ?1 AND edition >= ?2`,
 			`DELETE FROM loose WHERE channel = ?1 AND edition >= ?2`,
+			`UPDATE headline SET indexed = 0 WHERE channel = ?1 AND edition < ?2`,
 			`UPDATE channel SET edition = NULL, epoch = NULL, date = NULL WHERE num = ?1 AND edition >= ?2`,
 		} {
 			if _, err := tx.ExecContext(ctx, q, num, int64(first)); err != nil {

@@ -30,6 +30,7 @@ func TestWithdraw(t *testing.T) {
 	check(t, l.SetFront(ctx, chB, other))
 	check(t, l.IndexText(ctx, chA, second.ID, "a word of the thief's: granite"))
 	check(t, l.SetRead(ctx, chA, second.ID, true))
+	check(t, l.IndexText(ctx, chA, first.ID, "a word of the publisher's: marble"))
 	shared, own, kept := block(100, "shared"), block(200, "own"), block(300, "kept")
 	check(t, l.PutBlocks(ctx, chA, 1, []transport.Block{shared, kept}))
 	check(t, l.PutBlocks(ctx, chA, 2, []transport.Block{shared, own}))
@@ -49,6 +50,13 @@ func TestWithdraw(t *testing.T) {
 	}
 	if got := titles(t, l, Query{Channel: chB}); len(got) != 1 {
 		t.Errorf("the other channel has %v", got)
+	}
+	// What is left is found as before, and to be tried again: it may lack blocks now.
+	if got := titles(t, l, Query{Search: "marble", Channel: chA}); !slices.Equal(got, []string{"River"}) {
+		t.Errorf("a search finds %v", got)
+	}
+	if h, err := l.Headline(ctx, chA, first.ID); err != nil || h.Text {
+		t.Errorf("%+v, %v", h, err)
 	}
 	has, err := l.Has(ctx, shared.CID, own.CID, kept.CID)
 	if err != nil || !slices.Equal(has, []bool{true, false, true}) {

@@ -67,6 +67,31 @@ func TestDictionary(t *testing.T) {
 	}
 }
 
+// TestDictionaryIsWithdrawn: a dictionary that came with an edition that was left out
+// is fetched again for the older texts that need it.
+func TestDictionaryIsWithdrawn(t *testing.T) {
+	d, err := bundle.TrainDictionary(bulletins(1000, 60), 4<<10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := transporttest.NewChannel(t, "Kolokol")
+	c.Dict = d
+	for n := range 4 {
+		c.Publish(bulletins(n*30, 30)...)
+	}
+	r, lib := realReader(t, c) // he joins at the last one, with which the dictionary comes
+	r.over(transporttest.NewMemory(t, c.Editions()...).OpenerPath("p")).sync()
+	r.reads(true, c.Editions()...)
+	if n, all := held(t, lib, c.Newest(), bundle.LayerDict); n != 1 || all != 1 {
+		t.Fatalf("%d of %d blocks of a dictionary", n, all)
+	}
+	c.Rekey(3)
+	c.Dict = nil
+	c.Publish(transporttest.Brief(9))
+	r.over(transporttest.NewMemory(t, c.Editions()...).OpenerPath("p")).sync()
+	r.reads(true, c.Editions()...)
+}
+
 // heard calls f with each block that comes.
 type heard struct {
 	transport.Blocks

@@ -155,7 +155,10 @@ func (m *memory) Withdraw(ctx context.Context, _ channel.ID, first uint64) (n in
 			if h.Edition >= first {
 				delete(m.headlines, id)
 				n++
+				continue
 			}
+			h.Text = false
+			m.headlines[id] = h
 		}
 		maps.DeleteFunc(m.gone, func(_ string, edition uint64) bool { return edition >= first })
 	})
