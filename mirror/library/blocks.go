@@ -173,11 +173,15 @@ func (l *Library) DropEdition(ctx context.Context, ch channel.ID, edition uint64
 		} else if err != nil {
 			return err
 		}
-		if _, err := tx.ExecContext(ctx, `DELETE FROM block WHERE num IN (SELECT block FROM part WHERE channel = ?1 AND edition = ?2)
-			AND num NOT IN (SELECT block FROM part WHERE channel <> ?1 OR edition <> ?2)`, num, int64(edition)); err != nil {
-			return err
-		}
-		_, err = tx.ExecContext(ctx, `DELETE FROM part WHERE channel = ? AND edition = ?`, num, int64(edition))
-		return err
+		return dropEdition(ctx, tx, num, edition)
 	})
+}
+
+func dropEdition(ctx context.Context, tx *sql.Tx, ch int64, edition uint64) error {
+	if _, err := tx.ExecContext(ctx, `DELETE FROM block WHERE num IN (SELECT block FROM part WHERE channel = ?1 AND edition = ?2)
+		AND num NOT IN (SELECT block FROM part WHERE channel <> ?1 OR edition <> ?2)`, ch, int64(edition)); err != nil {
+		return err
+	}
+	_, err := tx.ExecContext(ctx, `DELETE FROM part WHERE channel = ? AND edition = ?`, ch, int64(edition))
+	return err
 }

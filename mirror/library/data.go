@@ -73,7 +73,9 @@ PRAGMA user_version = 1;
 // lack them, and change nothing for a program that doesn't know them. gone has
 // the articles that were taken back, with the newest edition that said so; held:
 // the article was here until date, when an edition said so first. loose is where in
-// an edition's layers those lay that no headline leads to any more.
+// an edition's layers those lay that no headline leads to any more. said has the
+// edition whose front page a headline is from, which need not be the one that it lies
+// in; headlines of before that table have none.
 const additions = `
 CREATE TABLE IF NOT EXISTS gone(
 	channel INTEGER NOT NULL,
@@ -89,6 +91,12 @@ CREATE TABLE IF NOT EXISTS loose(
 	edition INTEGER NOT NULL,
 	spans BLOB NOT NULL
 ) STRICT;
+CREATE TABLE IF NOT EXISTS said(
+	channel INTEGER NOT NULL,
+	id TEXT NOT NULL,
+	edition INTEGER NOT NULL,
+	PRIMARY KEY(channel, id)
+) STRICT, WITHOUT ROWID;
 `
 
 // openData opens the database, making it if create, and proves that it can be

@@ -132,7 +132,7 @@ func TestGone(t *testing.T) {
 		t.Errorf("%+v", h)
 	}
 	check(t, l.Remove(ctx, chA))
-	for _, table := range []string{"gone", "loose"} {
+	for _, table := range []string{"gone", "loose", "said"} {
 		var n int
 		check(t, l.db.QueryRow(`SELECT count(*) FROM `+table).Scan(&n))
 		if n != 0 {
@@ -187,7 +187,7 @@ func TestLoose(t *testing.T) {
 func TestLibraryOfBefore(t *testing.T) {
 	ctx, dir := t.Context(), t.TempDir()
 	l := open(t, dir, "")
-	_, err := l.db.Exec(`DROP TABLE gone; DROP TABLE loose`)
+	_, err := l.db.Exec(`DROP TABLE gone; DROP TABLE loose; DROP TABLE said`)
 	check(t, err)
 	check(t, l.Close())
 	l = open(t, dir, "")

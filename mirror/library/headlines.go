@@ -221,7 +221,7 @@ func (l *Library) SetFront(ctx context.Context, ch channel.ID, f *bundle.Front) 
 			return err
 		}
 		for _, e := range f.Articles {
-			if err := putEntry(ctx, tx, num, e); err != nil {
+			if err := putEntry(ctx, tx, num, e, f.Edition); err != nil {
 				return err
 			}
 		}
@@ -263,8 +263,9 @@ func (l *Library) SetFront(ctx context.Context, ch channel.ID, f *bundle.Front) 
 	return err
 }
 
-// putEntry adds a headline, or replaces an older edition of it.
-func putEntry(ctx context.Context, tx *sql.Tx, ch int64, e bundle.Entry) error {
+// putEntry adds a headline, or replaces an older edition of it; by is the edition
+// whose front page it is from.
+func putEntry(ctx context.Context, tx *sql.Tx, ch int64, e bundle.Entry, by uint64) error {
 	if e.Edition > math.MaxInt64 {
 		return fmt.Errorf("edition %d is out of range", e.Edition)
 	}
@@ -290,8 +291,10 @@ func putEntry(ctx context.Context, tx *sql.Tx, ch int64, e bundle.Entry) error {
 		return nil // most of a front page stood on the one before
 	case edition == int64(e.Edition):
 		// The same text, perhaps said with more: where it lies in DNS, say.
-		_, err = tx.ExecContext(ctx, `UPDATE headline SET entry = ? WHERE num = ?`, entry, old)
-		return err
+		if _, err := tx.ExecContext(ctx, `UPDATE headline SET entry = ? WHERE num = ?`, entry, old); err != nil {
+			return err
+		}
+		return say(ctx, tx, ch, e.ID, by)
 	default:
 		if _, err := dropEntry(ctx, tx, ch, e.ID, e.Edition); err != nil {
 			return err
@@ -305,7 +308,16 @@ func putEntry(ctx context.Context, tx *sql.Tx, ch int64, e bundle.Entry) error {
 		num, ch, e.ID, int64(e.Edition), primary(e.Lang), entry, read); err != nil {
 		return err
 	}
+	if err := say(ctx, tx, ch, e.ID, by); err != nil {
+		return err
+	}
 	return indexEntry(ctx, tx, num, e, "")
+}
+
+// say notes which edition's front page a headline is from.
+func say(ctx context.Context, tx *sql.Tx, ch int64, id string, by uint64) error {
+	_, err := tx.ExecContext(ctx, `INSERT OR REPLACE INTO said(channel, id, edition) VALUES(?, ?, ?)`, ch, id, int64(by))
+	return err
 }
 
 // dropEntry deletes a headline unless it is of a newer edition than the front
@@ -321,6 +333,9 @@ func dropEntry(ctx context.Context, tx *sql.Tx, ch int64, id string, edition uin
 		return false, err
 	}
 	if err := loosen(ctx, tx, ch, entry); err != nil {
+		return false, err
+	}
+	if _, err := tx.ExecContext(ctx, `DELETE FROM said WHERE channel = ? AND id = ?`, ch, id); err != nil {
 		return false, err
 	}
 	_, err = tx.ExecContext(ctx, `DELETE FROM find WHERE rowid = ?`, num)

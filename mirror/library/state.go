@@ -96,6 +96,7 @@ func (l *Library) Remove(ctx context.Context, ch channel.ID) error {
 			`DELETE FROM part WHERE channel = ?1`,
 			`DELETE FROM gone WHERE channel = ?1`,
 			`DELETE FROM loose WHERE channel = ?1`,
+			`DELETE FROM said WHERE channel = ?1`,
 			`DELETE FROM channel WHERE num = ?1`,
 		} {
 			if _, err := tx.ExecContext(ctx, q, num); err != nil {

@@ -83,3 +83,53 @@ func TestWithdraw(t *testing.T) {
 		t.Error("an edition number out of range was taken")
 	}
 }
+
+// TestWithdrawWhatIsSaid: an edition that is withdrawn takes along what it has added
+// to older ones, and what it has said anew of their articles. What others have said,
+// before or after, stays; and what went comes again.
+func TestWithdrawWhatIsSaid(t *testing.T) {
+	ctx := t.Context()
+	l := open(t, t.TempDir(), "")
+	at := func(id, title string, edition uint64) bundle.Entry {
+		e := entry(id, title, title)
+		e.Edition = edition
+		return e
+	}
+	front := func(edition uint64, entries ...bundle.Entry) {
+		t.Helper()
+		check(t, l.SetFront(ctx, chA, &bundle.Front{Channel: chA, Edition: edition, Articles: entries}))
+	}
+	has := func(want ...string) {
+		t.Helper()
+		got := titles(t, l, Query{Channel: chA})
+		if slices.Sort(got); !slices.Equal(got, want) {
+			t.Errorf("headlines are %q, want %q", got, want)
+		}
+	}
+	bridge, ferry, river := at("1", "bridge", 1), at("2", "ferry", 1), at("3", "river", 2)
+	front(1, bridge, ferry)
+	front(2, river, bridge, ferry)
+	front(10, at("4", "forged", 1), at("1", "bridge, forged", 1), at("3", "river, forged", 9), ferry)
+	shared, own := block(100, "shared"), block(200, "own")
+	check(t, l.PutBlocks(ctx, chA, 2, []transport.Block{shared, own}))
+	check(t, l.PutBlock(ctx, chA, 1, shared.CID, shared.Data))
+	has("bridge, forged", "ferry", "forged", "river, forged")
+	for _, want := range []int{3, 0} {
+		if n, err := l.Withdraw(ctx, chA, 10, 2); err != nil || n != want {
+			t.Fatalf("%d headlines, %v", n, err)
+		}
+	}
+	has("ferry")
+	if got := titles(t, l, Query{Search: "forged"}); len(got) != 0 {
+		t.Errorf("a search finds %q", got)
+	}
+	if left, err := l.Has(ctx, shared.CID, own.CID); err != nil || !slices.Equal(left, []bool{true, false}) {
+		t.Errorf("blocks held: %v, %v", left, err)
+	}
+	front(2, river, bridge, ferry)
+	has("bridge", "ferry", "river")
+	front(3, bridge)
+	if n, err := l.Withdraw(ctx, chA, 3); err != nil || n != 0 {
+		t.Errorf("what was said before goes: %d headlines, %v", n, err)
+	}
+}

@@ -22,6 +22,9 @@ type editionInfo struct {
 	Number uint64 `json:"n"`
 	Epoch  uint64 `json:"epoch"`
 	Root   string `json:"root"`
+	// By is the edition that said so first, which may be a thief's: his Root is not to
+	// be kept. 0 also if it was stored before this was noted.
+	By uint64 `json:"by,omitempty"`
 	// At names its directory in DNS, without which its texts are not found there.
 	At        *bundle.Names     `json:"at,omitempty"`
 	Text      *bundle.Names     `json:"text,omitempty"`
@@ -67,13 +70,14 @@ func saveEditions(ctx context.Context, lib Library, ch channel.ID, h *channel.He
 	}
 	for _, p := range f.Past {
 		if _, ok := known[p.Edition]; !ok {
-			known[p.Edition] = editionInfo{Number: p.Edition, Epoch: p.Epoch, Root: p.Root, At: p.Front, Text: p.Text, Dict: p.Dict}
+			known[p.Edition] = editionInfo{Number: p.Edition, Epoch: p.Epoch, Root: p.Root, By: h.Edition, At: p.Front, Text: p.Text, Dict: p.Dict}
 		}
 	}
 	own := editionInfo{Number: h.Edition, Epoch: h.Epoch, Root: h.Root.String()}
 	if old, ok := known[h.Edition]; ok && old.Root == own.Root {
 		own = old
 	}
+	own.By = h.Edition
 	known[h.Edition] = own.with(f)
 	return storeEditions(ctx, lib, ch, known)
 }

@@ -34,7 +34,7 @@ func TestEditionsFit(t *testing.T) {
 	known := map[uint64]editionInfo{}
 	for n := uint64(first); n < 1<<20; n++ {
 		known[n] = editionInfo{
-			Number: n, Epoch: epoch, Root: root.String(), At: names, Text: names, Front: true, Images: true,
+			Number: n, Epoch: epoch, Root: root.String(), By: n, At: names, Text: names, Front: true, Images: true,
 			Dict:      &bundle.Dict{Edition: n, Size: 1 << 20, Names: names},
 			Prologues: map[string][]byte{bundle.LayerText: prologue, bundle.LayerMedia: prologue},
 		}

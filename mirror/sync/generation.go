@@ -46,16 +46,22 @@ func (s *session) withdraw(ctx context.Context) error {
 	if !ok {
 		return nil
 	}
-	gone, err := s.Library.Withdraw(ctx, s.ch, first)
-	if err != nil {
-		return err
-	}
 	known, err := loadEditions(ctx, s.Library, s.ch)
 	if err != nil {
 		return err
 	}
+	var forged []uint64 // or not, but nobody else has vouched for them
 	for n, info := range known {
-		if n >= first {
+		if n < first && info.By >= first {
+			forged = append(forged, n)
+		}
+	}
+	gone, err := s.Library.Withdraw(ctx, s.ch, first, forged...)
+	if err != nil {
+		return err
+	}
+	for n, info := range known {
+		if n >= first || info.By >= first {
 			delete(known, n)
 			continue
 		}

@@ -3,10 +3,14 @@ package sync_test
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"tamizdat/bundle"
+	"tamizdat/mirror/library"
 	"tamizdat/mirror/sync"
 	"tamizdat/transport"
 	"tamizdat/transport/transporttest"
@@ -95,6 +99,64 @@ func TestStolenLogKey(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// TestForgedPast: who has stolen the log key can say of an older edition that it lies
+// elsewhere, and of an article that it lies in it, or what its title is. All of it goes
+// with his own editions, from who joined then and from who was here before.
+func TestForgedPast(t *testing.T) {
+	c := transporttest.NewChannel(t, "Kolokol")
+	c.Publish(long(1))
+	c.Publish(transporttest.Brief(2))
+	other := c.Fork()
+	forged := other.Publish(long(3))
+	c.Publish(long(4))
+	c.Publish(transporttest.Brief(5))
+	thief := c.Fork()
+	last, packed, front := *thief.Newest(), *thief.Newest().Packed, *thief.Newest().Packed.Front
+	front.Past, front.Articles = slices.Clone(front.Past), slices.Clone(front.Articles)
+	for i := range front.Articles {
+		front.Articles[i].Title = "A thief's title"
+	}
+	front.Articles = append(front.Articles, forged.Packed.Front.Articles[0])
+	for i := range front.Past {
+		if front.Past[i].Edition == 2 {
+			front.Past[i].Root = forged.Head.Root.String()
+		}
+	}
+	packed.Front, last.Packed = &front, &packed
+	thief.Editions()[3] = &last
+	thief.Publish(transporttest.Brief(6))
+	before, now := c.Editions(), thief.Newest()
+	c.Rekey(4)
+	c.Publish(transporttest.Brief(7))
+	for name, joined := range map[string]bool{"joined then": true, "was here before": false} {
+		t.Run(name, func(t *testing.T) {
+			r, lib := realReader(t, c)
+			if !joined {
+				r.over(transporttest.NewMemory(t, before...).OpenerPath("honest")).sync()
+			}
+			r.over(transporttest.NewMemory(t, forged, now).OpenerPath("thief's"))
+			_, _ = r.e.Sync(t.Context(), c.ID()) // he has not all that he speaks of
+			if h, err := lib.Headline(t.Context(), c.ID(), long(3).ID); err != nil || h.Text != joined {
+				t.Fatalf("the thief's article: %+v, %v", h, err)
+			}
+			r.over(transporttest.NewMemory(t, c.Editions()...).OpenerPath("honest")).sync()
+			r.gone(forged, now)
+			if n, _ := held(t, lib, forged, bundle.LayerText, bundle.LayerMedia); n != 0 {
+				t.Errorf("%d blocks of the forged edition are left", n)
+			}
+			r.reads(true, c.Editions()...)
+			for h, err := range lib.Headlines(t.Context(), library.Query{Search: "thief"}) {
+				t.Errorf("a search finds %q, %v", h.Title, err)
+			}
+			for h, err := range lib.Headlines(t.Context(), library.Query{Channel: c.ID()}) {
+				if err != nil || strings.Contains(h.Title, "thief") {
+					t.Errorf("%q, %v", h.Title, err)
+				}
+			}
+		})
 	}
 }
 

@@ -34,6 +34,8 @@ type memory struct {
 	texts     map[string]string
 	notes     map[string][]byte
 	gone      map[string]uint64 // the newest edition that said so
+	said      map[string]uint64 // the edition whose front page a headline is from
+	parts     map[uint64][]cid.Cid
 	loose     []bundle.Entry
 	// writes counts calls that change something; before, if not nil, hears of
 	// each first and may refuse it.
@@ -46,7 +48,8 @@ var _ sync.Library = (*memory)(nil)
 func newMemory() *memory {
 	return &memory{
 		state: map[channel.ID][]byte{}, blocks: map[cid.Cid][]byte{}, headlines: map[string]library.Headline{},
-		texts: map[string]string{}, notes: map[string][]byte{}, gone: map[string]uint64{},
+		texts: map[string]string{}, notes: map[string][]byte{}, gone: map[string]uint64{}, said: map[string]uint64{},
+		parts: map[uint64][]cid.Cid{},
 	}
 }
 
@@ -98,7 +101,7 @@ func (m *memory) Has(ctx context.Context, cids ...cid.Cid) ([]bool, error) {
 	return has, ctx.Err()
 }
 
-func (m *memory) PutBlocks(ctx context.Context, _ channel.ID, _ uint64, bs []transport.Block) error {
+func (m *memory) PutBlocks(ctx context.Context, _ channel.ID, edition uint64, bs []transport.Block) error {
 	for _, b := range bs {
 		if err := bundle.CheckBlock(b.CID, b.Data); err != nil {
 			return err
@@ -107,6 +110,7 @@ func (m *memory) PutBlocks(ctx context.Context, _ channel.ID, _ uint64, bs []tra
 	return m.write(ctx, func() {
 		for _, b := range bs {
 			m.blocks[b.CID] = bytes.Clone(b.Data)
+			m.parts[edition] = append(m.parts[edition], b.CID)
 		}
 	})
 }
@@ -121,7 +125,7 @@ func (m *memory) SetFront(ctx context.Context, ch channel.ID, f *bundle.Front) e
 			case ok:
 				m.loose = append(m.loose, old.Entry)
 			}
-			m.headlines[e.ID] = library.Headline{Channel: ch, Entry: e}
+			m.headlines[e.ID], m.said[e.ID] = library.Headline{Channel: ch, Entry: e}, f.Edition
 		}
 		for _, id := range f.Gone {
 			if old, ok := m.headlines[id]; ok && old.Edition <= f.Edition {
@@ -149,16 +153,22 @@ func (m *memory) DropLoose(ctx context.Context, _ channel.ID, edition uint64, ci
 	})
 }
 
-func (m *memory) Withdraw(ctx context.Context, _ channel.ID, first uint64) (n int, err error) {
+func (m *memory) Withdraw(ctx context.Context, _ channel.ID, first uint64, forged ...uint64) (n int, err error) {
 	err = m.write(ctx, func() {
 		for id, h := range m.headlines {
-			if h.Edition >= first {
+			if h.Edition >= first || m.said[id] >= first {
 				delete(m.headlines, id)
 				n++
 				continue
 			}
 			h.Text = false
 			m.headlines[id] = h
+		}
+		for _, edition := range forged {
+			for _, c := range m.parts[edition] {
+				delete(m.blocks, c)
+			}
+			delete(m.parts, edition)
 		}
 		maps.DeleteFunc(m.gone, func(_ string, edition uint64) bool { return edition >= first })
 	})

@@ -45,9 +45,9 @@ type Library interface {
 	Has(ctx context.Context, cids ...cid.Cid) ([]bool, error)
 	PutBlocks(ctx context.Context, ch channel.ID, edition uint64, blocks []transport.Block) error
 	SetFront(ctx context.Context, ch channel.ID, f *bundle.Front) error
-	// Withdraw deletes all that came with the editions from first on, and says how
-	// many headlines that were.
-	Withdraw(ctx context.Context, ch channel.ID, first uint64) (headlines int, err error)
+	// Withdraw deletes all that came with the editions from first on, and the blocks
+	// of those that they forged, and says how many headlines that were.
+	Withdraw(ctx context.Context, ch channel.ID, first uint64, forged ...uint64) (headlines int, err error)
 	Headline(ctx context.Context, ch channel.ID, id string) (library.Headline, error)
 	Headlines(ctx context.Context, q library.Query) iter.Seq2[library.Headline, error]
 	IndexTexts(ctx context.Context, ch channel.ID, texts []library.Text) error
