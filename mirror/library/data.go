@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -181,9 +182,39 @@ func (l *Library) connect(ctx context.Context, dsn string, create bool, pragmas 
 	if err != nil && sound && errors.Is(err, ErrFull) {
 		// What is held can be read, and removing some of it is a way out.
 		l.log.Warn("the disk is full: the library can be read, and nothing new stored")
-		err = nil
+		err = l.addForNow(ctx)
 	}
 	return err
+}
+
+// addForNow makes those additions in memory that a library of before lacks and that
+// find no room on its disk. What they take up is lost with the one connection there is.
+func (l *Library) addForNow(ctx context.Context) error {
+	// An empty one would hide what is in the database.
+	var there []string
+	rows, err := l.db.QueryContext(ctx, `SELECT name FROM main.sqlite_schema WHERE type = 'table'`)
+	if err != nil {
+		return reason(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			return reason(err)
+		}
+		there = append(there, name)
+	}
+	if err := rows.Err(); err != nil {
+		return reason(err)
+	}
+	for table := range strings.SplitSeq(strings.TrimSpace(additions), "CREATE TABLE IF NOT EXISTS ") {
+		if name, _, ok := strings.Cut(table, "("); ok && !slices.Contains(there, name) {
+			if _, err := l.db.ExecContext(ctx, `CREATE TEMP TABLE `+table); err != nil {
+				return reason(err)
+			}
+		}
+	}
+	return nil
 }
 
 // makePrivate lets nobody but its owner read a file, whatever the umask and
