@@ -69,8 +69,10 @@ func (s *session) sweep(ctx context.Context, known map[uint64]editionInfo) error
 	}
 	for edition, gone := range of {
 		var drop []cid.Cid
-		// Of an edition that is not known any more, or whose directory is not here,
-		// nothing can be read.
+		// Of an edition that is not known any more (keepEditions), or whose directory is
+		// not here, nobody can tell which blocks lie where, nor which of them is a
+		// dictionary that others need. What came of it stays, encrypted as it came, and
+		// nothing here opens it; it goes with the channel.
 		if info, ok := known[edition]; ok {
 			if drop, err = s.freed(ctx, info, gone, left[edition]); err != nil {
 				return err
