@@ -463,12 +463,6 @@ func (p *Publisher) Pack(articles []bundle.Article, now time.Time) (*Packing, er
 	if len(fresh) == 0 && !p.Owes() {
 		return out, ErrNothingNew
 	}
-	switch {
-	case p.torn():
-		return nil, errTorn
-	case !p.roots.Last().Log.Key.Equal(p.public(p.keys.Log)):
-		return nil, errNoLogKey
-	}
 	chunks := slices.Collect(slices.Chunk(fresh, cmp.Or(p.cfg.Headlines, bundle.DefaultKeep)))
 	if len(chunks) == 0 {
 		chunks = [][]bundle.Article{nil}
@@ -499,6 +493,12 @@ func (p *Publisher) packInto(out *Packing, articles []bundle.Article, gone []str
 // packOne makes one edition, which takes articles back besides those that earlier
 // ones did.
 func (p *Publisher) packOne(articles []bundle.Article, gone []string, now time.Time) (*bundle.Packed, int64, error) {
+	switch {
+	case p.torn():
+		return nil, 0, errTorn
+	case !p.roots.Last().Log.Key.Equal(p.public(p.keys.Log)):
+		return nil, 0, errNoLogKey
+	}
 	if err := p.renew(now); err != nil {
 		return nil, 0, err
 	}

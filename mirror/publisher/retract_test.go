@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"tamizdat/bundle"
+	"tamizdat/internal/netreal"
 	"tamizdat/transport/file"
 	"tamizdat/transport/transporttest"
 )
@@ -220,4 +221,49 @@ func TestExportWithoutWhatIsGone(t *testing.T) {
 	if after := export("corrected.car"); after > before/3 {
 		t.Errorf("%d bytes before, %d when nothing of it stands", before, after)
 	}
+}
+
+// TestRetractSignsNoNumberTwice: a folder that may not pack may not take back either:
+// one whose recovery was cut off, and one without the log key in force.
+func TestRetractSignsNoNumberTwice(t *testing.T) {
+	b := newBacked(t)
+	if _, err := b.p.Pack([]bundle.Article{story(1), story(2)}, transporttest.Start); err != nil {
+		t.Fatal(err)
+	}
+	old := b.backup("backup")
+	d, err := b.p.Rotate(Rotation{NewLog: true, Good: 1})
+	if err == nil {
+		err = b.p.UseRoot(d)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.pack(1)
+	p := reopen(t, old)
+	found, err := p.Find(t.Context(), &netreal.Network{})
+	if err == nil {
+		err = p.Adopt(found)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := func(name string, p *Publisher, want error) {
+		t.Helper()
+		size := p.Size()
+		if made, err := p.Retract([]string{story(2).ID}, transporttest.Start.Add(5*time.Hour)); !errors.Is(err, want) {
+			t.Errorf("%s: %+v, %v", name, made, err)
+		}
+		if _, err := os.Stat(p.jsonName(size)); p.Size() != size || !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s: edition %d was made: %v", name, size, err)
+		}
+	}
+	refused("without the log key", p, errNoLogKey)
+	hollow(b.p, 1)
+	refused("cut off", b.p, errTorn)
+}
+
+// hollow leaves of edition n what a recovery that could not fetch it does: its hash.
+func hollow(p *Publisher, n uint64) {
+	e := &p.editions[n]
+	*e = edition{Hash: e.hash[:], Generation: e.generation, hash: e.hash, generation: e.generation}
 }
