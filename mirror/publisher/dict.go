@@ -95,6 +95,9 @@ func (p *Publisher) recent() (articles []bundle.Article, editions int, err error
 	seen := map[string]bool{}
 	for n := p.Size(); n > 0; n-- {
 		f := p.editions[n-1].Front
+		if f == nil { // hollow
+			continue
+		}
 		for _, id := range f.Gone {
 			seen[id] = true
 		}
@@ -171,7 +174,7 @@ func (p *Publisher) dictionary() (*bundle.Dictionary, *bundle.DictFile, error) {
 	}
 	for n := p.Size(); n > 0; n-- {
 		e := &p.editions[n-1]
-		if e.Front.Dict == nil || e.hollow() {
+		if e.Front == nil || e.Front.Dict == nil || e.hollow() {
 			continue
 		}
 		vol, err := p.volume(n - 1)

@@ -187,3 +187,26 @@ func TestTrainOnWhatStands(t *testing.T) {
 		t.Errorf("not the newest last: %q", ids)
 	}
 }
+
+// Nothing is known of an edition that a recovery could not fetch: the others make the
+// dictionary, and lend their file.
+func TestDictionaryPastHollowEditions(t *testing.T) {
+	p, err := Init(t.TempDir(), "Radio", []string{"en", "de"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = p.Close() }()
+	for day := range 3 {
+		packBulletins(t, p, day, 40)
+	}
+	hollow(p, 1)
+	if tr, err := p.TrainDictionary(); err != nil || tr.Articles != 80 {
+		t.Fatalf("%+v, %v", tr, err)
+	}
+	packBulletins(t, p, 3, 40)
+	packBulletins(t, p, 4, 40)
+	hollow(p, 4)
+	if d, file, err := p.dictionary(); err != nil || d == nil || file == nil || file.Edition != 3 {
+		t.Errorf("%v, %+v, %v", d, file, err)
+	}
+}
