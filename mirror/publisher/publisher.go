@@ -622,8 +622,11 @@ func (p *Publisher) Source(n uint64) (*os.File, int64, error) {
 // Export writes the newest edition, and of the older ones of the window their
 // headlines and articles, as one CAR file: whole or not at all.
 func (p *Publisher) Export(_ context.Context, name string) error {
-	if p.Size() == 0 {
+	switch {
+	case p.Size() == 0:
 		return errNothingPacked
+	case p.torn():
+		return errTorn
 	}
 	return durable.WriteFile(name, 0o644, func(w io.Writer) error {
 		window := p.window()

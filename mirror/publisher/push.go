@@ -308,7 +308,7 @@ func (p *Publisher) holds(ctx context.Context, t Target) (size uint64, behind bo
 	if ours := channel.TreeHash(slices.Values(p.history(head.Size).Leaves())); ours != head.Tree {
 		return 0, false, ErrOtherHistory
 	}
-	if head.Size < p.Size() {
+	if head.Size < p.Size() || p.torn() {
 		return head.Size, false, nil
 	}
 	behind, err = p.outdated(raw, head)

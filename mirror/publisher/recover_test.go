@@ -15,6 +15,7 @@ import (
 	"tamizdat/bundle"
 	"tamizdat/bundle/channel"
 	"tamizdat/internal/netreal"
+	"tamizdat/transport/dns"
 	"tamizdat/transport/file"
 	"tamizdat/transport/transporttest"
 )
@@ -313,6 +314,7 @@ func TestRecoverIsCutOff(t *testing.T) {
 		if r := p.Push(t.Context(), b.into, nil); r[0].Err == nil {
 			t.Errorf("%d done: it pushes", done)
 		}
+		handsOutNothing(t, p)
 		again, err := p.Find(t.Context(), &netreal.Network{})
 		if err != nil {
 			t.Fatal(err)
@@ -323,5 +325,53 @@ func TestRecoverIsCutOff(t *testing.T) {
 		if !slices.Equal(p.history(p.Size()).Leaves(), b.p.history(4).Leaves()) {
 			t.Errorf("%d done: another log", done)
 		}
+	}
+}
+
+// handsOutNothing checks that all that shows the newest edition says why it can't, also
+// where nothing but its hash is known, or a target holds as much.
+func handsOutNothing(t *testing.T, p *Publisher) {
+	t.Helper()
+	last := p.Size() - 1
+	known := p.editions[last]
+	defer func() { p.editions[last] = known }()
+	for _, front := range []*bundle.Front{known.Front, nil} {
+		p.editions[last].Front = front
+		var zone bytes.Buffer
+		name := filepath.Join(t.TempDir(), "news.car")
+		_, inZone := p.Zone(&zone, dns.Zone{Name: hostedZone}, false, time.Now())
+		_, inPointer := p.Zone(&zone, dns.Zone{Name: hostedZone}, true, time.Now())
+		_, _, seen := p.Witnessed()
+		for what, err := range map[string]error{"export": p.Export(t.Context(), name), "zone": inZone, "pointer": inPointer, "witnesses": seen} {
+			if !errors.Is(err, errTorn) {
+				t.Errorf("%s, front page known: %v: %v", what, front != nil, err)
+			}
+		}
+		if _, err := os.Stat(name); zone.Len() > 0 || !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%d bytes of a zone, a file: %v", zone.Len(), err)
+		}
+	}
+}
+
+// TestPushWhileCutOff: targets and witnesses are told nothing, and what is said is why,
+// not which file is missing.
+func TestPushWhileCutOff(t *testing.T) {
+	b := newBacked(t)
+	w := newWatcher(t, b.p, "w")
+	named(t, b.p, 1, w)
+	b.pack(0)
+	b.pack(1)
+	if err := os.Remove(b.p.carName(1)); err != nil {
+		t.Fatal(err)
+	}
+	hollow(b.p, 1)
+	to := append(b.into, Target{Name: "w", Witness: true, Publisher: w}) // the stick holds as many
+	for _, r := range b.p.Push(t.Context(), to, nil) {
+		if !errors.Is(r.Err, errTorn) || errors.Is(r.Err, fs.ErrNotExist) {
+			t.Errorf("%s: %v", r.Target, r.Err)
+		}
+	}
+	if w.asked > 0 {
+		t.Error("a witness was asked")
 	}
 }

@@ -45,8 +45,11 @@ func (p *Publisher) Witnesses() ([]channel.Witness, int) {
 
 // Witnessed says how many witnesses have seen the newest head, and who has not.
 func (p *Publisher) Witnessed() (w channel.Witnessed, missing []channel.Witness, err error) {
-	if p.Size() == 0 {
+	switch {
+	case p.Size() == 0:
 		return w, nil, nil
+	case p.torn():
+		return w, nil, errTorn
 	}
 	head, err := p.headOf(p.Size() - 1)
 	if err != nil {
@@ -134,7 +137,15 @@ func finally(err error) bool { return Final(err) || errors.Is(err, errStranger) 
 // has more cosignatures than before, durably.
 func (p *Publisher) cosign(ctx context.Context, targets []Target, within time.Duration, ask func(int) bool) (errs []error, more bool, err error) {
 	errs = make([]error, len(targets))
-	if p.Size() == 0 {
+	switch {
+	case p.Size() == 0:
+		return errs, false, nil
+	case p.torn(): // where editions go, pushTo says so
+		for i, t := range targets {
+			if t.Witness {
+				errs[i] = errTorn
+			}
+		}
 		return errs, false, nil
 	}
 	if len(p.roots.Last().Witnesses) == 0 {

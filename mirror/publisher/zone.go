@@ -23,8 +23,11 @@ const zoneBytes = 64 << 20
 // pointer only what leads to the newest front page. It returns how many owner
 // names there are, wildcards included.
 func (p *Publisher) Zone(w io.Writer, zone dns.Zone, pointer bool, now time.Time) (names int, err error) {
-	if p.Size() == 0 {
+	switch {
+	case p.Size() == 0:
 		return 0, errNothingPacked
+	case p.torn(): // without a head, the zone would take the channel off DNS
+		return 0, errTorn
 	}
 	if zone.Serial, err = p.zoneSerial(now); err != nil {
 		return 0, err
