@@ -210,8 +210,9 @@ func cosignBy(ctx context.Context, c transport.Cosigner, log *channel.Log, check
 	}
 }
 
-// outdated reports whether a target's head, of our newest edition, was signed before ours
-// or has fewer cosignatures; one in compact form has room for some only.
+// outdated reports whether a target's head, of our newest edition, was signed before ours,
+// or then and has fewer cosignatures; one in compact form has room for some only. Whoever
+// holds a later one would refuse ours, however many have seen it.
 func (p *Publisher) outdated(raw []byte, theirs *channel.Head) (bool, error) {
 	ours, err := p.headOf(p.Size() - 1)
 	if err != nil {
@@ -222,7 +223,8 @@ func (p *Publisher) outdated(raw []byte, theirs *channel.Head) (bool, error) {
 			return false, err
 		}
 	}
-	return theirs.Time.Before(ours.Time) || p.roots.Witnessed(theirs).Seen < p.roots.Witnessed(ours).Seen, nil
+	fewer := p.roots.Witnessed(theirs).Seen < p.roots.Witnessed(ours).Seen
+	return theirs.Time.Before(ours.Time) || theirs.Time.Equal(ours.Time) && fewer, nil
 }
 
 // asWitness is what is to be said of what a target answered as a witness. Of a relay,

@@ -324,3 +324,34 @@ func TestWitnessTargets(t *testing.T) {
 		t.Errorf("a key in two roles: %+v, %v", d, err)
 	}
 }
+
+// A target may hold a head that was signed later than ours, of a copy of the folder that
+// has sent a heartbeat: that is no reason to push ours, which would be refused.
+func TestLaterHeadStays(t *testing.T) {
+	p, err := Init(t.TempDir(), "Radio", []string{"en"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	a := newWatcher(t, p, "a")
+	named(t, p, 1, a)
+	packStory(t, p, 1)
+	if r := p.Push(t.Context(), targetsOf(a), nil)[0]; r.Err != nil {
+		t.Fatal(r.Err)
+	}
+	ours, err := p.headOf(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for after, want := range map[time.Duration]bool{-time.Hour: true, 0: true, time.Hour: false} {
+		theirs, err := channel.SignHead(ours.Leaf, ours.Path, ours.Generation, ours.Time.Add(after), p.keys.key(p.keys.Log))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for form, raw := range map[string][]byte{"text": theirs.Text(), "compact": theirs.Compact()} {
+			if old, err := p.outdated(raw, theirs); err != nil || old != want {
+				t.Errorf("%s, signed %s after ours: %v, %v", form, after, old, err)
+			}
+		}
+	}
+}
