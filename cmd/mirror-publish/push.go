@@ -66,12 +66,19 @@ func (c *pushCmd) Run(e *env) (err error) {
 	if err != nil {
 		return err
 	}
+	unnamed, err := p.Unnamed()
+	if err != nil {
+		return err
+	}
+	if len(unnamed) > 0 {
+		fmt.Fprintf(e.err, "%d of the witnesses were named after edition %d was packed, which can't carry what they sign; run mirror-publish pack first, also without news, and push again\n", len(unnamed), p.Size()-1)
+	}
 	switch {
 	case failed && again:
 		return errPush
 	case failed:
 		return errPushFinal
-	case !seen.Met():
+	case !seen.Met() && len(unnamed) == 0:
 		return errUnseen
 	}
 	return nil

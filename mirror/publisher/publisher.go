@@ -370,28 +370,36 @@ func (p *Publisher) jsonName(n uint64) string {
 // log that has ended since: the root notes in the file, which ours go on from, say
 // who could sign it then.
 func (p *Publisher) headOf(n uint64) (*channel.Head, error) {
+	head, _, err := p.headUnder(n)
+	return head, err
+}
+
+// headUnder is headOf, with the root notes in the file: of cosignatures it keeps those of
+// the witnesses that they name.
+func (p *Publisher) headUnder(n uint64) (*channel.Head, *channel.Roots, error) {
 	f, err := os.Open(p.carName(n))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer f.Close()
 	r, err := car.NewReader(f)
 	if err != nil {
-		return nil, fmt.Errorf("editions/%d.car: %w", n, err)
+		return nil, nil, fmt.Errorf("editions/%d.car: %w", n, err)
 	}
 	in, err := r.Intro()
 	if err != nil {
-		return nil, fmt.Errorf("editions/%d.car: %w", n, err)
+		return nil, nil, fmt.Errorf("editions/%d.car: %w", n, err)
 	}
 	then := len(in.RootNotes)
 	if then > len(p.notes) || !slices.EqualFunc(in.RootNotes, p.notes[:then], bytes.Equal) {
-		return nil, fmt.Errorf("editions/%d.car was made under other root notes; restore it from a backup", n)
+		return nil, nil, fmt.Errorf("editions/%d.car was made under other root notes; restore it from a backup", n)
 	}
 	roots, err := channel.ParseRoots(p.Channel(), in.RootNotes)
 	if err != nil {
-		return nil, fmt.Errorf("editions/%d.car: %w", n, err)
+		return nil, nil, fmt.Errorf("editions/%d.car: %w", n, err)
 	}
-	return roots.Head(in.Head)
+	head, err := roots.Head(in.Head)
+	return head, roots, err
 }
 
 func (p *Publisher) saveKeys() error {

@@ -128,8 +128,34 @@ const (
 // errStranger: a witness of other channels.
 var errStranger = errors.New("it is none of the channel's witnesses; its key has to be in the root note")
 
+// errUnnamed: a witness of the channel's, for which the newest edition has no room.
+var errUnnamed = errors.New("the newest edition does not name it yet, and can't carry what it signs; run mirror-publish pack first, also without news")
+
 // finally reports whether a witness would say the same again.
-func finally(err error) bool { return Final(err) || errors.Is(err, errStranger) }
+func finally(err error) bool {
+	return Final(err) || errors.Is(err, errStranger) || errors.Is(err, errUnnamed)
+}
+
+// Unnamed are the witnesses that were named after the newest edition was packed: what
+// they sign can travel with the next one only.
+func (p *Publisher) Unnamed() (out []channel.Witness, err error) {
+	switch {
+	case p.Size() == 0:
+		return nil, nil
+	case p.torn():
+		return nil, errTorn
+	}
+	_, then, err := p.headUnder(p.Size() - 1)
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range p.roots.Last().Witnesses {
+		if !slices.ContainsFunc(then.Last().Witnesses, func(o channel.Witness) bool { return o.VKey() == w.VKey() }) {
+			out = append(out, w)
+		}
+	}
+	return out, nil
+}
 
 // cosign asks those targets that may be witnesses, and that ask says yes to, for
 // their cosignatures of the newest head, unless all witnesses have seen it. What went
@@ -156,10 +182,21 @@ func (p *Publisher) cosign(ctx context.Context, targets []Target, within time.Du
 		}
 		return errs, false, nil
 	}
-	head, err := p.headOf(p.Size() - 1)
+	head, then, err := p.headUnder(p.Size() - 1)
 	if err != nil || len(p.missing(head)) == 0 {
 		return errs, false, err
 	}
+	errs, with := p.collect(ctx, head, then, targets, within, ask)
+	if len(p.missing(with)) == len(p.missing(head)) {
+		return errs, false, nil
+	}
+	return errs, true, p.replaceHead(with)
+}
+
+// collect asks for cosignatures of a head of the newest edition, and returns it with
+// those that its root notes have room for.
+func (p *Publisher) collect(ctx context.Context, head *channel.Head, then *channel.Roots, targets []Target, within time.Duration, ask func(int) bool) (errs []error, with *channel.Head) {
+	errs = make([]error, len(targets))
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	log := p.history(p.Size())
@@ -175,17 +212,17 @@ func (p *Publisher) cosign(ctx context.Context, targets []Target, within time.Du
 				answers[i], err = cosignBy(ctx, c, log, head.Checkpoint())
 				return err
 			})
-			if errs[i] == nil && p.roots.Witnessed(p.roots.Cosigned(head.Bare(), answers[i])).Seen == 0 {
+			switch {
+			case errs[i] != nil:
+			case p.roots.Witnessed(p.roots.Cosigned(head.Bare(), answers[i])).Seen == 0:
 				errs[i] = errStranger
+			case then.Witnessed(then.Cosigned(head.Bare(), answers[i])).Seen == 0:
+				errs[i] = errUnnamed
 			}
 		})
 	}
 	wg.Wait()
-	with := p.roots.Cosigned(head, answers...)
-	if len(p.missing(with)) == len(p.missing(head)) {
-		return errs, false, nil
-	}
-	return errs, true, p.replaceHead(with)
+	return errs, then.Cosigned(head, answers...)
 }
 
 // cosignBy asks one witness. It mostly has seen the edition before the newest one;

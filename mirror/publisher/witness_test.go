@@ -355,3 +355,45 @@ func TestLaterHeadStays(t *testing.T) {
 		}
 	}
 }
+
+// Witnesses that were named after the newest edition was packed can't be counted before
+// the next one: pushing says so, fails of nothing, and keeps no head that would lose
+// them when it is read. Those that it does name are collected as ever.
+func TestPushBeforeNewWitnessesArePacked(t *testing.T) {
+	p, err := Init(t.TempDir(), "Radio", []string{"en"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	a, b := newWatcher(t, p, "a"), newWatcher(t, p, "b")
+	named(t, p, 1, a)
+	packStory(t, p, 1)
+	named(t, p, 2, a, b)
+	to := []Target{{Name: "b", Publisher: b}, {Name: "b, only asked", Witness: true, Publisher: newWatcher(t, p, "b")}, {Name: "a", Publisher: a}}
+	for i := range 3 {
+		before := snapshot(t, p.dir)
+		r := p.Push(t.Context(), to[:2+i/2], nil)
+		if r[0].Err != nil || !errors.Is(r[1].Err, errUnnamed) || Final(r[1].Err) || i == 2 && r[2].Err != nil {
+			t.Errorf("push %d: %+v", i, r)
+		}
+		if i < 2 && string(snapshot(t, p.dir)) != string(before) {
+			t.Errorf("push %d writes the edition anew", i)
+		}
+		if ws, err := p.Unnamed(); err != nil || len(ws) != 1 || ws[0].Name != b.self.Name {
+			t.Errorf("push %d: %v, %v", i, ws, err)
+		}
+	}
+	seenBy(t, p, channel.Witnessed{Seen: 1, Of: 2, Quorum: 2})
+	if _, err := p.Pack(nil, time.Unix(1_700_200_000, 0)); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range p.Push(t.Context(), to, nil) {
+		if r.Err != nil {
+			t.Errorf("%+v", r)
+		}
+	}
+	seenBy(t, p, channel.Witnessed{Seen: 2, Of: 2, Quorum: 2})
+	if ws, err := p.Unnamed(); err != nil || len(ws) != 0 {
+		t.Errorf("%v, %v", ws, err)
+	}
+}
