@@ -33,7 +33,7 @@ func (c *pushCmd) Run(e *env) (err error) {
 		return err
 	}
 	if c.Heartbeat {
-		if err := p.Heartbeat(time.Now()); err != nil {
+		if err := p.Heartbeat(e.ctx, targets, time.Now()); err != nil {
 			return err
 		}
 	}

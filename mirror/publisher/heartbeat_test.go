@@ -12,9 +12,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"tamizdat/bundle"
+	"tamizdat/bundle/channel"
 	"tamizdat/transport/file"
 	"tamizdat/transport/transporttest"
 )
@@ -23,7 +25,7 @@ import (
 // whoever holds the edition already gets it.
 func TestHeartbeat(t *testing.T) {
 	b := newBacked(t)
-	if err := b.p.Heartbeat(time.Now()); !errors.Is(err, errNothingPacked) {
+	if err := b.p.Heartbeat(t.Context(), b.into, time.Now()); !errors.Is(err, errNothingPacked) {
 		t.Errorf("of nothing: %v", err)
 	}
 	b.pack(0)
@@ -42,7 +44,7 @@ func TestHeartbeat(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := b.p.Heartbeat(now); err != nil {
+		if err := b.p.Heartbeat(t.Context(), into, now); err != nil {
 			t.Fatal(err)
 		}
 		beat, err := b.p.headOf(1)
@@ -87,6 +89,62 @@ func TestHeartbeat(t *testing.T) {
 	if made, err := p.Pack([]bundle.Article{story(3)}, time.Now()); err != nil || made.Edition != 2 {
 		t.Errorf("%+v, %v", made, err)
 	}
+}
+
+// TestHeartbeatKeepsWhatWasSeen: who asks for witnesses is not told of too few because
+// they were out of reach on a day without news.
+func TestHeartbeatKeepsWhatWasSeen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, err := Init(t.TempDir(), "Radio", []string{"en"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Close()
+		a, b, c := newWatcher(t, p, "a"), newWatcher(t, p, "b"), newWatcher(t, p, "c")
+		named(t, p, 2, a, b, c)
+		packStory(t, p, 1)
+		beat := func(want error, ws ...*watcher) {
+			t.Helper()
+			before := snapshot(t, p.dir)
+			old, err := p.headOf(0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := p.Heartbeat(t.Context(), targetsOf(ws...), old.Time.Add(time.Hour)); !errors.Is(err, want) {
+				t.Errorf("%v instead of %v", err, want)
+			}
+			head, err := p.headOf(0)
+			switch {
+			case err != nil:
+				t.Fatal(err)
+			case want != nil && !bytes.Equal(snapshot(t, p.dir), before):
+				t.Error("it was not sent, and yet the folder has changed")
+			case want == nil && !head.Time.Equal(old.Time.Add(time.Hour)):
+				t.Errorf("signed at %v after %v", head.Time, old.Time)
+			}
+		}
+		// Nobody has seen it: there is nothing to lose.
+		a.down = true
+		beat(nil, a, c)
+		if a.asked+c.asked != 0 {
+			t.Error("witnesses are asked of a heartbeat that goes out in any case")
+		}
+		a.down = false
+		p.Push(t.Context(), targetsOf(a, b), nil)
+		seenBy(t, p, channel.Witnessed{Seen: 2, Of: 3, Quorum: 2})
+
+		a.down, b.down = true, true
+		beat(errUnseenBeat, a, b, c)
+		seenBy(t, p, channel.Witnessed{Seen: 2, Of: 3, Quorum: 2})
+		// Nor does it help that another policy holds from the next edition on: readers go
+		// by the one that came with this.
+		named(t, p, 3, a, b, c)
+		beat(errUnseenBeat, a, b, c)
+
+		b.down = false
+		beat(nil, a, b, c)
+		seenBy(t, p, channel.Witnessed{Seen: 2, Of: 3, Quorum: 3})
+	})
 }
 
 // TestKilledAtEachStep: packing writes some files, one after another. Whatever of them
