@@ -37,10 +37,14 @@ func (v *View) cut(log LogKey) {
 	}
 	tree, known := v.treeAt(log.Base)
 	switch {
-	case !known || tree != log.BaseHash:
-		// Of the true history nothing is known: another reader's news, or none that
-		// reaches back so far. What comes next is as for one who is new.
-		v.withdraw(min(v.edgeSize, log.Base))
+	case !known:
+		// Of the true history nothing is known that reaches back so far. What comes next
+		// is as for one who is new.
+		v.withdraw(log.Base)
+		v.edgeSize, v.edge, v.leaves = 0, nil, nil
+	case tree != log.BaseHash:
+		// It was another one before we joined, perhaps: where the two part nobody knows.
+		v.withdraw(0)
 		v.edgeSize, v.edge, v.leaves = 0, nil, nil
 	case log.Base < size:
 		v.withdraw(log.Base)
