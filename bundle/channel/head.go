@@ -208,7 +208,13 @@ func (r *Roots) Ended(raw []byte) (h *Head, good bool, err error) {
 }
 
 // check is Head that takes heads of replaced log keys, too.
-func (r *Roots) check(raw []byte) (*Head, error) {
+func (r *Roots) check(raw []byte) (*Head, error) { return r.checkOf(raw, false) }
+
+// checkHeld is check for a head that was taken before: a later note may have set its
+// key a time since, and what is held stays.
+func (r *Roots) checkHeld(raw []byte) (*Head, error) { return r.checkOf(raw, true) }
+
+func (r *Roots) checkOf(raw []byte, held bool) (*Head, error) {
 	refuse := func(err error) (*Head, error) { return nil, fmt.Errorf("%w: %w", ErrHead, err) }
 	if len(raw) > MaxHead {
 		return refuse(fmt.Errorf("larger than %d bytes", MaxHead))
@@ -242,7 +248,7 @@ func (r *Roots) check(raw []byte) (*Head, error) {
 		return refuse(err)
 	case !h.sig.verifiedBy(h.checkpointText(), Origin(r.ch, h.Generation), key.Key):
 		return refuse(errors.New("bad signature"))
-	case !key.NotAfter.IsZero() && h.Time.After(key.NotAfter):
+	case !held && !key.NotAfter.IsZero() && h.Time.After(key.NotAfter):
 		return refuse(errors.New("signed after the log key's time"))
 	case h.Size != h.Edition+1:
 		return refuse(errors.New("its leaf is not the last"))

@@ -197,3 +197,37 @@ func TestClone(t *testing.T) {
 		t.Error("what was done to the copy shows in the view")
 	}
 }
+
+// TestHeldPastItsTime: a note that ends a log key's time before the head that is held
+// keeps no reader from what he has, and lets nobody take it who has not.
+func TestHeldPastItsTime(t *testing.T) {
+	p := newPublisher(t, "a")
+	early, held := p.publish(t, "0"), p.publish(t, "1")
+	v := view(t, p)
+	mustConsider(t, v, held, Newer)
+	bounded := p.note
+	bounded.Version, bounded.Channel, bounded.Previous = 2, p.id, sha256.Sum256(p.note.Text())
+	bounded.Log.NotAfter = early.Time
+	if !held.Time.After(early.Time) {
+		t.Fatal("it is in time")
+	}
+	note, err := bounded.Sign(p.root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	extend(t, v, note)
+	if v = reopen(t, v); v.Head() == nil || v.Head().Tree != held.Tree {
+		t.Fatal("the head is gone")
+	}
+	if _, err := v.Check(held.Text()); !errors.Is(err, ErrHead) {
+		t.Errorf("shown once more: %v", err)
+	}
+	// Signed in time, the next one is news; and so it is by the next key.
+	next := p.leaf("2")
+	h, err := SignHead(next, p.history.Edge(), 0, early.Time, p.log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustConsider(t, v, h, Newer)
+	reopen(t, v)
+}

@@ -423,9 +423,9 @@ func ParseView(b []byte) (*View, error) {
 		if v.roots.last == nil {
 			return nil, errors.New("stored view: a head without a root note")
 		}
-		// Its log key may have been replaced since: the next head that is taken is
-		// signed by the new one.
-		h, err := v.roots.check(j.Head)
+		// Its log key may have been replaced since, or its time be over: the next head
+		// that is taken is signed by the new one, or in time.
+		h, err := v.roots.checkHeld(j.Head)
 		if err != nil {
 			return nil, fmt.Errorf("stored view: %w", err)
 		}
@@ -435,7 +435,7 @@ func ParseView(b []byte) (*View, error) {
 		}
 	}
 	if len(j.Seen) > 0 && v.head != nil {
-		v.seen, _ = v.roots.check(j.Seen) // it only counts witnesses
+		v.seen, _ = v.roots.checkHeld(j.Seen) // it only counts witnesses
 	}
 	return v, nil
 }
