@@ -165,7 +165,7 @@ func TestNobodyCountsRevocations(t *testing.T) {
 			pack("first")
 			for n := range revoked {
 				if quiet {
-					p.newEpoch()
+					p.keys.newEpoch()
 					continue
 				}
 				name := fmt.Sprint("batch ", n)
@@ -182,7 +182,7 @@ func TestNobodyCountsRevocations(t *testing.T) {
 				t.Fatal(err)
 			}
 			pack("with another way in")
-			p.newEpoch()
+			p.keys.newEpoch()
 			pack("in another epoch")
 		}
 		for _, n := range []int{1, 3, 4} {
@@ -220,13 +220,13 @@ func TestRevokedOpensWhatItCould(t *testing.T) {
 		return out
 	}
 	packStory(t, p, 1)
-	p.newEpoch()
+	p.keys.newEpoch()
 	packStory(t, p, 2)
 	if err := p.Revoke("leaked"); err != nil {
 		t.Fatal(err)
 	}
 	packStory(t, p, 3)
-	p.newEpoch()
+	p.keys.newEpoch()
 	packStory(t, p, 4)
 	if got := opens(leaked); !slices.Equal(got, []uint64{0, 1}) {
 		t.Errorf("the revoked batch opens the editions %v", got)

@@ -244,7 +244,7 @@ func (p *Publisher) verify(ctx context.Context, c *candidate) (*Found, error) {
 	if err := p.continues(c, all); err != nil {
 		return nil, err
 	}
-	if err := p.takeKeys(f, vol); err != nil {
+	if err := p.takeKeys(f, c, vol); err != nil {
 		return nil, err
 	}
 	if p.common(c) > c.head.Edition {
@@ -298,8 +298,8 @@ func (p *Publisher) continues(c *candidate, all []channel.Hash) error {
 }
 
 // takeKeys finds in the grants which epochs there were since, and which batches were
-// revoked.
-func (p *Publisher) takeKeys(f *Found, vol *bundle.Volume) error {
+// revoked. What this folder has revoked since it was restored stays so.
+func (p *Publisher) takeKeys(f *Found, c *candidate, vol *bundle.Volume) error {
 	f.keys = p.keys
 	f.keys.Epochs, f.keys.Batches = slices.Clone(p.keys.Epochs), slices.Clone(p.keys.Batches)
 	epochs, ends := map[uint64]channel.EpochKey{}, make([]int, len(f.keys.Batches))
@@ -324,27 +324,55 @@ func (p *Publisher) takeKeys(f *Found, vol *bundle.Volume) error {
 		}
 		f.keys.Serial, b.Said = max(f.keys.Serial, g.Serial), nil
 	}
+	// An epoch that nothing here was packed in began after the backup was restored, with
+	// a revocation: what the targets have under its number counts.
+	used := p.usedEpochs(p.common(c))
 	for n, key := range epochs {
-		if n < uint64(len(p.keys.Epochs)) && p.keys.Epochs[n] != key {
+		if n < used && p.keys.Epochs[n] != key {
 			return errors.New("this folder has another key of an epoch than its grants; was keys/keys.json of another channel restored?")
 		}
 	}
-	for n := uint64(len(p.keys.Epochs)); n <= f.head.Epoch; n++ {
-		key, ok := epochs[n]
-		if !ok {
+	for n := used; n <= f.head.Epoch; n++ {
+		switch key, ok := epochs[n]; {
+		case n < uint64(len(f.keys.Epochs)):
+			if ok && f.keys.Epochs[n] != key {
+				f.keys.Epochs[n] = key
+				f.Epochs++
+			}
+		case !ok:
 			return fmt.Errorf("the key of epoch %d is in no grant that this folder can open", n)
+		default:
+			f.keys.Epochs = append(f.keys.Epochs, key)
+			f.Epochs++
 		}
-		f.keys.Epochs = append(f.keys.Epochs, key)
-		f.Epochs++
 	}
+	last := 0 // epoch that a revocation began
 	for i := range f.keys.Batches {
-		if b := &f.keys.Batches[i]; !b.revoked() && ends[i] < len(f.keys.Epochs) {
+		switch b := &f.keys.Batches[i]; {
+		case b.revoked(): // it may have got newer keys since the backup
+			b.Until = max(b.Until, ends[i])
+		case ends[i] <= int(f.head.Epoch):
 			b.Until = ends[i]
 			f.Revoked++
 		}
+		last = max(last, f.keys.Batches[i].Until)
+	}
+	if last >= len(f.keys.Epochs) {
+		f.keys.newEpoch()
 	}
 	f.keys.Serial += serialGap
 	return nil
+}
+
+// usedEpochs is how many epochs' keys this folder's first size editions are known to
+// have used.
+func (p *Publisher) usedEpochs(size uint64) (used uint64) {
+	for i := range p.editions[:size] {
+		if e := &p.editions[i]; !e.hollow() {
+			used = max(used, e.leaf.Epoch+1)
+		}
+	}
+	return used
 }
 
 // openEdition reads what this folder keeps of an edition out of its layers.

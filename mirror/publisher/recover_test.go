@@ -172,6 +172,83 @@ func TestRecover(t *testing.T) {
 	}
 }
 
+// TestRecoverAfterRevoking: who revokes a batch in a folder that is behind has revoked
+// that batch and no other, whatever epoch the channel has come to meanwhile.
+func TestRecoverAfterRevoking(t *testing.T) {
+	for name, since := range map[string]func(b *backed){
+		"nobody since": func(*backed) {},
+		"another one, too": func(b *backed) {
+			if err := b.p.Revoke("before"); err != nil {
+				b.t.Fatal(err)
+			}
+		},
+		"the same, and another one after": func(b *backed) {
+			if err := errors.Join(b.p.Revoke("students"), b.p.Revoke("before")); err != nil {
+				b.t.Fatal(err)
+			}
+		},
+		"by itself, twice": func(b *backed) { b.p.keys.newEpoch(); b.p.keys.newEpoch() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBacked(t)
+			students, readers := invited(t, b.p, "students"), invited(t, b.p, "readers")
+			invited(t, b.p, "before")
+			b.pack(0)
+			old := b.backup("backup")
+			since(b)
+			b.pack(1)
+			p := reopen(t, old)
+			if err := p.Revoke("students"); err != nil {
+				t.Fatal(err)
+			}
+			found, err := p.Find(t.Context(), &netreal.Network{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := p.Adopt(found); err != nil {
+				t.Fatal(err)
+			}
+			if err := p.Close(); err != nil {
+				t.Fatal(err)
+			}
+			p = reopen(t, old)
+			for i, k := range p.keys.Batches {
+				if want := b.p.keys.Batches[i].revoked() || k.Name == "students"; k.revoked() != want {
+					t.Errorf("batch %d: revoked %v", i, k.revoked())
+				}
+			}
+			if _, err := p.Pack([]bundle.Article{story(9)}, transporttest.Start.Add(500*time.Hour)); err != nil {
+				t.Fatal(err)
+			}
+			if r := p.Push(t.Context(), b.into, nil); r[0].Err != nil {
+				t.Error(r[0].Err)
+			}
+			epoch := p.editions[p.Size()-1].leaf.Epoch
+			opens := func(p *Publisher, seed channel.Seed) (key channel.EpochKey, ok bool) {
+				g, _ := grantFor(t, p, seed)
+				for _, e := range g.Epochs {
+					if e.Number == epoch {
+						return e.Key, true
+					}
+				}
+				return key, false
+			}
+			key, ok := opens(p, readers)
+			if !ok || key != p.keys.Epochs[epoch] {
+				t.Error("who was not revoked can't open the next edition")
+			}
+			for _, p := range []*Publisher{p, b.p} {
+				if had, ok := opens(p, students); ok && had == key {
+					t.Error("who was revoked opens the next edition")
+				}
+			}
+			if _, err := p.Denied(channel.Pin{1}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 // newestArticles is the number of the articles that the newest edition brought.
 func newestArticles(p *Publisher) int {
 	return int(p.Date(p.Size()-1).Sub(transporttest.Start) / time.Hour)

@@ -26,7 +26,7 @@ func (p *Publisher) Revoke(name string) error {
 		return ErrRevoked
 	}
 	p.keys.Batches[i].Until = len(p.keys.Epochs)
-	p.newEpoch()
+	p.keys.newEpoch()
 	return p.saveKeys() // both or neither
 }
 
@@ -38,9 +38,9 @@ const (
 )
 
 // newEpoch begins an epoch; the next pack draws how long it lasts.
-func (p *Publisher) newEpoch() {
-	p.keys.Epochs = append(p.keys.Epochs, channel.EpochKey(random()))
-	p.keys.Renew = time.Time{}
+func (k *keyring) newEpoch() {
+	k.Epochs = append(k.Epochs, channel.EpochKey(random()))
+	k.Renew = time.Time{}
 }
 
 // renew begins a new epoch if the one that there is has lasted long enough, and
@@ -51,7 +51,7 @@ func (p *Publisher) renew(now time.Time) error {
 	case now.Before(p.keys.Renew):
 		return nil
 	default:
-		p.newEpoch()
+		p.keys.newEpoch()
 	}
 	length := leastEpoch + time.Duration(rand.ExpFloat64()*float64(meanEpoch))
 	p.keys.Renew = now.Add(length).UTC().Truncate(time.Second)
