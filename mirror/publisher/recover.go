@@ -58,6 +58,7 @@ var (
 	ErrNotBehind = errors.New("no target that editions can be read back from holds more than this folder: there is nothing to recover")
 	// errWriteOnly: such targets hold no whole editions.
 	errWriteOnly = errors.New("whole editions can't be read back from it")
+	errNoGrant   = errors.New("it has no grant for a batch of this folder; was keys/keys.json of another channel restored?")
 )
 
 // Found is what a target holds that this folder lacks, verified.
@@ -309,8 +310,11 @@ func (p *Publisher) takeKeys(f *Found, c *candidate, vol *bundle.Volume) error {
 		if err != nil {
 			return err
 		}
+		if !ok && b.Name == "" {
+			continue // made since the backup was restored, of more than there were
+		}
 		if !ok {
-			return errors.New("it has no grant for a batch of this folder; was keys/keys.json of another channel restored?")
+			return errNoGrant
 		}
 		g, err := f.roots.OpenGrant(sealed, b.Seed)
 		if err != nil {
@@ -323,6 +327,9 @@ func (p *Publisher) takeKeys(f *Found, c *candidate, vol *bundle.Volume) error {
 			epochs[e.Number], ends[i] = e.Key, max(ends[i], int(e.Number)+1)
 		}
 		f.keys.Serial, b.Said = max(f.keys.Serial, g.Serial), nil
+	}
+	if len(epochs) == 0 {
+		return errNoGrant
 	}
 	// An epoch that nothing here was packed in began after the backup was restored, with
 	// a revocation: what the targets have under its number counts.
@@ -351,6 +358,7 @@ func (p *Publisher) takeKeys(f *Found, c *candidate, vol *bundle.Volume) error {
 		switch b := &f.keys.Batches[i]; {
 		case b.revoked(): // it may have got newer keys since the backup
 			b.Until = max(b.Until, ends[i])
+		case ends[i] == 0: // made here
 		case ends[i] <= int(f.head.Epoch):
 			b.Until = ends[i]
 			f.Revoked++

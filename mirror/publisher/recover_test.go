@@ -249,6 +249,39 @@ func TestRecoverAfterRevoking(t *testing.T) {
 	}
 }
 
+// TestRecoverWithMoreBatches: batches that were made for the restored folder, since its
+// publisher.toml asks for more than the backup has, are no obstacle.
+func TestRecoverWithMoreBatches(t *testing.T) {
+	b := newBacked(t)
+	readers := invited(t, b.p, "readers")
+	b.pack(0)
+	old := b.backup("backup")
+	b.pack(1)
+	p := reopen(t, old)
+	cfg := p.Config()
+	cfg.Batches = 2 * batches
+	if err := errors.Join(p.Configure(cfg), p.Close()); err != nil {
+		t.Fatal(err)
+	}
+	p = reopen(t, old)
+	found, err := p.Find(t.Context(), &netreal.Network{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found.Revoked != 0 {
+		t.Errorf("%d batches are revoked", found.Revoked)
+	}
+	if err := p.Adopt(found); err != nil {
+		t.Fatal(err)
+	}
+	packStory(t, p, 9)
+	for _, seed := range []channel.Seed{readers, p.keys.Batches[batches].Seed} {
+		if g, _ := grantFor(t, p, seed); len(g.Epochs) != len(p.keys.Epochs) {
+			t.Errorf("%d epochs", len(g.Epochs))
+		}
+	}
+}
+
 // newestArticles is the number of the articles that the newest edition brought.
 func newestArticles(p *Publisher) int {
 	return int(p.Date(p.Size()-1).Sub(transporttest.Start) / time.Hour)
@@ -312,21 +345,33 @@ func TestRecoverRefuses(t *testing.T) {
 	})
 	t.Run("other keys", func(t *testing.T) {
 		b := newBacked(t)
+		invited(t, b.p, "readers")
 		b.pack(0)
 		old := b.backup("backup")
 		b.pack(1)
-		keys := b.p.keys
-		keys.Batches = slices.Clone(keys.Batches)
-		keys.Batches[3].Seed = channel.Seed(random())
-		raw, err := json.Marshal(keys)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(old, "keys", "keys.json"), raw, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := reopen(t, old).Find(t.Context(), &netreal.Network{}); err == nil {
-			t.Error("keys of another folder are good enough")
+		for name, other := range map[string]int{"of readers": 1, "of all, and nobody has any": batches} {
+			keys := b.p.keys
+			keys.Batches = slices.Clone(keys.Batches)
+			if other > 1 {
+				keys.Batches[0].Name = ""
+			}
+			for i := range other {
+				keys.Batches[i].Seed = channel.Seed(random())
+			}
+			raw, err := json.Marshal(keys)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(old, "keys", "keys.json"), raw, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			p := reopen(t, old)
+			if _, err := p.Find(t.Context(), &netreal.Network{}); !errors.Is(err, errNoGrant) {
+				t.Errorf("%s: keys of another folder are good enough: %v", name, err)
+			}
+			if err := p.Close(); err != nil {
+				t.Fatal(err)
+			}
 		}
 	})
 	t.Run("nobody to ask", func(t *testing.T) {
