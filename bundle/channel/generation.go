@@ -13,7 +13,7 @@ import (
 // that.
 
 // Withdrawn is the first edition that a new generation of the log has left out of
-// what was held; ok is false if there is nothing to do about it. Whoever keeps
+// what was held, or the first of all after Overruled; ok is false if there is nothing to do about it. Whoever keeps
 // articles of that edition and later ones drops them, durably, then calls Withdrew,
 // then stores the view: a crash in between repeats it.
 func (v *View) Withdrawn() (first uint64, ok bool) {

@@ -30,7 +30,8 @@ const (
 	// Fork: signed, and contradicts what we hold. Evidence is kept.
 	Fork
 	// Overruled: a Fork that enough witnesses have seen, while not enough have seen
-	// what we held. Held now, in its place; evidence is kept.
+	// what we held. Held now, in its place; evidence is kept, and what came of the
+	// other history is to go (View.Withdrawn).
 	Overruled
 )
 

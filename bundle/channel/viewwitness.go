@@ -29,7 +29,8 @@ func (v *View) attest(h *Head) bool {
 
 // contradicted keeps evidence against a head, and takes it in place of ours if
 // enough witnesses have seen it and not enough have seen ours: then it is we who
-// were shown a history of our own. We begin with it as if we had just joined.
+// were shown a history of our own. We begin with it as if we had just joined, and all
+// that came so far is withdrawn: where the two part is not known.
 func (v *View) contradicted(h *Head) Verdict {
 	v.accuse(h)
 	if v.head == nil || v.Witnessed().Met() || !v.roots.Witnessed(h).Met() {
@@ -37,5 +38,6 @@ func (v *View) contradicted(h *Head) Verdict {
 	}
 	v.edgeSize, v.edge, v.leaves = h.Edition, h.Path, []Hash{h.Leaf.Hash()}
 	v.head = h
+	v.withdrawn = new(uint64)
 	return Overruled
 }

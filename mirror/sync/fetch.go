@@ -228,7 +228,7 @@ func (w *work) run(ctx context.Context) error {
 				w.offline = true
 				w.show(ctx, t)
 				w.offline = false
-				if t.online {
+				if t.online || w.turned != w.turns {
 					return errTurned
 				}
 				w.board.stop()
@@ -260,7 +260,7 @@ func (w *work) run(ctx context.Context) error {
 				return err
 			}
 			if w.turned != w.turns {
-				return errTurned // what is fetched is of a generation that has ended
+				return errTurned // what is fetched is of a history that counts for nothing
 			}
 			w.hire(ctx)
 			if err := w.stashed(ctx); err != nil {

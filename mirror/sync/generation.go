@@ -73,8 +73,10 @@ func (s *session) withdraw(ctx context.Context) error {
 		return err
 	}
 	s.view.Withdrew()
-	s.res.Withdrawn += gone
-	s.log.Warn("the channel's log was begun anew: what was left out is taken back", "articles", gone)
+	if !s.res.Fork { // of a fork people are told
+		s.res.Withdrawn += gone
+	}
+	s.log.Warn("another history of the channel is the true one: what came of ours is taken back", "articles", gone)
 	return nil
 }
 

@@ -56,7 +56,7 @@ func (s *session) tellAsks() {
 		}
 	}
 	shown := uint64(0)
-	if s.shown != nil && !s.strayed {
+	if s.shown != nil {
 		shown = s.shown.Size
 	}
 	s.asks.doubt(!s.view.Witnessed().Met())

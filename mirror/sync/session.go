@@ -86,8 +86,6 @@ type session struct {
 	targets []*target
 	shown   *channel.Head
 	front   *bundle.Front
-	// strayed: what is shown belongs to a history that was overruled.
-	strayed bool
 	working *target
 	since   time.Time // when the work on it began
 	// offline: fetches take what is in the stash, or fail with errStash.
@@ -105,7 +103,7 @@ type session struct {
 	broke        bool   // something was not asked for the budget's sake
 	grants       [][]byte
 	failures     []error
-	// turns counts how often the log was begun anew; forgetHeads: what was reported of
+	// turns counts how often the log was begun anew, or overruled; forgetHeads: what was reported of
 	// heads before this sync is of a generation that has ended.
 	turns       int
 	forgetHeads bool
@@ -260,7 +258,7 @@ func (s *session) show(ctx context.Context, t *target) {
 	before, was := s.view.Size(), s.inGoodOrder()
 	f, err := s.frontOf(ctx, t.head)
 	if s.working = outer; turns != s.turns {
-		s.working = nil // of a generation that has ended
+		s.working = nil // of a history that counts for nothing, perhaps
 	}
 	if err != nil {
 		s.excuse(t, was)
@@ -286,7 +284,7 @@ func (s *session) show(ctx context.Context, t *target) {
 	if s.shown != nil && t.from != nil {
 		s.event("headlines", EventTurned, t.from.Path)
 	}
-	s.shown, s.front, s.done, s.strayed = t.head, f, false, false
+	s.shown, s.front, s.done = t.head, f, false
 	s.res.New = s.res.New || t.head.Size > before
 	s.res.Head = s.view.Head()
 	s.res.ToHeadlines, s.res.ToText, s.res.ToImages = time.Since(s.start), 0, 0

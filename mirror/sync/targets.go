@@ -117,7 +117,7 @@ func (s *session) candidates() []*target {
 	var ts []*target
 	backing := map[*target]int{}
 	for _, t := range s.targets {
-		if t.tried || s.shown != nil && !s.strayed && (t.head.Size <= s.shown.Size || t.late > 0 && !s.done) {
+		if t.tried || s.shown != nil && (t.head.Size <= s.shown.Size || t.late > 0 && !s.done) {
 			continue
 		}
 		if _, ok := s.view.EpochKey(t.head.Epoch); ok {
@@ -246,7 +246,7 @@ func (s *session) forked(a *ask, lie bool) {
 
 // overruled begins anew with a head that contradicts what was held and has taken
 // its place, since enough witnesses have seen it: what came of the other history is
-// of no interest any more. Nobody is called a liar: who showed it may have been
+// taken back before the view is stored, and what is on its way of it given up. Nobody is called a liar: who showed it may have been
 // shown nothing else.
 func (s *session) overruled(h *channel.Head, from *ask) {
 	s.changed, s.res.Fork, s.res.New, s.res.Head = true, true, true, h
@@ -256,7 +256,9 @@ func (s *session) overruled(h *channel.Head, from *ask) {
 		}
 	}
 	s.targets = slices.DeleteFunc(s.targets, func(t *target) bool { return t != s.working })
-	s.held, s.before, s.strayed = 0, channel.NewView(s.view.Invite()), s.shown != nil
+	s.turns++
+	s.shown, s.front, s.done = nil, nil, false
+	s.held, s.before = 0, channel.NewView(s.view.Invite())
 	s.target(h, from)
 	s.tellAsks()
 }

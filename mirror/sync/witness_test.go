@@ -52,6 +52,8 @@ func TestWitnessed(t *testing.T) {
 
 // TestWitnessedForkWins: a reader who was shown a history of his own goes over to
 // the one that enough witnesses have seen, however long each is, and keeps the proof.
+// Nothing of the other stays, neither its articles nor what it has corrected or taken
+// back.
 func TestWitnessedForkWins(t *testing.T) {
 	for name, c := range map[string]struct {
 		ours, theirs int // editions after those in common
@@ -69,13 +71,19 @@ func TestWitnessedForkWins(t *testing.T) {
 			lied := transporttest.NewChannel(t, "Kolokol").Watched(3, 2)
 			history(lied, 2)
 			truth, start := lied.Fork(), allBut(t, "start", lied, lied.Newest())
-			for range c.ours {
-				lied.Publish(transporttest.Brief(100 + len(lied.Editions())))
+			corrected := transporttest.Brief(0)
+			corrected.Body, corrected.Corrected = "<p>It was all different.</p>", transporttest.Start.Add(time.Hour)
+			lied.Gone = []string{transporttest.Brief(1).ID}
+			var lies []*transporttest.Edition
+			for n := range c.ours {
+				lie := *lied.Publish(transporttest.Brief(100+n), corrected)
+				lie.Articles = lie.Articles[:1]
+				lies = append(lies, &lie)
 			}
 			for range c.theirs {
 				truth.Publish(transporttest.Brief(200 + len(truth.Editions())))
 			}
-			seen, held := truth.Cosign(truth.Newest(), 0, 2), truth.Newest()
+			seen := truth.Cosign(truth.Newest(), 0, 2)
 			liar, honest := allBut(t, "liar", lied, lied.Newest()), allBut(t, "honest", truth, seen)
 			truth.Publish(transporttest.Brief(300))
 			next := allBut(t, "next", truth, truth.Newest())
@@ -91,7 +99,8 @@ func TestWitnessedForkWins(t *testing.T) {
 					t.Errorf("%+v", res)
 				}
 				r.holds(seen)
-				r.reads(false, held)
+				r.reads(false, truth.Editions()[:seen.Head.Size]...)
+				r.gone(lies...)
 				if n := len(r.view().Evidence()); n != 1 {
 					t.Errorf("%d pieces of evidence", n)
 				}
