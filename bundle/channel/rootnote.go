@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -355,6 +356,21 @@ func (r *Roots) disowned(h *Head) bool {
 		}
 	}
 	return false
+}
+
+// Kept is how many editions that the log key of a generation has signed count still,
+// as far as the root notes say: what the smallest of the trees has that later
+// generations began with. It is math.MaxUint64 if there is no later one.
+func (r *Roots) Kept(generation uint64) uint64 {
+	kept := uint64(math.MaxUint64)
+	for _, msg := range slices.Backward(r.notes) {
+		n, _, err := parseRootNote(msg) // verified by Extend
+		if err != nil || n.Log.Generation <= generation {
+			break
+		}
+		kept = min(kept, n.Log.Base)
+	}
+	return kept
 }
 
 // IPNSKey is the key of the channel's IPNS name.

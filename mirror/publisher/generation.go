@@ -62,25 +62,22 @@ func (p *Publisher) useLogKey() error {
 	return p.saveKeys()
 }
 
-// leftOut reports whether the newest root note has left out what the log key of a
-// generation said in edition n.
-func (p *Publisher) leftOut(n, generation uint64) bool {
-	log := p.roots.Last().Log
-	return generation < log.Generation && n >= log.Base
-}
+// leftOut reports whether a root note has left out what the log key of a generation
+// said in edition n.
+func (p *Publisher) leftOut(n, generation uint64) bool { return n >= p.roots.Kept(generation) }
 
-// dropLeftOut forgets editions that the newest root note has left out.
+// dropLeftOut forgets editions that a root note has left out.
 func (p *Publisher) dropLeftOut() {
 	for n := p.Size(); n > 0 && p.leftOut(n-1, p.editions[n-1].generation); n-- {
 		p.editions = p.editions[:n-1]
 	}
 }
 
-// leaveOut moves editions aside that the newest root note has left out, the last
-// first: a crash leaves no gap, and Open goes on.
+// leaveOut moves editions aside that a root note has left out, the last first: a crash
+// leaves no gap, and Open goes on.
 func (p *Publisher) leaveOut() error {
-	log := p.roots.Last().Log
-	end := log.Base
+	kept := p.roots.Kept(0) // by every generation
+	end := kept
 	for ; ; end++ {
 		if e, err := p.loadEdition(end); err != nil {
 			return err
@@ -89,7 +86,7 @@ func (p *Publisher) leaveOut() error {
 		}
 	}
 	dir := filepath.Join(p.dir, "editions", leftOutDir)
-	for n := end; n > log.Base; n-- {
+	for n := end; n > kept; n-- {
 		e, err := p.loadEdition(n - 1)
 		if err != nil {
 			return err
@@ -115,18 +112,17 @@ func (p *Publisher) leaveOut() error {
 
 // holdsEnded is Holds for a target whose newest head is of a generation of the log
 // that has ended: as many editions as it has in common with us, if that can be told,
-// else all that the log in force began with. What goes beyond is left out, whoever
+// else all that every generation since has kept. What goes beyond is left out, whoever
 // has signed it.
 func (p *Publisher) holdsEnded(raw []byte) (uint64, error) {
 	head, good, err := p.roots.Ended(raw)
 	if err != nil {
 		return 0, err
 	}
-	base := p.roots.Last().Log.Base
 	if good && head.Size <= p.Size() && channel.TreeHash(slices.Values(p.history(head.Size).Leaves())) == head.Tree {
 		return head.Size, nil
 	}
-	return min(base, p.Size()), nil
+	return min(p.roots.Kept(head.Generation), p.Size()), nil
 }
 
 // Unsaid reports whether the log key in force has signed nothing yet: readers don't

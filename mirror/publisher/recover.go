@@ -271,13 +271,10 @@ func (p *Publisher) verify(ctx context.Context, c *candidate) (*Found, error) {
 	return f, nil
 }
 
-// common is how many of this folder's editions stay: those that a later generation of
-// the log has left out don't.
+// common is how many of this folder's editions stay: those that any later generation
+// of the log has left out don't.
 func (p *Publisher) common(c *candidate) uint64 {
-	if log := c.roots.Last().Log; log.Generation > p.roots.Last().Log.Generation {
-		return min(p.Size(), log.Base)
-	}
-	return p.Size()
+	return min(p.Size(), c.roots.Kept(p.roots.Last().Log.Generation))
 }
 
 // continues checks that a log goes on from this folder's.

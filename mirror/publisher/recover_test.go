@@ -282,6 +282,49 @@ func TestRecoverWithMoreBatches(t *testing.T) {
 	}
 }
 
+// TestRecoverOverGenerations: where the log was begun anew twice since the backup, it is
+// the earlier of the two trees that this folder has in common with it.
+func TestRecoverOverGenerations(t *testing.T) {
+	b := newBacked(t)
+	for n := range 4 {
+		b.pack(n)
+	}
+	old := b.backup("backup")
+	rekey := func(good uint64) {
+		t.Helper()
+		d, err := b.p.Rotate(Rotation{NewLog: true, Good: good})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := b.p.UseRoot(d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rekey(2)
+	b.pack(5)
+	b.pack(6)
+	rekey(3)
+	b.pack(7)
+	p := reopen(t, old)
+	found, err := p.Find(t.Context(), &netreal.Network{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(found.Editions) != 2 || found.Editions[0].Number != 2 {
+		t.Errorf("found %+v", found.Editions)
+	}
+	if err := errors.Join(p.Adopt(found), p.Close()); err != nil {
+		t.Fatal(err)
+	}
+	p = reopen(t, old)
+	if !slices.Equal(p.history(p.Size()).Leaves(), b.p.history(b.p.Size()).Leaves()) {
+		t.Errorf("another log, of %d editions", p.Size())
+	}
+	if err := p.CheckTargets(t.Context(), b.into); err != nil {
+		t.Error(err)
+	}
+}
+
 // newestArticles is the number of the articles that the newest edition brought.
 func newestArticles(p *Publisher) int {
 	return int(p.Date(p.Size()-1).Sub(transporttest.Start) / time.Hour)
