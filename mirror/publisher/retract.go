@@ -28,7 +28,23 @@ var (
 func (p *Publisher) standing() (last map[string][]byte, gone []string) {
 	last = map[string][]byte{}
 	dead := map[string]bool{}
+	revive := func(lives func(id string) bool) {
+		gone = slices.DeleteFunc(gone, func(id string) bool {
+			if lives(id) {
+				delete(dead, id)
+			}
+			return !dead[id]
+		})
+	}
+	blind := false // of an edition nobody knows what it brought back
 	for _, e := range p.editions {
+		switch {
+		case e.Front == nil:
+			blind = true
+		case blind && len(e.Front.Gone) < bundle.MaxGone: // it names all that is gone
+			revive(func(id string) bool { return !slices.Contains(e.Front.Gone, id) })
+			blind = false
+		}
 		for _, id := range e.gone() {
 			if !dead[id] {
 				dead[id], gone = true, append(gone, id)
@@ -37,8 +53,7 @@ func (p *Publisher) standing() (last map[string][]byte, gone []string) {
 		}
 		for id, sum := range e.Packed {
 			if last[id] = sum; dead[id] {
-				delete(dead, id)
-				gone = slices.DeleteFunc(gone, func(o string) bool { return o == id })
+				revive(func(o string) bool { return o == id })
 			}
 		}
 	}

@@ -116,6 +116,34 @@ func TestTooMuchTakenBack(t *testing.T) {
 	}
 }
 
+// TestBroughtBackUnseen: what an edition has brought back of which only the log knows
+// is not taken back again: the next front page that is here says what is gone.
+func TestBroughtBackUnseen(t *testing.T) {
+	a, b := story(1).ID, story(2).ID
+	front := func(gone ...string) edition { return edition{Front: &bundle.Front{Gone: gone}} }
+	full := make([]string, bundle.MaxGone)
+	for i := range full {
+		full[i] = story(100 + i).ID
+	}
+	hollow := edition{Hash: make([]byte, 32)}
+	for name, c := range map[string]struct {
+		editions []edition
+		want     []string
+	}{
+		"still gone":           {[]edition{front(a, b), hollow}, []string{a, b}},
+		"one is back":          {[]edition{front(a, b), hollow, front(b)}, []string{b}},
+		"all are":              {[]edition{front(a, b), hollow, hollow, front()}, nil},
+		"gone again":           {[]edition{front(a), hollow, front(), front(a)}, []string{a}},
+		"no room to name more": {[]edition{front(a), hollow, front(full...)}, append([]string{a}, full...)},
+		"nothing was unseen":   {[]edition{front(a), front(full...), front(b)}, append(append([]string{a}, full...), b)},
+	} {
+		p := &Publisher{editions: c.editions}
+		if _, gone := p.standing(); !slices.Equal(gone, c.want) {
+			t.Errorf("%s: %d are gone instead of %d", name, len(gone), len(c.want))
+		}
+	}
+}
+
 func TestCorrected(t *testing.T) {
 	p, err := Init(t.TempDir(), "Radio", []string{"en"})
 	if err != nil {
