@@ -42,8 +42,16 @@ func TestSections(t *testing.T) {
 			r := start(t, Config{})
 			s := p.edition(t, 700_000)
 			if test.backwards {
-				blocks := slices.Clone(s.packed.Blocks)
-				slices.Reverse(blocks[1:])
+				var nodes, blocks []bundle.Block // a node comes before what it links to
+				for _, b := range s.packed.Blocks {
+					if b.CID.Type() == cid.Raw {
+						blocks = append(blocks, b)
+					} else {
+						nodes = append(nodes, b)
+					}
+				}
+				slices.Reverse(blocks)
+				blocks = append(nodes, blocks...)
 				s.car = s.marshal(t, blocks)
 			}
 			push(t, r, s)
