@@ -274,6 +274,47 @@ func TestIsReset(t *testing.T) {
 	}
 }
 
+// Where a request's packets are lost for long, relays stop waiting for its header. It
+// is sent again, on the same connection, and not for ever.
+func TestUnheardRequestIsSentAgain(t *testing.T) {
+	var asked, deaf atomic.Int64
+	unheard := func(w http.ResponseWriter) {
+		s := w.(http3.HTTPStreamer).HTTPStream()
+		s.CancelRead(quic.StreamErrorCode(http3.ErrCodeRequestIncomplete))
+		s.CancelWrite(quic.StreamErrorCode(http3.ErrCodeRequestIncomplete))
+	}
+	_, r := serve(t, certificate(t), "127.0.0.1:0", func(w http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		if deaf.Add(-1) >= 0 {
+			unheard(w)
+			return
+		}
+		w.WriteHeader(http.StatusNotFound)
+	})
+	c, err := New(Config{Network: &netreal.Network{}, Relay: r})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	p := c.Paths()[0]
+	deaf.Store(maxUnheard)
+	if _, err := p.Heads.Head(t.Context(), channel.ID{}, 0); !errors.Is(err, transport.ErrNotFound) {
+		t.Errorf("unheard %d times: %v", maxUnheard, err)
+	}
+	one := c.bulk.main.cur
+	asked.Store(0)
+	deaf.Store(1 << 20)
+	if _, err := p.Heads.Head(t.Context(), channel.ID{}, 0); err == nil || errors.Is(err, transport.ErrNotFound) {
+		t.Errorf("never heard: %v", err)
+	}
+	if n := asked.Load(); n != maxUnheard+1 {
+		t.Errorf("never heard: asked %d times", n)
+	}
+	if one == nil || c.bulk.main.cur != one {
+		t.Error("the connection was given up")
+	}
+}
+
 func TestCancelledRequestDoesNotSpoilTheConnection(t *testing.T) {
 	release := make(chan struct{})
 	asked := make(chan struct{}, 8)

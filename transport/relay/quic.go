@@ -37,6 +37,9 @@ const (
 	retireTime = MaxWait + openTimeout
 	// maxBad is how many addresses are remembered as dead.
 	maxBad = 8
+	// maxUnheard is how often a request is sent again whose header was lost for so
+	// long that the relay stopped waiting for it.
+	maxUnheard = 3
 )
 
 // newQUIC speaks HTTP/3.
@@ -118,7 +121,7 @@ func (q *quicConn) RoundTrip(req *http.Request) (*http.Response, error) {
 }
 
 func (q *quicConn) roundTrip(req *http.Request) (*http.Response, error) {
-	for early := true; ; early = false {
+	for early, unheard := true, 0; ; early = false {
 		l, mine, err := q.line(req.Context())
 		if err != nil {
 			return nil, err
@@ -140,23 +143,37 @@ func (q *quicConn) roundTrip(req *http.Request) (*http.Response, error) {
 		if req.Context().Err() != nil {
 			return nil, err
 		}
-		again := q.failed(l, err)
-		fresh := mine && !asEarly && !errors.Is(err, quic.Err0RTTRejected) && !l.overtaken.Load()
-		if !again || !early || fresh { // a connection made for it would fail the same way again
+		if isUnheard(err) && unheard < maxUnheard {
+			unheard++
+		} else {
+			again := q.failed(l, err)
+			fresh := mine && !asEarly && !errors.Is(err, quic.Err0RTTRejected) && !l.overtaken.Load()
+			if !again || !early || fresh { // a connection made for it would fail the same way again
+				return nil, err
+			}
+		}
+		if req, err = afresh(req, err); err != nil {
 			return nil, err
 		}
-		if req.Body != nil && req.Body != http.NoBody {
-			if req.GetBody == nil {
-				return nil, err
-			}
-			body, bodyErr := req.GetBody()
-			if bodyErr != nil {
-				return nil, err
-			}
-			req = req.Clone(req.Context())
-			req.Body = body
-		}
 	}
+}
+
+// afresh is a request that can be sent again after it failed with err, which is
+// returned if it can't.
+func afresh(req *http.Request, err error) (*http.Request, error) {
+	if req.Body == nil || req.Body == http.NoBody {
+		return req, nil
+	}
+	if req.GetBody == nil {
+		return nil, err
+	}
+	body, bodyErr := req.GetBody()
+	if bodyErr != nil {
+		return nil, err
+	}
+	req = req.Clone(req.Context())
+	req.Body = body
+	return req, nil
 }
 
 // padded is req as it goes out in early data.
@@ -198,6 +215,14 @@ func (q *quicConn) failed(l *line, err error) bool {
 func isReset(err error) bool {
 	var reset *quic.StreamError
 	return errors.As(err, &reset) && http3.ErrCode(reset.ErrorCode) != http3.ErrCodeRequestRejected
+}
+
+// isUnheard reports whether the relay has never got a request's header whole: later
+// packets told it that there is one, and it waits only so long (RFC 9114, section
+// 8.1). Nothing was begun, and the connection is as good as any.
+func isUnheard(err error) bool {
+	var reset *quic.StreamError
+	return errors.As(err, &reset) && reset.Remote && http3.ErrCode(reset.ErrorCode) == http3.ErrCodeRequestIncomplete
 }
 
 // line returns the connection, dialling if there is none; mine says that it
