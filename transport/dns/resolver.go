@@ -342,7 +342,7 @@ func (r *resolver) carries(class record.Class) bool {
 	return class == record.Small || !time.Now().Before(r.smallUntil)
 }
 
-// timeout is how long to wait for an answer to the given try.
+// timeout is how long to wait for an answer to the given try, tryHedge like the first.
 func (r *resolver) timeout(try int) time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -355,7 +355,7 @@ func (r *resolver) timeout(try int) time.Duration {
 		}
 		return min(t, maxTimeout)
 	}
-	return min(max(r.srtt+4*r.rttvar, minTimeout)<<min(try, 5), maxTimeout)
+	return min(max(r.srtt+4*r.rttvar, minTimeout)<<min(max(try, 0), 5), maxTimeout)
 }
 
 // hedge is after how long without an answer another resolver is worth asking as
