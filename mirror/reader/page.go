@@ -155,7 +155,7 @@ func (r *Reader) channelName(ctx context.Context, ch channel.ID) string {
 }
 
 func pathStatus(p newsync.PathReport) web.PathStatus {
-	st := web.PathStatus{Name: p.Name, Kind: p.Kind, Bytes: p.Bytes, Last: p.At, Head: p.Head, Seen: p.Seen, Older: p.Older()}
+	st := web.PathStatus{Name: p.Name, Kind: p.Kind, Bytes: p.Bytes, Last: p.At, Head: p.Head, Seen: p.Seen, Older: p.Older(), Past: p.Past}
 	switch p.State {
 	case "ok":
 		st.State = web.PathWorking

@@ -264,6 +264,12 @@ func sourcesOf(r PathReport) []string {
 	return []string{sourceOf(r)}
 }
 
+// sharesSource reports whether two paths depend on the same thing.
+func sharesSource(a, b PathReport) bool {
+	of := sourcesOf(b)
+	return slices.ContainsFunc(sourcesOf(a), func(s string) bool { return slices.Contains(of, s) })
+}
+
 func sourceOf(r PathReport) string {
 	name := strings.Fields(r.Name)
 	switch r.Kind {

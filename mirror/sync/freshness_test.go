@@ -422,3 +422,53 @@ func (downHeads) RootNote(context.Context, channel.ID, uint64) ([]byte, error) {
 func (downHeads) Grant(context.Context, channel.ID, string) ([]byte, error) { return nil, errDown }
 
 var errDown = errors.New("connection refused")
+
+// What a path did is an old story once its source has done as it should by another
+// one; until it does it again.
+func TestPast(t *testing.T) {
+	c := published(t, 2)
+	synctest.Test(t, func(t *testing.T) {
+		m := transporttest.NewMemory(t, c.Editions()...)
+		const late, now = true, false
+		from := func(old bool, name, source string, patience time.Duration) transport.Path {
+			p := m.Path(name)
+			p.Kind, p.Source, p.Hints.Patience = transport.KindTCP, source, patience
+			if old {
+				p.Heads = oldHeads{p.Heads, c.Editions()[0].Head.Text()}
+			}
+			return p
+		}
+		r := newReader(t, c, from(now, "stranger", "other", 0))
+		r.sync()
+		for _, tt := range []struct {
+			what        string
+			paths       []transport.Path
+			older, past bool
+		}{
+			{"alone", []transport.Path{from(late, "small", "relay", 0)}, true, false},
+			{"beside a stranger", []transport.Path{from(now, "stranger", "other", 0), from(late, "small", "relay", time.Hour)}, true, false},
+			{"beside its like, which is late too", []transport.Path{from(late, "large", "relay", 0), from(late, "small", "relay", time.Hour)}, true, false},
+			{"beside its like, which is not", []transport.Path{from(now, "large", "relay", 0), from(late, "small", "relay", time.Hour)}, true, true},
+			{"still so", []transport.Path{from(now, "stranger", "other", 0), from(late, "small", "relay", time.Hour)}, true, true},
+			{"alone again", []transport.Path{from(late, "small", "relay", 0)}, true, false},
+		} {
+			r.over(tt.paths...).sync()
+			reports, err := sync.Reports(t.Context(), r.lib, c.ID())
+			i := slices.IndexFunc(reports, func(p sync.PathReport) bool { return p.Name == "small" })
+			if err != nil || i < 0 {
+				t.Fatalf("%s: %+v, %v", tt.what, reports, err)
+			}
+			if p := reports[i]; p.Older() != tt.older || p.Past != tt.past {
+				t.Errorf("%s: %+v", tt.what, p)
+			}
+		}
+	})
+}
+
+// oldHeads shows one head, whatever is held.
+type oldHeads struct {
+	transport.Heads
+	head []byte
+}
+
+func (h oldHeads) Head(context.Context, channel.ID, uint64) ([]byte, error) { return h.head, nil }

@@ -47,11 +47,17 @@ type PathReport struct {
 	Tree     string    `json:"tree,omitempty"`
 	HeadTime time.Time `json:"head_time,omitzero"`
 	Seen     time.Time `json:"seen,omitzero"`
+	// Past: the path has not been needed since, and its source has answered as it
+	// should over another one. What State and Error say of it is an old story.
+	Past bool `json:"past,omitempty"`
 }
 
 // Older reports whether the path answered last with an older head than is held. It
 // may be innocent: nobody has told it yet.
 func (r PathReport) Older() bool { return r.State == stateOK && r.Error == laggard }
+
+// good reports whether the path answered in this sync, and with nothing old.
+func (r PathReport) good() bool { return r.State == stateOK && r.Error == "" && !r.Seen.IsZero() }
 
 func (s *session) report(p transport.Path) *PathReport {
 	r, ok := s.reports[p.Name]
@@ -100,6 +106,7 @@ func (s *session) storeReports(ctx context.Context, reports []PathReport) (err e
 		case r.State == stateIdle:
 			merged[i] = old[j]
 			merged[i].Source = r.Source // more may be known of it by now
+			merged[i].Past = merged[i].Past || slices.ContainsFunc(reports, func(o PathReport) bool { return o.good() && sharesSource(o, r) })
 		default:
 			merged[i].Blocks += old[j].Blocks
 			merged[i].Bytes += old[j].Bytes

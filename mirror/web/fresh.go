@@ -127,10 +127,10 @@ func (c *catalogue) freshLines(all []Fresh, now time.Time) (out []freshLine) {
 // oddLines say calmly what some way in did wrong, once for all ways: nothing false
 // is shown because of it, and there is nothing to do.
 func (c *catalogue) oddLines(paths []PathStatus) (lines []freshLine) {
-	if slices.ContainsFunc(paths, func(p PathStatus) bool { return p.State == PathLied }) {
+	if slices.ContainsFunc(paths, PathStatus.lies) {
 		lines = append(lines, freshLine{Text: c.T("status.lied")})
 	}
-	if slices.ContainsFunc(paths, func(p PathStatus) bool { return p.Older }) {
+	if slices.ContainsFunc(paths, PathStatus.late) {
 		lines = append(lines, freshLine{Text: c.T("status.older")})
 	}
 	return lines

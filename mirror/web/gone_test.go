@@ -100,7 +100,9 @@ func TestOddWays(t *testing.T) {
 			}
 		}
 	}
-	f.st.Paths = f.st.Paths[3:]
+	f.st.Paths = append(f.st.Paths[3:],
+		PathStatus{Name: "e", Kind: transport.KindTCP, State: PathLied, Past: true},
+		PathStatus{Name: "f", Kind: transport.KindTCP, State: PathWorking, Older: true, Past: true})
 	if got := text(visit(t, f).get("/", 200)); strings.Contains(got, english.T("status.lied")) || strings.Contains(got, english.T("status.older")) {
 		t.Errorf("nothing is odd: %q", got)
 	}

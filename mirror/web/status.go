@@ -77,7 +77,13 @@ type PathStatus struct {
 	Seen time.Time
 	// Older: it answered last with something older than is here.
 	Older bool
+	// Past: where it leads to has since done as it should, by another way.
+	Past bool
 }
+
+// lies and late are what is still to be said of it.
+func (p PathStatus) lies() bool { return p.State == PathLied && !p.Past }
+func (p PathStatus) late() bool { return p.Older && !p.Past }
 
 type statusPage struct {
 	Channels   []channelRow
@@ -157,7 +163,7 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 		if p.State == PathWorking {
 			v.Working++
 		}
-		v.Lied, v.Older = v.Lied || p.State == PathLied, v.Older || p.Older
+		v.Lied, v.Older = v.Lied || p.lies(), v.Older || p.late()
 		v.Paths = append(v.Paths, row)
 	}
 	s.render(w, r, http.StatusOK, "status", v)
