@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -84,9 +85,13 @@ type world struct {
 type countingStore struct {
 	Store
 	records, named atomic.Int64
+	gone           atomic.Bool // nothing is found any more
 }
 
 func (s *countingStore) Record(ctx context.Context, name record.Name) ([]byte, error) {
+	if s.gone.Load() {
+		return nil, errors.New("the disk is gone")
+	}
 	rec, err := s.Store.Record(ctx, name)
 	if err == nil {
 		s.records.Add(1)

@@ -107,16 +107,18 @@ func through(tb testing.TB) (w *world, client func(transport.Network) *Client) {
 	}
 }
 
-// A second reader behind the same resolver costs the zone's server next to nothing.
+// A second reader behind the same resolver costs the zone's server nothing, and does
+// without it. What arrives there is not counted: on a busy machine resolvers ask
+// twice, and late.
 func TestSecondReader(t *testing.T) {
 	w, client := through(t)
 	e, wants, _ := w.textOf("second", 8)
 	fetchWants(t, client(w.nw), e, wants)
-	first := w.stats.records.Load()
-	fetchWants(t, client(w.nw), e, wants)
-	if second := w.stats.records.Load() - first; first < 500 || second > first/20 {
-		t.Errorf("the first reader caused %d questions, the second %d", first, second)
+	if first := w.stats.records.Load(); first < 500 {
+		t.Fatalf("the first reader caused %d questions", first)
 	}
+	w.stats.gone.Store(true)
+	fetchWants(t, client(w.nw), e, wants)
 }
 
 // BenchmarkThroughUnbound reads 1 MB of text through a real resolver, in a hurry,
