@@ -109,7 +109,7 @@ func NewView(invite *Invite) *View {
 // Channel is the channel's ID.
 func (v *View) Channel() ID { return v.invite.Channel }
 
-// Invite is what the view began with; don't change it.
+// Invite is what the view began with, or was renewed with; don't change it.
 func (v *View) Invite() *Invite { return v.invite }
 
 // Roots is the chain of root notes held, of version 0 before the first.
@@ -134,32 +134,7 @@ func (v *View) EpochKey(epoch uint64) (EpochKey, bool) {
 
 // Places are the ways in, those of the newest grant before those of the invite.
 func (v *View) Places() Places {
-	p := Places{
-		Relays:   slices.Clone(v.places.Relays),
-		Zones:    slices.Clone(v.places.Zones),
-		Peers:    slices.Clone(v.places.Peers),
-		Gateways: slices.Clone(v.places.Gateways),
-		Mirrors:  slices.Clone(v.places.Mirrors),
-	}
-	for _, r := range v.invite.Places.Relays {
-		if !slices.ContainsFunc(p.Relays, func(o Relay) bool { return o.Host == r.Host && o.Port == r.Port }) {
-			p.Relays = append(p.Relays, r)
-		}
-	}
-	p.Zones = appendNew(p.Zones, v.invite.Places.Zones)
-	p.Peers = appendNew(p.Peers, v.invite.Places.Peers)
-	p.Gateways = appendNew(p.Gateways, v.invite.Places.Gateways)
-	p.Mirrors = appendNew(p.Mirrors, v.invite.Places.Mirrors)
-	return p
-}
-
-func appendNew[T comparable](to, from []T) []T {
-	for _, x := range from {
-		if !slices.Contains(to, x) {
-			to = append(to, x)
-		}
-	}
-	return to
+	return v.places.and(v.invite.Places, func(Places) bool { return true })
 }
 
 // ExtendRoots verifies and holds the next root note. A note of a version that

@@ -33,9 +33,13 @@ func (c *addCmd) Run(e *env) (err error) {
 		return err
 	}
 	defer cli.Close(r, &err)
-	ch, err := r.Add(e.ctx, text)
+	ch, known, err := r.Add(e.ctx, text)
 	if err != nil {
 		return err
+	}
+	if known {
+		fmt.Fprintf(e.out, "channel %s was here already; this invite's ways in are used from now on, too; fetch its news with: mirror sync\n", ch)
+		return nil
 	}
 	fmt.Fprintf(e.out, "channel %s added; fetch its news with: mirror sync\n", ch)
 	return nil

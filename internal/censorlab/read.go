@@ -128,7 +128,8 @@ func (w *World) readerOn(ctx context.Context, network *censor.Censor, r Reading,
 		return nil, err
 	}
 	rd.connect()
-	return rd, sync.Add(ctx, rd.Lib, inv)
+	_, err = sync.Add(ctx, rd.Lib, inv)
+	return rd, err
 }
 
 // connect makes new paths, as a program that starts does.

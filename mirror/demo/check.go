@@ -68,7 +68,7 @@ func (w *World) checkPath(ctx context.Context, kind, invite string, row *Row) (e
 		return err
 	}
 	defer func() { err = errors.Join(err, r.Close(), os.RemoveAll(dir)) }()
-	ch, err := r.Add(ctx, invite)
+	ch, _, err := r.Add(ctx, invite)
 	if err != nil {
 		return err
 	}

@@ -104,7 +104,7 @@ func newLive(ctx context.Context, w *World, first []bundle.Article, log *slog.Lo
 	if err != nil {
 		return nil, err
 	}
-	if _, err := l.reader.Add(ctx, invite); err != nil {
+	if _, _, err := l.reader.Add(ctx, invite); err != nil {
 		return nil, errors.Join(err, l.reader.Close())
 	}
 	return l, nil

@@ -70,7 +70,7 @@ func (w *World) try(ctx context.Context, stage *Stage, s censor.Scenario, invite
 		return err
 	}
 	defer func() { err = errors.Join(err, r.Close(), os.RemoveAll(dir)) }()
-	ch, err := r.Add(ctx, invite)
+	ch, _, err := r.Add(ctx, invite)
 	if err != nil {
 		return err
 	}

@@ -142,13 +142,18 @@ func (r *Reader) Library() *library.Library { return r.lib }
 // Shelf reads what has arrived.
 func (r *Reader) Shelf() newsync.Shelf { return newsync.Shelf{Library: r.lib} }
 
-// Add makes the reader follow an invite's channel, durably. It asks nobody.
-func (r *Reader) Add(ctx context.Context, invite string) (channel.ID, error) {
+// Add makes the reader follow an invite's channel, durably. known: it did already, and
+// goes on with this invite's ways in and key. It asks nobody, but waits for a sync that
+// runs.
+func (r *Reader) Add(ctx context.Context, invite string) (ch channel.ID, known bool, err error) {
 	inv, err := channel.ParseInvite(invite)
 	if err != nil {
-		return channel.ID{}, err
+		return channel.ID{}, false, err
 	}
-	return inv.Channel, newsync.Add(ctx, r.lib, inv)
+	r.syncing.Lock()
+	defer r.syncing.Unlock()
+	known, err = newsync.Add(ctx, r.lib, inv)
+	return inv.Channel, known, err
 }
 
 // Resolve finds the channel that a person means: the only one, or the one whose

@@ -108,7 +108,7 @@ func TestScanAllZones(t *testing.T) {
 		defer net.Close()
 		n := &silent{good: func(string) bool { return true }, at: net.Host("home", simnet.Link{}, netip.MustParseAddr("198.51.100.1"))}
 		r := inMemory(t, transporttest.NewChannel(t, "Kolokol"), func(cfg *Config) { cfg.Network = n })
-		if _, err := r.Add(t.Context(), c.Invite(channel.Places{Zones: []channel.Zone{{Name: "other.example"}, {Name: "n.example"}}}).String()); err != nil {
+		if _, _, err := r.Add(t.Context(), c.Invite(channel.Places{Zones: []channel.Zone{{Name: "other.example"}, {Name: "n.example"}}}).String()); err != nil {
 			t.Fatal(err)
 		}
 		defer serve(t, c, net.Host("names", simnet.Link{}, netip.MustParseAddr("192.0.2.53")))()
@@ -145,7 +145,7 @@ func TestScanResumes(t *testing.T) {
 			t.Errorf("without a zone: %v", err)
 		}
 		defer serve(t, c2, net.Host("names", link, netip.MustParseAddr("192.0.2.53")))()
-		if _, err := r.Add(t.Context(), c2.Invite(channel.Places{Zones: []channel.Zone{{Name: "n.example"}}}).String()); err != nil {
+		if _, _, err := r.Add(t.Context(), c2.Invite(channel.Places{Zones: []channel.Zone{{Name: "n.example"}}}).String()); err != nil {
 			t.Fatal(err)
 		}
 		var b strings.Builder

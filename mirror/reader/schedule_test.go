@@ -66,7 +66,7 @@ func inMemory(t *testing.T, c *transporttest.Channel, change func(*Config), path
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = r.Close() })
-	if _, err := r.Add(t.Context(), c.Invite(channel.Places{}).String()); err != nil {
+	if _, _, err := r.Add(t.Context(), c.Invite(channel.Places{}).String()); err != nil {
 		t.Fatal(err)
 	}
 	return r
@@ -347,7 +347,7 @@ func TestKeepJudgesEachChannel(t *testing.T) {
 		p := transporttest.NewMemory(t, rich.Editions()...).Path("p")
 		p.Heads = oneOf{p.Heads, rich.ID()}
 		r := inMemory(t, rich, func(cfg *Config) { cfg.Bytes = 8000 }, p)
-		if _, err := r.Add(t.Context(), lost.Invite(channel.Places{}).String()); err != nil {
+		if _, _, err := r.Add(t.Context(), lost.Invite(channel.Places{}).String()); err != nil {
 			t.Fatal(err)
 		}
 		limit, nobody := false, false

@@ -36,7 +36,7 @@ func realReader(t *testing.T, c *transporttest.Channel) (*reader, *library.Libra
 	}
 	t.Cleanup(func() { _ = lib.Close() })
 	r := &reader{t: t, c: c, lib: lib, e: sync.Engine{Library: lib}}
-	if err := sync.Add(t.Context(), lib, c.Invite(channel.Places{})); err != nil {
+	if _, err := sync.Add(t.Context(), lib, c.Invite(channel.Places{})); err != nil {
 		t.Fatal(err)
 	}
 	return r, lib

@@ -238,7 +238,7 @@ func newReader(t *testing.T, c *transporttest.Channel, paths ...transport.Path) 
 	m := newMemory()
 	r := &reader{t: t, c: c, lib: m, mem: m, e: sync.Engine{Library: m, Ways: ways(paths)}}
 	places := channel.Places{Zones: []channel.Zone{{Name: "n.example"}}, Gateways: []string{"https://gateway.example"}}
-	if err := sync.Add(t.Context(), m, c.Invite(places)); err != nil {
+	if _, err := sync.Add(t.Context(), m, c.Invite(places)); err != nil {
 		t.Fatal(err)
 	}
 	return r

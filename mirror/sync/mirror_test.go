@@ -86,7 +86,7 @@ func overMirror(t *testing.T, target publisher.TargetConfig, pool *x509.CertPool
 		t.Fatalf("the invite names %d mirrors and %d relays", len(inv.Places.Mirrors), len(inv.Places.Relays))
 	}
 	mem := newMemory()
-	if err := sync.Add(t.Context(), mem, inv); err != nil {
+	if _, err := sync.Add(t.Context(), mem, inv); err != nil {
 		t.Fatal(err)
 	}
 	set := paths.New(paths.Config{Network: &netreal.Network{}, Roots: pool})

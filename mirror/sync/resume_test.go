@@ -161,7 +161,7 @@ func TestRealLibrary(t *testing.T) {
 		f(&reader{t: t, c: c, lib: lib, e: sync.Engine{Library: lib, Ways: ways{m.OpenerPath("p")}}})
 	}
 	session(func(r *reader) {
-		if err := sync.Add(t.Context(), r.lib, c.Invite(channel.Places{})); err != nil {
+		if _, err := sync.Add(t.Context(), r.lib, c.Invite(channel.Places{})); err != nil {
 			t.Fatal(err)
 		}
 		ctx, stop := context.WithCancel(t.Context())

@@ -199,18 +199,27 @@ type Result struct {
 	Paths         []PathReport
 }
 
-// Add makes the library follow the invite's channel, durably. Adding a channel
-// that is followed already keeps what is known and is no error.
-func Add(ctx context.Context, lib Library, invite *channel.Invite) error {
-	_, err := lib.State(ctx, invite.Channel)
-	if !errors.Is(err, transport.ErrNotFound) {
-		return err
+// Add makes the library follow the invite's channel, durably. known: it is followed
+// already; then what is known of it is kept, and the invite's ways in and its batch's
+// key are used from now on (channel.View.Renew). No sync of the channel may run.
+func Add(ctx context.Context, lib Library, invite *channel.Invite) (known bool, err error) {
+	view, err := View(ctx, lib, invite.Channel)
+	switch {
+	case errors.Is(err, transport.ErrNotFound):
+		view = channel.NewView(invite)
+	case err != nil:
+		return false, err
+	default:
+		known = true
+		if err := view.Renew(invite); err != nil {
+			return true, err
+		}
 	}
-	state, err := channel.NewView(invite).Marshal()
+	state, err := view.Marshal()
 	if err != nil {
-		return err
+		return known, err
 	}
-	return lib.SetState(ctx, invite.Channel, state)
+	return known, lib.SetState(ctx, invite.Channel, state)
 }
 
 // View returns what the library knows of a channel.
