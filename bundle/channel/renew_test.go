@@ -8,7 +8,9 @@ import (
 )
 
 func TestRenew(t *testing.T) {
-	at := func(host string, prefix byte) Relay { return Relay{Host: host, Port: 443, Pin: Pin{1}, Prefix: Prefix{prefix}} }
+	at := func(host string, prefix byte) Relay {
+		return Relay{Host: host, Port: 443, Pin: Pin{1}, Prefix: Prefix{prefix}}
+	}
 	first := &Invite{Channel: ID{1}, Seed: Seed{1}, IPNS: make([]byte, 32), Places: Places{
 		Relays: []Relay{at("192.0.2.1", 1), at("192.0.2.2", 2)}, Zones: []Zone{{Name: "n.example"}}, Gateways: []string{"https://g.example"},
 	}}
@@ -28,16 +30,23 @@ func TestRenew(t *testing.T) {
 	}{
 		{
 			"the same once more", *first,
-			[]Relay{at("192.0.2.3", 3), at("192.0.2.1", 1), at("192.0.2.2", 2)}, []Zone{{Name: "m.example"}, {Name: "n.example"}}, 7,
+			[]Relay{at("192.0.2.3", 3), at("192.0.2.1", 1), at("192.0.2.2", 2)},
+			[]Zone{{Name: "m.example"}, {Name: "n.example"}},
+			7,
 		},
 		{
-			"other ways of the same batch", Invite{Seed: first.Seed, Places: Places{Relays: []Relay{at("192.0.2.1", 9), at("192.0.2.4", 4)}, Zones: []Zone{{Name: "o.example"}}}},
+			"other ways of the same batch",
+			Invite{Seed: first.Seed, Places: Places{Relays: []Relay{at("192.0.2.1", 9), at("192.0.2.4", 4)}, Zones: []Zone{{Name: "o.example"}}}},
 			[]Relay{at("192.0.2.3", 3), at("192.0.2.1", 9), at("192.0.2.4", 4), at("192.0.2.2", 2)},
-			[]Zone{{Name: "m.example"}, {Name: "o.example"}, {Name: "n.example"}}, 7,
+			[]Zone{{Name: "m.example"}, {Name: "o.example"}, {Name: "n.example"}},
+			7,
 		},
 		{
-			"another batch", Invite{Seed: Seed{2}, Places: Places{Relays: []Relay{at("192.0.2.1", 8)}}},
-			[]Relay{at("192.0.2.1", 8)}, []Zone{{Name: "m.example"}, {Name: "n.example"}}, 0,
+			"another batch",
+			Invite{Seed: Seed{2}, Places: Places{Relays: []Relay{at("192.0.2.1", 8)}}},
+			[]Relay{at("192.0.2.1", 8)},
+			[]Zone{{Name: "m.example"}, {Name: "n.example"}},
+			0,
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
