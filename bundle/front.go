@@ -1,8 +1,6 @@
 package bundle
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -161,19 +159,6 @@ type ImageEntry struct {
 	Width  int    `json:"w"`
 	Height int    `json:"h"`
 	Span   Span   `json:"span"`
-}
-
-// Span is a stretch of a layer's plaintext in bytes: one zstd frame.
-type Span struct {
-	Offset int64 `json:"o"`
-	Size   int64 `json:"n"`
-}
-
-func (s Span) check() error {
-	if s.Offset < 0 || s.Size <= 0 || s.Offset > MaxLayer || s.Size > maxSpan {
-		return fmt.Errorf("%w: span out of range", ErrFront)
-	}
-	return nil
 }
 
 // Past is an older edition of the window.
@@ -348,42 +333,4 @@ func OpenFront(key channel.EpochKey, ch channel.ID, edition uint64, file []byte)
 		return nil, fmt.Errorf("%w: made for another edition", ErrFront)
 	}
 	return f, f.check()
-}
-
-// openFrame decrypts a whole layer that is one zstd frame, padded, of at most limit
-// bytes of content.
-func openFrame(passphrase string, file []byte, limit int) ([]byte, error) {
-	u, err := newUnsealer(file, passphrase, int64(len(file)))
-	if err != nil {
-		return nil, err
-	}
-	var plain []byte
-	rest := file[PrologueSize:]
-	for i := range u.last + 1 {
-		n := min(len(rest), sealedChunk)
-		c, err := u.chunk(i, rest[:n])
-		if err != nil {
-			return nil, err
-		}
-		plain, rest = append(plain, c...), rest[n:]
-	}
-	n, _, err := frameSize(plain)
-	if err != nil {
-		return nil, err
-	}
-	if err := unpadded(plain[n:]); err != nil {
-		return nil, err
-	}
-	return decompress(plain[:n], limit)
-}
-
-// marshal writes compact JSON without escaping <, > and &.
-func marshal(v any) ([]byte, error) {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
-		return nil, err
-	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }

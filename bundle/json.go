@@ -17,6 +17,17 @@ func unmarshal(b []byte, to any) error {
 	return json.Unmarshal(b, to)
 }
 
+// marshal writes compact JSON without escaping <, > and &.
+func marshal(v any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+}
+
 // maxList bounds every array and object of a front page or a text line, before
 // anything is made of its elements: 4 MiB of "{}," would become a gigabyte.
 // maxNested bounds how deep they lie in each other.

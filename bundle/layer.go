@@ -154,6 +154,33 @@ func (u *unsealer) chunk(i int64, sealed []byte) ([]byte, error) {
 	return plain, nil
 }
 
+// openFrame decrypts a whole layer that is one zstd frame, padded, of at most limit
+// bytes of content.
+func openFrame(passphrase string, file []byte, limit int) ([]byte, error) {
+	u, err := newUnsealer(file, passphrase, int64(len(file)))
+	if err != nil {
+		return nil, err
+	}
+	var plain []byte
+	rest := file[PrologueSize:]
+	for i := range u.last + 1 {
+		n := min(len(rest), sealedChunk)
+		c, err := u.chunk(i, rest[:n])
+		if err != nil {
+			return nil, err
+		}
+		plain, rest = append(plain, c...), rest[n:]
+	}
+	n, _, err := frameSize(plain)
+	if err != nil {
+		return nil, err
+	}
+	if err := unpadded(plain[n:]); err != nil {
+		return nil, err
+	}
+	return decompress(plain[:n], limit)
+}
+
 // The plaintext sizes of small fronts: their age files are 4, 8 and 16 KiB.
 var frontSizes = []int{3915, 8011, 16203}
 

@@ -309,15 +309,6 @@ type Directory struct {
 	RootNotes, Grants cid.Cid
 }
 
-// fileName is a layer's name in the edition's folder.
-func fileName(layer string) string {
-	switch layer {
-	case LayerLog, LayerRoot, LayerGrants:
-		return layer
-	}
-	return layer + ".age"
-}
-
 // ParseDirectory reads an edition's folder block, which root names. Names it
 // doesn't know are ignored.
 func ParseDirectory(root cid.Cid, block []byte) (*Directory, error) {

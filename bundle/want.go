@@ -1,6 +1,10 @@
 package bundle
 
-import "github.com/ipfs/go-cid"
+import (
+	"slices"
+
+	"github.com/ipfs/go-cid"
+)
 
 // Want names one block that somebody needs. Layer, Offset and Size say where it
 // lies, so that neighbours can be asked for as one range and a path without
@@ -33,3 +37,28 @@ const (
 	LayerRoot      = "root"
 	LayerGrants    = "grants"
 )
+
+// layers in the order in which an edition's file holds them: what a reader needs
+// first comes first, so that a torn file is still worth something.
+var layers = []string{LayerFront, LayerRoot, LayerGrants, LayerLog, LayerDict, LayerText, LayerMedia}
+
+func layerOrder(layer string) int { return slices.Index(layers, layer) }
+
+// fileName is a layer's name in the edition's folder.
+func fileName(layer string) string {
+	switch layer {
+	case LayerLog, LayerRoot, LayerGrants:
+		return layer
+	}
+	return layer + ".age"
+}
+
+// layerOf is the layer that a name in the edition's folder stands for, "" if none.
+func layerOf(name string) string {
+	for _, l := range layers {
+		if name == fileName(l) {
+			return l
+		}
+	}
+	return ""
+}
