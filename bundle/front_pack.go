@@ -8,7 +8,7 @@ import (
 	"tamizdat/bundle/channel"
 )
 
-// frontPage joins new headlines with those of the window.
+// frontPage makes the front page: what is new, and what of the one before still stands.
 func (p *packer) frontPage() error {
 	in := p.in
 	f := &Front{
@@ -19,24 +19,42 @@ func (p *packer) frontPage() error {
 	if f.Langs == nil {
 		f.Langs = []string{}
 	}
+	p.pastEditions(f)
+	if err := p.headlines(f); err != nil {
+		return err
+	}
+	p.describeLayers(f)
+	if err := f.check(); err != nil {
+		return err
+	}
+	b, err := marshal(f)
+	if err != nil {
+		return err
+	}
+	p.front = f
+	return p.sealLayer(LayerFront, compress(b))
+}
+
+// headlines joins the new ones with those of the window that were neither replaced nor
+// taken back, newest first, as many as there is room for.
+func (p *packer) headlines(f *Front) error {
 	out := map[string]bool{}
-	for _, e := range f.Articles {
+	for _, e := range p.entries {
 		out[e.ID] = true
 	}
-	for _, id := range in.Gone {
+	for _, id := range p.in.Gone {
 		if slices.ContainsFunc(p.entries, func(e Entry) bool { return e.ID == id }) {
 			return fmt.Errorf("article %s: both packed and taken back", id)
 		}
 		out[id] = true
 	}
-	for _, old := range in.Replaces {
+	for _, old := range p.in.Replaces {
 		out[old] = true
 	}
-	p.pastEditions(f)
-	if in.Previous != nil {
-		for _, e := range in.Previous.Articles {
+	if p.in.Previous != nil {
+		for _, e := range p.in.Previous.Articles {
 			inWindow := slices.ContainsFunc(f.Past, func(p Past) bool { return p.Edition == e.Edition })
-			if !out[e.ID] && inWindow && len(f.Articles) < cmp.Or(in.Keep, DefaultKeep) {
+			if !out[e.ID] && inWindow && len(f.Articles) < cmp.Or(p.in.Keep, DefaultKeep) {
 				f.Articles = append(f.Articles, e)
 			}
 		}
@@ -45,6 +63,11 @@ func (p *packer) frontPage() error {
 	if f.Articles == nil {
 		f.Articles = []Entry{}
 	}
+	return nil
+}
+
+// describeLayers says what opens the edition's layers, and where DNS has them.
+func (p *packer) describeLayers(f *Front) {
 	for _, l := range []struct {
 		layer string
 		to    **Layer
@@ -62,15 +85,6 @@ func (p *packer) frontPage() error {
 	if l := p.layers[LayerLog]; l != nil {
 		f.Log = namesOf(l.records())
 	}
-	if err := f.check(); err != nil {
-		return err
-	}
-	b, err := marshal(f)
-	if err != nil {
-		return err
-	}
-	p.front = f
-	return p.sealLayer(LayerFront, compress(b))
 }
 
 // pastEditions names the older editions of the window, so that a reader who

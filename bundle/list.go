@@ -100,6 +100,7 @@ func (v *Volume) lacks(wants []Want) (out []Want, err error) {
 	return out, nil
 }
 
+// descend appends the leaves below w to those before them.
 func (v *Volume) descend(w Want, to []Want, depth int) ([]Want, error) {
 	if w.CID.Prefix().Codec == cid.Raw {
 		if w.Offset != blockOffset(w.Layer, len(to)) {
@@ -158,11 +159,7 @@ func (v *Volume) andNodes(err error, w Want, links []Link) error {
 			continue
 		}
 		_, err := v.get(Want{CID: l.CID, Layer: w.Layer, Node: true, Offset: l.Offset, File: w.File})
-		var also *MissingError
-		switch {
-		case errors.As(err, &also):
-			m.Wants = append(m.Wants, also.Wants...)
-		case err != nil:
+		if err := m.gather(err); err != nil {
 			return err
 		}
 	}

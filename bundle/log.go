@@ -6,6 +6,7 @@ import "tamizdat/bundle/channel"
 // to edition.
 const logChunk = 64 << 10
 
+// log makes the log layer: the leaf hashes of all editions before this one.
 func (p *packer) log() (err error) {
 	if p.in.Edition == 0 {
 		return nil

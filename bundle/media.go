@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// media writes a tar of all images, one zstd frame a member, and notes where
-// each lies.
+// media makes the media layer, a tar of all images, one zstd frame a member, and the
+// headlines, which note where each lies.
 func (p *packer) media() error {
 	var layer []byte
 	for _, a := range p.in.Articles {

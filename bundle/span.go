@@ -1,9 +1,6 @@
 package bundle
 
-import (
-	"errors"
-	"fmt"
-)
+import "fmt"
 
 // Span is a stretch of a layer's plaintext in bytes: one zstd frame.
 type Span struct {
@@ -46,44 +43,9 @@ func (v *Volume) read(layer string, s Span) ([]byte, error) {
 	if last >= int64(len(leaves)) {
 		return nil, fmt.Errorf("%w: span past the layer's end", ErrFront)
 	}
-	prologue, have := v.Prologues[layer]
-	missing := &MissingError{}
-	chunks := make([][]byte, last-first+1)
-	fetch := func(i int64) ([]byte, error) {
-		b, err := v.get(leaves[i])
-		var m *MissingError
-		if errors.As(err, &m) {
-			missing.Wants = append(missing.Wants, m.Wants...)
-			return nil, nil
-		}
-		return b, err
-	}
-	if !have && first != 0 {
-		if prologue, err = fetch(0); err != nil {
-			return nil, err
-		}
-	}
-	for i := first; i <= last; i++ {
-		b, err := fetch(i)
-		if err != nil {
-			return nil, err
-		}
-		if size := leaves[i].Size; b != nil && size != 0 && size != len(b) {
-			return nil, fmt.Errorf("%w: a block of another size than its link says", ErrBlock)
-		}
-		if i == 0 && b != nil {
-			if len(b) < PrologueSize {
-				return nil, fmt.Errorf("%w: cut off", ErrLayer)
-			}
-			if !have {
-				prologue = b
-			}
-			b = b[PrologueSize:]
-		}
-		chunks[i-first] = b
-	}
-	if len(missing.Wants) > 0 {
-		return nil, missing
+	prologue, sealed, err := v.sealedChunks(layer, leaves, first, last)
+	if err != nil {
+		return nil, err
 	}
 	size, err := v.fileSize(leaves)
 	if err != nil {
@@ -94,7 +56,7 @@ func (v *Volume) read(layer string, s Span) ([]byte, error) {
 		return nil, err
 	}
 	var plain []byte
-	for i, c := range chunks {
+	for i, c := range sealed {
 		p, err := u.chunk(first+int64(i), c)
 		if err != nil {
 			return nil, err
@@ -103,6 +65,43 @@ func (v *Volume) read(layer string, s Span) ([]byte, error) {
 		plain = append(plain, p...)
 	}
 	return within(plain, s, first)
+}
+
+// sealedChunks returns chunks first to last of a layer as they are encrypted, and the
+// prologue that opens them: if no front page gave it, the first block is needed too.
+// All that is missing is named at once.
+func (v *Volume) sealedChunks(layer string, leaves []Want, first, last int64) (prologue []byte, chunks [][]byte, err error) {
+	missing := &MissingError{}
+	get := func(i int64) ([]byte, error) {
+		b, err := v.get(leaves[i])
+		return b, missing.gather(err)
+	}
+	prologue, have := v.Prologues[layer]
+	if !have && first != 0 {
+		if prologue, err = get(0); err != nil {
+			return nil, nil, err
+		}
+	}
+	for i := first; i <= last; i++ {
+		b, err := get(i)
+		if err != nil {
+			return nil, nil, err
+		}
+		if size := leaves[i].Size; b != nil && size != 0 && size != len(b) {
+			return nil, nil, fmt.Errorf("%w: a block of another size than its link says", ErrBlock)
+		}
+		if i == 0 && b != nil {
+			if len(b) < PrologueSize {
+				return nil, nil, fmt.Errorf("%w: cut off", ErrLayer)
+			}
+			if !have {
+				prologue = b
+			}
+			b = b[PrologueSize:]
+		}
+		chunks = append(chunks, b)
+	}
+	return prologue, chunks, missing.orNil()
 }
 
 // within cuts a span out of the chunks that it lies in, which begin with the first.

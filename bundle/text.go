@@ -39,7 +39,7 @@ type textImage struct {
 	Height int    `json:"h"`
 }
 
-// text writes one JSON line an article, each a zstd frame.
+// text makes the text layer: one JSON line an article, each a zstd frame.
 func (p *packer) text() error {
 	tree := (&compact.RangeFactory{Hash: rfc6962.DefaultHasher.HashChildren}).NewEmptyRange(0)
 	for i, a := range p.in.Articles {
@@ -99,11 +99,7 @@ func lineOf(a *Article, salt []byte) textLine {
 // frames compresses the texts, with the dictionary if that pays; its file is then a
 // layer.
 func (p *packer) frames() ([][]byte, error) {
-	without, size := make([][]byte, len(p.lines)), 0
-	for i, l := range p.lines {
-		without[i] = compress(l)
-		size += len(without[i])
-	}
+	without, size := p.compressed(compress)
 	d := p.in.Dict
 	if d == nil {
 		return without, nil
@@ -112,11 +108,7 @@ func (p *packer) frames() ([][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	with, smallSize := make([][]byte, len(p.lines)), 0
-	for i, l := range p.lines {
-		with[i] = encoder.EncodeAll(l, nil)
-		smallSize += len(with[i])
-	}
+	with, smallSize := p.compressed(func(line []byte) []byte { return encoder.EncodeAll(line, nil) })
 	again := p.in.DictFile.holds(d, &p.in)
 	plain, cost := []byte(nil), 0
 	if !again {
@@ -134,6 +126,15 @@ func (p *packer) frames() ([][]byte, error) {
 		err = p.sealLayer(LayerDict, plain)
 	}
 	return with, err
+}
+
+// compressed are the lines as frames, and their size in all.
+func (p *packer) compressed(by func(line []byte) []byte) (frames [][]byte, size int) {
+	for _, l := range p.lines {
+		f := by(l)
+		frames, size = append(frames, f), size+len(f)
+	}
+	return frames, size
 }
 
 // Article opens the text of a headline. Images have no Data yet; Volume.Image

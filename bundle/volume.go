@@ -50,6 +50,24 @@ func (e *MissingError) Error() string {
 // Unwrap makes errors.Is(err, ErrMissing) true.
 func (e *MissingError) Unwrap() error { return ErrMissing }
 
+// gather takes up what err says is missing, and returns any other error.
+func (e *MissingError) gather(err error) error {
+	var m *MissingError
+	if !errors.As(err, &m) {
+		return err
+	}
+	e.Wants = append(e.Wants, m.Wants...)
+	return nil
+}
+
+// orNil is the error, nil if nothing is missing.
+func (e *MissingError) orNil() error {
+	if len(e.Wants) == 0 {
+		return nil
+	}
+	return e
+}
+
 // Directory returns the edition's folder.
 func (v *Volume) Directory() (*Directory, error) {
 	b, err := v.get(Want{CID: v.Root, Layer: LayerDirectory, Node: true})
@@ -138,25 +156,20 @@ func (v *Volume) get(w Want) ([]byte, error) {
 	return b, err
 }
 
+// join reads blocks one after the other, at most limit bytes. All that are missing
+// are named at once.
 func (v *Volume) join(leaves []Want, limit int) ([]byte, error) {
 	var file []byte
 	missing := &MissingError{}
 	for _, w := range leaves {
 		b, err := v.get(w)
-		var m *MissingError
-		switch {
-		case errors.As(err, &m):
-			missing.Wants = append(missing.Wants, m.Wants...)
-		case err != nil:
+		if err := missing.gather(err); err != nil {
 			return nil, err
-		case len(file)+len(b) > limit:
-			return nil, fmt.Errorf("%w: more than %d bytes", ErrLayer, limit)
-		default:
-			file = append(file, b...)
 		}
+		if len(file)+len(b) > limit {
+			return nil, fmt.Errorf("%w: more than %d bytes", ErrLayer, limit)
+		}
+		file = append(file, b...)
 	}
-	if len(missing.Wants) > 0 {
-		return nil, missing
-	}
-	return file, nil
+	return file, missing.orNil()
 }

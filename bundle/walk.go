@@ -68,10 +68,7 @@ func (v *Volume) Walk(visit func(Want, []byte) error) error {
 	if err := descend(Want{CID: v.Root, Layer: LayerDirectory, Node: true}, 0); err != nil {
 		return err
 	}
-	if len(missing.Wants) > 0 {
-		return missing
-	}
-	return nil
+	return missing.orNil()
 }
 
 // links turns a node's links into wants; the directory's front page comes first.

@@ -42,6 +42,7 @@ const (
 // first comes first, so that a torn file is still worth something.
 var layers = []string{LayerFront, LayerRoot, LayerGrants, LayerLog, LayerDict, LayerText, LayerMedia}
 
+// layerOrder is a layer's place among them.
 func layerOrder(layer string) int { return slices.Index(layers, layer) }
 
 // fileName is a layer's name in the edition's folder.
