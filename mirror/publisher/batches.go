@@ -15,10 +15,39 @@ import (
 	"tamizdat/internal/durable"
 )
 
+// leastBatches is how many batches are made ahead if publisher.toml does not ask for
+// more. Every edition holds a grant for each, so that neither how many are handed out
+// nor who was revoked shows.
+const leastBatches = 16
+
+// batch is a batch of readers: who is let in, and shut out, together.
+type batch struct {
+	Seed channel.Seed `json:"seed"`
+	// Name is what the publisher calls the batch; empty while it is unused.
+	Name string `json:"name,omitempty"`
+	// Said is the hash of what all stored grants say, and of their size.
+	Said []byte `json:"said,omitempty"`
+	// Until is how many epochs the batch can open, 0 unless it was revoked.
+	Until int `json:"until,omitempty"`
+}
+
+func (b *batch) revoked() bool { return b.Until > 0 }
+
 // maxEpochs is how many epochs' keys a grant holds: the newest ones. Readers keep
 // those that they were given, and a front page leads back seven days: into no more
 // epochs than if all sixteen batches were revoked in them, and one began each day.
 const maxEpochs = 24
+
+// makeBatches makes those that are missing, durably.
+func (p *Publisher) makeBatches(want int) error {
+	if len(p.keys.Batches) >= want {
+		return nil
+	}
+	for len(p.keys.Batches) < want {
+		p.keys.Batches = append(p.keys.Batches, batch{Seed: channel.Seed(random())})
+	}
+	return p.saveKeys()
+}
 
 // grants returns every batch's grant file by name. The files are used again byte
 // for byte until what one of them says changes; then all are sealed anew. All are of

@@ -195,7 +195,7 @@ func loadConfig(dir string) (Config, error) {
 		return c, fmt.Errorf("%s: %w", configFile, err)
 	}
 	// Few numbers, so that a channel's own says nothing of what it needed.
-	if !slices.Contains([]int{0, batches, 2 * batches, 4 * batches, 8 * batches}, c.Batches) {
+	if !slices.Contains([]int{0, leastBatches, 2 * leastBatches, 4 * leastBatches, 8 * leastBatches}, c.Batches) {
 		return c, fmt.Errorf("%s: batches must be 16, 32, 64 or 128", configFile)
 	}
 	seen, fronts := map[string]bool{}, map[string]string{}

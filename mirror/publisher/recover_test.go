@@ -259,7 +259,7 @@ func TestRecoverWithMoreBatches(t *testing.T) {
 	b.pack(1)
 	p := reopen(t, old)
 	cfg := p.Config()
-	cfg.Batches = 2 * batches
+	cfg.Batches = 2 * leastBatches
 	if err := errors.Join(p.Configure(cfg), p.Close()); err != nil {
 		t.Fatal(err)
 	}
@@ -275,7 +275,7 @@ func TestRecoverWithMoreBatches(t *testing.T) {
 		t.Fatal(err)
 	}
 	packStory(t, p, 9)
-	for _, seed := range []channel.Seed{readers, p.keys.Batches[batches].Seed} {
+	for _, seed := range []channel.Seed{readers, p.keys.Batches[leastBatches].Seed} {
 		if g, _ := grantFor(t, p, seed); len(g.Epochs) != len(p.keys.Epochs) {
 			t.Errorf("%d epochs", len(g.Epochs))
 		}
@@ -392,7 +392,7 @@ func TestRecoverRefuses(t *testing.T) {
 		b.pack(0)
 		old := b.backup("backup")
 		b.pack(1)
-		for name, other := range map[string]int{"of readers": 1, "of all, and nobody has any": batches} {
+		for name, other := range map[string]int{"of readers": 1, "of all, and nobody has any": leastBatches} {
 			keys := b.p.keys
 			keys.Batches = slices.Clone(keys.Batches)
 			if other > 1 {
