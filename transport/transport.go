@@ -162,7 +162,8 @@ type Edition struct {
 // Want names one block; see bundle.
 type Want = bundle.Want
 
-// Block is a block as a path delivered it: unchecked.
+// Block is a block as a path delivered it: unchecked. Data stays as it is: the path
+// does not write to it again, nor does who received it.
 type Block struct {
 	CID  cid.Cid
 	Data []byte

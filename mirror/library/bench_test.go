@@ -91,12 +91,12 @@ func BenchmarkPutBlocks(b *testing.B) {
 	n := 0
 	b.SetBytes(32 * 65_552)
 	for b.Loop() {
-		var bs []transport.Block
+		var bs []bundle.Checked
 		for range 32 {
 			n++
 			copy(data, fmt.Sprint(n))
 			d := append([]byte(nil), data...)
-			bs = append(bs, transport.Block{CID: rawCID(d), Data: d})
+			bs = append(bs, checked(b, transport.Block{CID: rawCID(d), Data: d})...)
 		}
 		if err := l.PutBlocks(b.Context(), chA, 1, bs); err != nil {
 			b.Fatal(err)

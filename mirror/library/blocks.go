@@ -60,23 +60,18 @@ func (l *Library) Block(ctx context.Context, c cid.Cid) ([]byte, error) {
 	return nil, fmt.Errorf("block, damaged on this device: %w", transport.ErrNotFound)
 }
 
-// PutBlock is PutBlocks for one block.
-func (l *Library) PutBlock(ctx context.Context, ch channel.ID, edition uint64, c cid.Cid, data []byte) error {
-	return l.PutBlocks(ctx, ch, edition, []transport.Block{{CID: c, Data: data}})
-}
-
 // PutBlocks stores blocks of one edition in one transaction, durable on return:
-// all or none. Each is checked against its CID first. A block that is stored
-// already is only noted as belonging to this edition as well, so calls may be
+// all or none. They were hashed when they came, and are hashed again when they are
+// read (Block). A block that is stored already is only noted as belonging to this edition as well, so calls may be
 // repeated and editions may share blocks. Putting 16 to 64 blocks at once is several
 // times faster than one by one: a call costs a sync of the disk.
-func (l *Library) PutBlocks(ctx context.Context, ch channel.ID, edition uint64, blocks []transport.Block) error {
+func (l *Library) PutBlocks(ctx context.Context, ch channel.ID, edition uint64, blocks []bundle.Checked) error {
 	if edition > math.MaxInt64 {
 		return fmt.Errorf("edition %d is out of range", edition)
 	}
 	for _, b := range blocks {
-		if err := bundle.CheckBlock(b.CID, b.Data); err != nil {
-			return fmt.Errorf("put block: %w", err)
+		if !b.CID().Defined() {
+			return errors.New("put block: there is none")
 		}
 	}
 	if len(blocks) == 0 {
@@ -99,8 +94,8 @@ func (l *Library) PutBlocks(ctx context.Context, ch channel.ID, edition uint64, 
 		}
 		defer part.Close()
 		for _, b := range blocks {
-			key := b.CID.Bytes()
-			if _, err := block.ExecContext(ctx, key, b.Data); err != nil {
+			key := b.CID().Bytes()
+			if _, err := block.ExecContext(ctx, key, b.Data()); err != nil {
 				return err
 			}
 			if _, err := part.ExecContext(ctx, num, int64(edition), key); err != nil {

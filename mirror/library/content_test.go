@@ -29,10 +29,10 @@ func TestBlocks(t *testing.T) {
 	ctx := t.Context()
 	l := open(t, t.TempDir(), "")
 	a, b, c := block(100, "a"), block(65_717, "b"), block(1, "c")
-	check(t, l.PutBlocks(ctx, chA, 1, []transport.Block{a, b, a}))
-	check(t, l.PutBlocks(ctx, chA, 1, []transport.Block{b}))
-	check(t, l.PutBlock(ctx, chA, 2, a.CID, a.Data))
-	check(t, l.PutBlock(ctx, chB, 1, a.CID, a.Data))
+	check(t, l.PutBlocks(ctx, chA, 1, checked(t, a, b, a)))
+	check(t, l.PutBlocks(ctx, chA, 1, checked(t, b)))
+	check(t, l.PutBlocks(ctx, chA, 2, checked(t, a)))
+	check(t, l.PutBlocks(ctx, chB, 1, checked(t, a)))
 	check(t, l.PutBlocks(ctx, chA, 1, nil))
 	var n int
 	check(t, l.db.QueryRow(`SELECT count(*) FROM block`).Scan(&n))
@@ -64,7 +64,7 @@ func TestBlocks(t *testing.T) {
 	if has, err = l.Has(ctx, a.CID, b.CID); err != nil || !has[0] || has[1] {
 		t.Errorf("after dropping an edition: %v, %v", has, err)
 	}
-	if err := l.PutBlock(ctx, chA, 1<<63, a.CID, a.Data); err == nil {
+	if err := l.PutBlocks(ctx, chA, 1<<63, checked(t, a)); err == nil {
 		t.Error("an edition number out of range was stored")
 	}
 }
@@ -73,8 +73,8 @@ func TestDamagedBlockIsFetchedAgain(t *testing.T) {
 	ctx := t.Context()
 	l := open(t, t.TempDir(), "")
 	a, b := block(5000, "a"), block(100, "b")
-	check(t, l.PutBlocks(ctx, chA, 1, []transport.Block{a}))
-	check(t, l.PutBlocks(ctx, chA, 2, []transport.Block{a, b}))
+	check(t, l.PutBlocks(ctx, chA, 1, checked(t, a)))
+	check(t, l.PutBlocks(ctx, chA, 2, checked(t, a, b)))
 	_, err := l.db.Exec(`UPDATE block SET data = zeroblob(5000) WHERE cid = ?`, a.CID.Bytes())
 	check(t, err)
 	_, err = l.Block(ctx, a.CID)
@@ -90,7 +90,7 @@ func TestDamagedBlockIsFetchedAgain(t *testing.T) {
 			t.Error("a damaged block was yielded")
 		}
 	}
-	check(t, l.PutBlocks(ctx, chA, 2, []transport.Block{a}))
+	check(t, l.PutBlocks(ctx, chA, 2, checked(t, a)))
 	for _, ed := range []uint64{1, 2} {
 		found := false
 		for got, err := range l.EditionBlocks(ctx, chA, ed) {
@@ -167,9 +167,9 @@ func TestRemove(t *testing.T) {
 		check(t, l.SetState(ctx, ch, []byte("s")))
 		check(t, l.SetNote(ctx, ch.String()+"/n", []byte("n")))
 		check(t, l.SetFront(ctx, ch, &bundle.Front{Channel: ch, Articles: []bundle.Entry{entry("1", "title", "")}}))
-		check(t, l.PutBlocks(ctx, ch, 1, []transport.Block{shared}))
+		check(t, l.PutBlocks(ctx, ch, 1, checked(t, shared)))
 	}
-	check(t, l.PutBlocks(ctx, chA, 1, []transport.Block{own}))
+	check(t, l.PutBlocks(ctx, chA, 1, checked(t, own)))
 	check(t, l.Remove(ctx, chA))
 	check(t, l.Remove(ctx, chA))
 	ids, err := l.Channels(ctx)

@@ -8,7 +8,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tamizdat/bundle"
-	"tamizdat/transport"
 )
 
 // smallDisk is a folder on a disk of its own. fill leaves no room on it; what it
@@ -46,9 +45,9 @@ func TestFullDiskIsReadable(t *testing.T) {
 	if string(v) != "v" {
 		t.Errorf("read %q", v)
 	}
-	wantErr(t, l.PutBlocks(ctx, chA, 1, []transport.Block{block(60_000, "more")}), ErrFull)
+	wantErr(t, l.PutBlocks(ctx, chA, 1, checked(t, block(60_000, "more"))), ErrFull)
 	free()
-	check(t, l.PutBlocks(ctx, chA, 1, []transport.Block{block(60_000, "more")}))
+	check(t, l.PutBlocks(ctx, chA, 1, checked(t, block(60_000, "more"))))
 }
 
 // TestFullDiskOfBefore: so is a library that lacks tables for which there is no room;

@@ -169,8 +169,8 @@ func TestLoose(t *testing.T) {
 	}
 
 	a, b, shared := block(10, "a"), block(10, "b"), block(10, "c")
-	check(t, l.PutBlocks(ctx, chA, 0, []transport.Block{a, b, shared}))
-	check(t, l.PutBlock(ctx, chA, 1, shared.CID, shared.Data))
+	check(t, l.PutBlocks(ctx, chA, 0, checked(t, a, b, shared)))
+	check(t, l.PutBlocks(ctx, chA, 1, checked(t, shared)))
 	check(t, l.DropLoose(ctx, chA, 0, []cid.Cid{a.CID, shared.CID, block(1, "unknown").CID}))
 	has, err := l.Has(ctx, a.CID, b.CID, shared.CID)
 	check(t, err)

@@ -48,11 +48,22 @@ func block(n int, seed string) transport.Block {
 	return transport.Block{CID: rawCID(data), Data: data}
 }
 
+// checked are blocks as PutBlocks takes them.
+func checked(t testing.TB, blocks ...transport.Block) (out []bundle.Checked) {
+	t.Helper()
+	for _, b := range blocks {
+		c, err := bundle.Check(b.CID, b.Data)
+		check(t, err)
+		out = append(out, c)
+	}
+	return out
+}
+
 func entry(id, title, lead string) bundle.Entry {
 	return bundle.Entry{ID: id, Title: title, Lead: lead, Lang: "en", Dir: "ltr", Date: time.Unix(1_700_000_000, 0).UTC()}
 }
 
-func check(t *testing.T, err error) {
+func check(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -89,7 +100,7 @@ func TestEverythingAcknowledgedSurvivesAKill(t *testing.T) {
 	blocks := []transport.Block{block(65_717, "one"), block(12, "two")}
 	check(t, l.SetState(ctx, chA, []byte("state 1")))
 	check(t, l.SetState(ctx, chA, []byte("state 2")))
-	check(t, l.PutBlocks(ctx, chA, 7, blocks))
+	check(t, l.PutBlocks(ctx, chA, 7, checked(t, blocks...)))
 	check(t, l.SetNote(ctx, "k", []byte("v")))
 	e := entry("00", "Bread is dearer", "Again.")
 	e.Edition = 7
@@ -132,14 +143,13 @@ func TestEverythingAcknowledgedSurvivesAKill(t *testing.T) {
 func TestAHalfWrittenTransactionIsNone(t *testing.T) {
 	ctx, dir := t.Context(), t.TempDir()
 	l := open(t, dir, "")
-	good, bad := block(100, "good"), block(100, "bad")
-	bad.Data = append([]byte("x"), bad.Data[1:]...)
-	if err := l.PutBlocks(ctx, chA, 1, []transport.Block{good, bad}); err == nil {
-		t.Fatal("a block that is not its CID's was stored")
+	good := block(100, "good")
+	if err := l.PutBlocks(ctx, chA, 1, append(checked(t, good), bundle.Checked{})); err == nil {
+		t.Fatal("a block that nobody has checked was stored")
 	}
-	has, err := l.Has(ctx, good.CID, bad.CID)
+	has, err := l.Has(ctx, good.CID)
 	check(t, err)
-	if has[0] || has[1] {
+	if has[0] {
 		t.Error("part of a batch was stored")
 	}
 
@@ -166,7 +176,7 @@ func TestNothingInTheClear(t *testing.T) {
 	check(t, l.SetState(ctx, chA, []byte(words[0])))
 	check(t, l.SetNote(ctx, words[5], []byte(words[4])))
 	b := block(5000, words[5])
-	check(t, l.PutBlocks(ctx, chA, 1, []transport.Block{b}))
+	check(t, l.PutBlocks(ctx, chA, 1, checked(t, b)))
 	e := entry("0123456789abcdef", words[0]+" "+words[1], words[2]+" "+words[3])
 	check(t, l.SetFront(ctx, chA, &bundle.Front{Channel: chA, Name: words[4], Articles: []bundle.Entry{e}}))
 	check(t, l.IndexText(ctx, chA, e.ID, strings.Join(words, " ")))
@@ -312,7 +322,7 @@ func TestTornDatabase(t *testing.T) {
 			dir := t.TempDir()
 			l := open(t, dir, "")
 			for i := range 20 {
-				check(t, l.PutBlocks(ctx, chA, 1, []transport.Block{block(30_000, fmt.Sprint("b", i))}))
+				check(t, l.PutBlocks(ctx, chA, 1, checked(t, block(30_000, fmt.Sprint("b", i)))))
 			}
 			check(t, l.Close())
 			path := filepath.Join(dir, dataName)
@@ -429,12 +439,12 @@ func TestDiskFull(t *testing.T) {
 	check(t, err)
 	big := block(60_000, "big")
 	for i := 0; err == nil && i < 10; i++ {
-		err = l.PutBlocks(ctx, chA, 1, []transport.Block{block(60_000, fmt.Sprint(i))})
+		err = l.PutBlocks(ctx, chA, 1, checked(t, block(60_000, fmt.Sprint(i))))
 	}
 	wantErr(t, err, ErrFull)
 	_, err = l.db.Exec(`PRAGMA max_page_count = 100000`)
 	check(t, err)
-	check(t, l.PutBlocks(ctx, chA, 1, []transport.Block{big}))
+	check(t, l.PutBlocks(ctx, chA, 1, checked(t, big)))
 }
 
 func TestReadOnlyFolder(t *testing.T) {

@@ -24,7 +24,7 @@ func TestMemory(t *testing.T) {
 	l, other := memory(t), memory(t)
 	check(t, l.SetState(t.Context(), chA, []byte("state")))
 	b := block(3000, "ciphertext")
-	check(t, l.PutBlocks(t.Context(), chA, 1, []transport.Block{b}))
+	check(t, l.PutBlocks(t.Context(), chA, 1, checked(t, b)))
 
 	// A call that is cancelled must not cost the connection, and with it all there is.
 	gone, cancel := context.WithCancel(t.Context())

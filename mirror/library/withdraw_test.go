@@ -7,7 +7,6 @@ import (
 
 	"tamizdat/bundle"
 	"tamizdat/bundle/channel"
-	"tamizdat/transport"
 )
 
 // TestWithdraw: what came with editions from one on is gone, for search as well, and
@@ -32,8 +31,8 @@ func TestWithdraw(t *testing.T) {
 	check(t, l.SetRead(ctx, chA, second.ID, true))
 	check(t, l.IndexText(ctx, chA, first.ID, "a word of the publisher's: marble"))
 	shared, own, kept := block(100, "shared"), block(200, "own"), block(300, "kept")
-	check(t, l.PutBlocks(ctx, chA, 1, []transport.Block{shared, kept}))
-	check(t, l.PutBlocks(ctx, chA, 2, []transport.Block{shared, own}))
+	check(t, l.PutBlocks(ctx, chA, 1, checked(t, shared, kept)))
+	check(t, l.PutBlocks(ctx, chA, 2, checked(t, shared, own)))
 
 	for _, want := range []int{2, 0} { // once more does no harm
 		if n, err := l.Withdraw(ctx, chA, 2); err != nil || n != want {
@@ -111,8 +110,8 @@ func TestWithdrawWhatIsSaid(t *testing.T) {
 	front(2, river, bridge, ferry)
 	front(10, at("4", "forged", 1), at("1", "bridge, forged", 1), at("3", "river, forged", 9), ferry)
 	shared, own := block(100, "shared"), block(200, "own")
-	check(t, l.PutBlocks(ctx, chA, 2, []transport.Block{shared, own}))
-	check(t, l.PutBlock(ctx, chA, 1, shared.CID, shared.Data))
+	check(t, l.PutBlocks(ctx, chA, 2, checked(t, shared, own)))
+	check(t, l.PutBlocks(ctx, chA, 1, checked(t, shared)))
 	has("bridge, forged", "ferry", "forged", "river, forged")
 	for _, want := range []int{3, 0} {
 		if n, err := l.Withdraw(ctx, chA, 10, 2); err != nil || n != want {

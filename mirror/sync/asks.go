@@ -52,7 +52,7 @@ type heard struct {
 	head  *channel.Head
 	roots *channel.Roots
 	grant []byte
-	block transport.Block
+	block bundle.Checked
 	// end: nothing more comes, with err if it failed; again: it failed, and is asked
 	// once more. same: the path answered that it has nothing newer. lied: err is no
 	// accident.
@@ -398,14 +398,15 @@ func (f *question) open(ctx, opening context.Context, cut context.CancelCauseFun
 			f.grant = true
 			f.say(heard{grant: piece.Data})
 		case transport.PieceBlock:
-			if err := bundle.CheckBlock(piece.CID, piece.Data); err != nil {
+			block, err := bundle.Check(piece.CID, piece.Data)
+			if err != nil {
 				f.lie(err)
 				return
 			}
 			if stashed += len(piece.Data); stashed > maxStash {
 				return
 			}
-			f.say(heard{block: transport.Block{CID: piece.CID, Data: piece.Data}})
+			f.say(heard{block: block})
 		}
 		if came >= f.as.purse.share() || !f.as.purse.reserveOpening(bundle.MaxBlock) {
 			break

@@ -25,11 +25,11 @@ type puts struct {
 	read  int
 }
 
-func (p *puts) PutBlocks(ctx context.Context, ch channel.ID, edition uint64, blocks []transport.Block) error {
+func (p *puts) PutBlocks(ctx context.Context, ch channel.ID, edition uint64, blocks []bundle.Checked) error {
 	n := 0
 	for _, b := range blocks {
-		n += len(b.Data)
-		p.put[b.CID] = time.Now()
+		n += len(b.Data())
+		p.put[b.CID()] = time.Now()
 	}
 	p.bytes = append(p.bytes, n)
 	return p.Library.PutBlocks(ctx, ch, edition, blocks)

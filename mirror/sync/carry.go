@@ -143,11 +143,12 @@ func (w *work) fetchBatch(ctx context.Context, t *batch) error {
 			return err
 		}
 		heard(0, len(block.Data))
-		if err := bundle.CheckBlock(block.CID, block.Data); err != nil {
+		checked, err := bundle.Check(block.CID, block.Data)
+		if err != nil {
 			return err // a liar: nothing more from this path
 		}
 		if want := w.board.arrived(block.CID, t, len(block.Data)); want != nil {
-			w.out <- arrival{lane: t.lane, block: block, want: want}
+			w.out <- arrival{lane: t.lane, block: checked, want: want}
 		}
 		if cause := context.Cause(ctx); errors.Is(cause, errFlood) {
 			return cause

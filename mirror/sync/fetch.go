@@ -100,7 +100,7 @@ func (w *work) hire(ctx context.Context) {
 
 // drain lets the workers end, and keeps what they still bring.
 func (w *work) drain(ctx context.Context) (err error) {
-	byEdition := map[uint64][]transport.Block{}
+	byEdition := map[uint64][]bundle.Checked{}
 	for a := range w.out {
 		w.take(a)
 	}
@@ -136,7 +136,7 @@ type work struct {
 // arrival is a block, an event, or the end of a batch.
 type arrival struct {
 	lane  *lane
-	block transport.Block
+	block bundle.Checked
 	want  *want
 	event string
 	err   error
@@ -318,7 +318,7 @@ func (w *work) take(a arrival) {
 		w.since = time.Now()
 	}
 	w.ready = append(w.ready, a)
-	w.bytes += len(a.block.Data)
+	w.bytes += len(a.block.Data())
 	w.urgent = w.urgent || a.want.rank < rankImages || a.want.Node
 }
 
@@ -360,7 +360,7 @@ func (w *work) store(ctx context.Context) error {
 func (w *work) put(ctx context.Context, ready []arrival) error {
 	for len(ready) > 0 {
 		ed := ready[0].want.ed
-		var blocks []transport.Block
+		var blocks []bundle.Checked
 		var rest []arrival
 		for _, a := range ready {
 			if a.want.ed.Number != ed.Number {
@@ -398,8 +398,8 @@ func (w *work) stashed(ctx context.Context) error {
 func (w *work) fromStash() (ready []arrival) {
 	for c, st := range w.stash {
 		if want := w.board.arrived(c, nil, 0); want != nil {
-			w.credit(want.stage, st.lane, st.data)
-			ready = append(ready, arrival{block: transport.Block{CID: c, Data: st.data}, want: want})
+			w.credit(want.stage, st.lane, st.block.Data())
+			ready = append(ready, arrival{block: st.block, want: want})
 			delete(w.stash, c)
 		}
 	}
@@ -434,7 +434,7 @@ func (w *work) note(a arrival) {
 			r.State, r.Error = stateOK, ""
 		}
 		r.At = w.now()
-		w.credit(a.want.stage, a.lane, a.block.Data)
+		w.credit(a.want.stage, a.lane, a.block.Data())
 	case errors.Is(a.err, bundle.ErrBlock):
 		w.lied(a.lane, a.err)
 	case a.err != nil && r.State != stateLied:

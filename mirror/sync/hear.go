@@ -202,23 +202,24 @@ func (s *session) judgeGrant(a *ask, grant []byte) {
 	s.changed = true
 }
 
-func (s *session) judgeBlock(ctx context.Context, a *ask, b transport.Block) {
-	a.blocks += int64(len(b.Data))
+func (s *session) judgeBlock(ctx context.Context, a *ask, b bundle.Checked) {
+	size := len(b.Data())
+	a.blocks += int64(size)
 	held := 0
 	for _, st := range s.stash {
-		held += len(st.data)
+		held += len(st.block.Data())
 	}
-	_, twice := s.stash[b.CID]
+	_, twice := s.stash[b.CID()]
 	if !twice {
-		_, err := s.Library.Block(ctx, b.CID)
+		_, err := s.Library.Block(ctx, b.CID())
 		twice = err == nil
 	}
-	if twice || held+len(b.Data) > maxStashes {
-		s.waste(a.lane, int64(len(b.Data)))
+	if twice || held+size > maxStashes {
+		s.waste(a.lane, int64(size))
 		return
 	}
 	s.crew.keeps(a.lane, a.took)
-	s.stash[b.CID] = stashed{a.lane, b.Data}
+	s.stash[b.CID()] = stashed{a.lane, b}
 	s.again()
 }
 
@@ -285,7 +286,7 @@ func (s *session) frontHere(h *channel.Head) bool {
 	}
 	vol.Get = func(c cid.Cid) ([]byte, error) {
 		if st, ok := s.stash[c]; ok {
-			return st.data, nil
+			return st.block.Data(), nil
 		}
 		return getBlock(context.Background(), s.Library, c)
 	}

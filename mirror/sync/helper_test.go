@@ -101,16 +101,11 @@ func (m *memory) Has(ctx context.Context, cids ...cid.Cid) ([]bool, error) {
 	return has, ctx.Err()
 }
 
-func (m *memory) PutBlocks(ctx context.Context, _ channel.ID, edition uint64, bs []transport.Block) error {
-	for _, b := range bs {
-		if err := bundle.CheckBlock(b.CID, b.Data); err != nil {
-			return err
-		}
-	}
+func (m *memory) PutBlocks(ctx context.Context, _ channel.ID, edition uint64, bs []bundle.Checked) error {
 	return m.write(ctx, func() {
 		for _, b := range bs {
-			m.blocks[b.CID] = bytes.Clone(b.Data)
-			m.parts[edition] = append(m.parts[edition], b.CID)
+			m.blocks[b.CID()] = bytes.Clone(b.Data())
+			m.parts[edition] = append(m.parts[edition], b.CID())
 		}
 	})
 }

@@ -41,8 +41,8 @@ const (
 
 // stashed is a block of an opening answer and who brought it.
 type stashed struct {
-	lane *lane
-	data []byte
+	lane  *lane
+	block bundle.Checked
 }
 
 // target is a head whose front page is to be shown.
@@ -413,7 +413,7 @@ func (s *session) finish() {
 		}
 	}
 	for _, st := range s.stash { // what openings brought and nobody wanted
-		s.waste(st.lane, int64(len(st.data)))
+		s.waste(st.lane, int64(len(st.block.Data())))
 	}
 	for l, n := range s.wasted {
 		if s.report(l.Path).State == stateLied {

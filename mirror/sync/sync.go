@@ -43,7 +43,7 @@ type Library interface {
 	Block(ctx context.Context, c cid.Cid) ([]byte, error)
 	// Has tells of each block whether it is stored, without reading it.
 	Has(ctx context.Context, cids ...cid.Cid) ([]bool, error)
-	PutBlocks(ctx context.Context, ch channel.ID, edition uint64, blocks []transport.Block) error
+	PutBlocks(ctx context.Context, ch channel.ID, edition uint64, blocks []bundle.Checked) error
 	SetFront(ctx context.Context, ch channel.ID, f *bundle.Front) error
 	// Withdraw deletes all that came with the editions from first on, and the blocks
 	// of those that they forged, and says how many headlines that were.

@@ -319,6 +319,7 @@ func (j *judge) fetchAll(ctx context.Context, e *Edition) {
 	j.t.Helper()
 	blocks, wants := e.Blocks(), j.wants(e)
 	got := map[cid.Cid]int{}
+	var came []transport.Block
 	var mu sync.Mutex
 	for batch := range j.batches(wants) {
 		heard := make([]int, len(batch))
@@ -343,6 +344,7 @@ func (j *judge) fetchAll(ctx context.Context, e *Edition) {
 				j.t.Errorf("block %s: %d bytes that are not the edition's", b.CID, len(b.Data))
 			}
 			got[b.CID]++
+			came = append(came, b)
 		}
 		mu.Lock()
 		for i, n := range heard {
@@ -355,6 +357,11 @@ func (j *judge) fetchAll(ctx context.Context, e *Edition) {
 	for _, w := range wants {
 		if got[w.CID] != 1 {
 			j.t.Errorf("block %s of layer %q at %d: yielded %d times", w.CID, w.Layer, w.Offset, got[w.CID])
+		}
+	}
+	for _, b := range came {
+		if !bytes.Equal(b.Data, blocks[b.CID]) {
+			j.t.Errorf("block %s: changed after it was yielded", b.CID)
 		}
 	}
 }
