@@ -393,18 +393,18 @@ func TestPrefix(t *testing.T) {
 		t.Error("one tag for two relays or two batches")
 	}
 	p := mint.Mint(tag)
-	if got, ok := ParsePrefix(p.Path()); !ok || got != p || !mint.Check(got) {
+	if got, ok := ParsePrefix(p.Path()); !ok || got != p || !mint.Lock().Check(got) {
 		t.Error("a minted prefix does not pass")
 	}
 	for i := range p {
 		bad := p
 		bad[i] ^= 1
-		if mint.Check(bad) {
+		if mint.Lock().Check(bad) {
 			t.Errorf("byte %d changed: still passes", i)
 		}
 	}
 	other := NewMintKey([]byte("a relay's secret of thirty-two b"), ID{2})
-	if other.Check(p) {
+	if other.Lock().Check(p) {
 		t.Error("prefix of another channel passes")
 	}
 	if q := mint.Mint(Seed{2}.TagFor(Pin{2})); q.Hint() != p.Hint() || p.Hint() != mint.Hint() || other.Hint() == mint.Hint() {

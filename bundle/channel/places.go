@@ -99,21 +99,35 @@ func (k MintKey) Hint() Hint {
 }
 
 // Mint returns the prefix of one tag.
-func (k MintKey) Mint(tag [8]byte) Prefix {
-	m := hmac.New(sha256.New, k[:])
-	m.Write(tag[:])
-	hint := k.Hint()
-	var p Prefix
-	copy(p[:8], tag[:])
-	copy(p[8:12], hint[:])
-	copy(p[12:], m.Sum(nil))
-	return p
+func (k MintKey) Mint(tag [8]byte) Prefix { return k.Lock().mint(tag) }
+
+// Lock is what prefixes of one mint key fit: the key and its hint, which is the same
+// for all of them.
+type Lock struct {
+	key  MintKey
+	hint Hint
 }
 
-// Check reports in constant time whether p was minted with this key.
-func (k MintKey) Check(p Prefix) bool {
-	want := k.Mint(p.Tag())
+// Lock returns the key's lock, for who checks many prefixes.
+func (k MintKey) Lock() Lock { return Lock{k, k.Hint()} }
+
+// Hint is that of the prefixes that fit.
+func (l Lock) Hint() Hint { return l.hint }
+
+// Check reports in constant time whether p was minted with the lock's key.
+func (l Lock) Check(p Prefix) bool {
+	want := l.mint(p.Tag())
 	return hmac.Equal(want[:], p[:])
+}
+
+func (l Lock) mint(tag [8]byte) Prefix {
+	m := hmac.New(sha256.New, l.key[:])
+	m.Write(tag[:])
+	var p Prefix
+	copy(p[:8], tag[:])
+	copy(p[8:12], l.hint[:])
+	copy(p[12:], m.Sum(nil))
+	return p
 }
 
 // TagFor derives the tag by which a batch is known at the relay with that pin,

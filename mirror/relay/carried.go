@@ -30,7 +30,7 @@ const maxCarried = 1024
 type carried struct {
 	path                string
 	relay, intake, pull []byte
-	check               func(channel.MintKey, channel.Prefix) bool // MintKey.Check; tests count
+	check               func(channel.Lock, channel.Prefix) bool // Lock.Check; tests count
 
 	mu   sync.RWMutex
 	seen fileID
@@ -40,16 +40,16 @@ type carried struct {
 // carriedList is the file as it was read. It is immutable.
 type carriedList struct {
 	channels []carriedChannel
-	// locks are the keys that open something, by the hint in what they mint. Two
-	// keys have one hint once in a thousand full lists; most is how many keys have to
-	// be tried for any hint.
+	// locks are those of the keys that open something, by the hint in what they mint.
+	// Two keys have one hint once in a thousand full lists; most is how many locks have
+	// to be tried for any hint.
 	locks map[channel.Hint][]lock
 	most  int
 }
 
-// lock is a key and what it opens.
+// lock is one, and what prefixes that fit it open.
 type lock struct {
-	key  channel.MintKey
+	channel.Lock
 	kind access
 	at   int // in channels
 }
@@ -67,7 +67,7 @@ type fileID struct {
 func newCarried(dir string, k *keys) (*carried, error) {
 	c := &carried{
 		path: filepath.Join(dir, carriedFile), relay: k.relay, intake: k.intake, pull: k.pull,
-		check: channel.MintKey.Check,
+		check: channel.Lock.Check,
 	}
 	return c, c.reload()
 }
@@ -123,8 +123,8 @@ func (c *carried) reload() error {
 		}
 		cc, at := c.keysOf(ch), len(list.channels)
 		list.channels = append(list.channels, cc)
-		for _, l := range []lock{{cc.mint, accessRead, at}, {cc.intake, accessIntake, at}, {cc.pull, accessPull, at}} {
-			hint := l.key.Hint()
+		for _, l := range []lock{{cc.mint.Lock(), accessRead, at}, {cc.intake.Lock(), accessIntake, at}, {cc.pull.Lock(), accessPull, at}} {
+			hint := l.Hint()
 			list.locks[hint] = append(list.locks[hint], l)
 			list.most = max(list.most, len(list.locks[hint]))
 		}
@@ -187,7 +187,7 @@ func (c *carried) match(segment string) (access, channel.ID, [8]byte) {
 		if i < len(locks) {
 			l = locks[i]
 		}
-		fits := toInt(c.check(l.key, p))
+		fits := toInt(c.check(l.Lock, p))
 		found = subtle.ConstantTimeSelect(fits, l.at, found)
 		kind = subtle.ConstantTimeSelect(fits, int(l.kind), kind)
 	}

@@ -43,7 +43,7 @@ func TestMatchCostsTheSame(t *testing.T) {
 			c = carries(t, channels)
 		}
 		tried := 0
-		c.check = func(k channel.MintKey, p channel.Prefix) bool { tried++; return k.Check(p) }
+		c.check = func(l channel.Lock, p channel.Prefix) bool { tried++; return l.Check(p) }
 		all := c.channels()
 		first, middle, last := all[0], all[channels/2], all[channels-1]
 		foreign := first.mint.Mint([8]byte{1})
@@ -75,16 +75,16 @@ func TestMatchOfOneHint(t *testing.T) {
 	other := b.intake.Mint([8]byte{4})
 	hint := a.mint.Hint()
 	copy(other[8:12], hint[:])
-	c.list.locks[hint] = append(c.list.locks[hint], lock{b.intake, accessIntake, 2})
+	c.list.locks[hint] = append(c.list.locks[hint], lock{b.intake.Lock(), accessIntake, 2})
 	c.list.most = 2
 	tried := 0
-	c.check = func(k channel.MintKey, p channel.Prefix) bool {
+	c.check = func(l channel.Lock, p channel.Prefix) bool {
 		tried++
-		if k == b.intake { // as if its hint were that one
+		if l == b.intake.Lock() { // as if its hint were that one
 			h := b.intake.Hint()
 			copy(p[8:12], h[:])
 		}
-		return k.Check(p)
+		return l.Check(p)
 	}
 	for segment, want := range map[string]struct {
 		kind access
