@@ -3,8 +3,6 @@ package bundle
 import (
 	"archive/tar"
 	"bytes"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -13,22 +11,13 @@ import (
 
 	"tamizdat/bundle/channel"
 	"tamizdat/internal/safehtml"
+	"tamizdat/internal/testvectors"
 )
 
 // FuzzLayer: nothing but what was sealed with the key opens, however the bytes of a
 // file lie.
 func FuzzLayer(f *testing.F) {
-	files, err := filepath.Glob("testdata/vectors/invalid/front-*.age")
-	if err != nil || len(files) < 10 {
-		f.Fatalf("%d front pages among the vectors: %v", len(files), err)
-	}
-	for _, name := range files {
-		b, err := os.ReadFile(name)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(b)
-	}
+	testvectors.Seed(f, "invalid/front-*.age")
 	f.Fuzz(func(t *testing.T, file []byte) {
 		if _, err := OpenFront(channel.EpochKey{1}, channel.ID{2}, 0, file); err == nil {
 			t.Fatal("bytes that nobody sealed with this key open")

@@ -4,31 +4,22 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"os"
-	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
 
 	"github.com/ipfs/go-cid"
 	carv2 "github.com/ipld/go-car/v2"
+
+	"tamizdat/internal/testvectors"
 )
 
 // seedNodes are the blocks of links in the vectors' editions and the invalid
 // ones beside them.
 func seedNodes(f *testing.F) (nodes [][]byte) {
 	f.Helper()
-	cars, err := filepath.Glob("testdata/vectors/edition-*.car")
-	if err != nil || len(cars) < 2 {
-		f.Fatalf("%d editions among the vectors: %v", len(cars), err)
-	}
-	for _, name := range cars {
-		file, err := os.Open(name)
-		if err != nil {
-			f.Fatal(err)
-		}
-		defer file.Close()
-		r, err := carv2.NewBlockReader(file) // package car imports this one
+	for _, file := range testvectors.Files(f, "edition-*.car") {
+		r, err := carv2.NewBlockReader(bytes.NewReader(file)) // package car imports this one
 		if err != nil {
 			f.Fatal(err)
 		}
@@ -48,20 +39,7 @@ func seedNodes(f *testing.F) (nodes [][]byte) {
 	if len(nodes) < 6 {
 		f.Fatalf("%d nodes in the vectors' editions", len(nodes))
 	}
-	for _, p := range []string{"folder-*", "directory-*", "file-*"} {
-		files, err := filepath.Glob("testdata/vectors/invalid/" + p)
-		if err != nil || len(files) == 0 {
-			f.Fatalf("no seeds in %s: %v", p, err)
-		}
-		for _, name := range files {
-			b, err := os.ReadFile(name)
-			if err != nil {
-				f.Fatal(err)
-			}
-			nodes = append(nodes, b)
-		}
-	}
-	return nodes
+	return append(nodes, testvectors.Files(f, "invalid/folder-*", "invalid/directory-*", "invalid/file-*")...)
 }
 
 // named is the CID under which a node would come.
@@ -130,17 +108,7 @@ func FuzzFile(f *testing.F) {
 // FuzzFront: what passes the checks encodes to a front page that passes them and
 // says the same.
 func FuzzFront(f *testing.F) {
-	files, err := filepath.Glob("testdata/vectors/front-*.json")
-	if err != nil || len(files) < 2 {
-		f.Fatalf("%d front pages among the vectors: %v", len(files), err)
-	}
-	for _, name := range files {
-		b, err := os.ReadFile(name)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(b)
-	}
+	testvectors.Seed(f, "front-*.json")
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var front Front
 		if unmarshal(b, &front) != nil || front.check() != nil {

@@ -6,10 +6,11 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
-	"os"
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"tamizdat/internal/testvectors"
 )
 
 // TestDistinctKeys compares it with the same made of encoding/json's tokens, on
@@ -46,10 +47,7 @@ func TestDistinctKeys(t *testing.T) {
 	for _, text := range texts {
 		check(text)
 	}
-	front, err := os.ReadFile("testdata/vectors/front-1.json")
-	if err != nil {
-		t.Fatal(err)
-	}
+	front := testvectors.File(t, "front-1.json")
 	luck := rand.New(rand.NewPCG(7, 7))
 	for range 3000 {
 		b := bytes.Clone(front)

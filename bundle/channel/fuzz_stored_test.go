@@ -2,19 +2,15 @@ package channel
 
 import (
 	"bytes"
-	"os"
-	"path/filepath"
 	"testing"
+
+	"tamizdat/internal/testvectors"
 )
 
 // FuzzDraft: a draft that is read is written the same.
 func FuzzDraft(f *testing.F) {
-	seedFiles(f, "root-*", "invalid/root-*")
-	note, err := os.ReadFile(filepath.Join("..", "testdata", "vectors", "root-1.note"))
-	if err != nil {
-		f.Fatal(err)
-	}
-	n, _, err := parseRootNote(note)
+	testvectors.Seed(f, "root-*", "invalid/root-*")
+	n, _, err := parseRootNote(testvectors.File(f, "root-1.note"))
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -36,7 +32,7 @@ func FuzzDraft(f *testing.F) {
 // FuzzGrantFile: no bytes pass for a grant but those that the batch's publisher made.
 func FuzzGrantFile(f *testing.F) {
 	roots := vectorRoots(f)
-	seedFiles(f, "grant.age", "invalid/grant-*")
+	testvectors.Seed(f, "grant.age", "invalid/grant-*")
 	f.Fuzz(func(t *testing.T, file []byte) {
 		if _, err := roots.OpenGrant(file, Seed{1}); err == nil {
 			t.Fatal("a grant for nobody opens")
@@ -50,7 +46,7 @@ func FuzzGrantFile(f *testing.F) {
 // FuzzDeniedNote: a list that is taken was signed with the log key.
 func FuzzDeniedNote(f *testing.F) {
 	roots := vectorRoots(f)
-	seedFiles(f, "denied.note", "invalid/denied-*")
+	testvectors.Seed(f, "denied.note", "invalid/denied-*")
 	f.Fuzz(func(t *testing.T, msg []byte) {
 		d, err := roots.Denied(msg)
 		if err != nil {
@@ -66,10 +62,7 @@ func FuzzDeniedNote(f *testing.F) {
 // FuzzView: what is read of a view that lay on a disk is written the same again.
 func FuzzView(f *testing.F) {
 	roots := vectorRoots(f)
-	head, err := os.ReadFile(filepath.Join("..", "testdata", "vectors", "head-0.txt"))
-	if err != nil {
-		f.Fatal(err)
-	}
+	head := testvectors.File(f, "head-0.txt")
 	inv := &Invite{Channel: roots.Channel(), Seed: Seed{1}, IPNS: roots.IPNSKey()}
 	v := NewView(inv)
 	for range 3 { // nothing, the root note, a head

@@ -4,39 +4,17 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/base32"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-)
 
-// seedFiles adds the bytes of the shared vectors to a corpus. A pattern that
-// matches nothing is a broken test, not an empty corpus.
-func seedFiles(f *testing.F, patterns ...string) {
-	f.Helper()
-	for _, p := range patterns {
-		files, err := filepath.Glob(filepath.Join("..", "testdata", "vectors", p))
-		if err != nil || len(files) == 0 {
-			f.Fatalf("no seeds in %s: %v", p, err)
-		}
-		for _, name := range files {
-			b, err := os.ReadFile(name)
-			if err != nil {
-				f.Fatal(err)
-			}
-			f.Add(b)
-		}
-	}
-}
+	"tamizdat/internal/testvectors"
+)
 
 // vectorRoots is the chain that the vectors' heads belong to.
 func vectorRoots(f *testing.F) *Roots {
 	f.Helper()
-	note, err := os.ReadFile(filepath.Join("..", "testdata", "vectors", "root-1.note"))
-	if err != nil {
-		f.Fatal(err)
-	}
+	note := testvectors.File(f, "root-1.note")
 	n, _, err := parseRootNote(note)
 	if err != nil {
 		f.Fatal(err)
@@ -52,7 +30,7 @@ func vectorRoots(f *testing.F) *Roots {
 // both forms say the same.
 func FuzzParseHead(f *testing.F) {
 	roots := vectorRoots(f)
-	seedFiles(f, "head-*", "witness-head-*", "invalid/head-*", "invalid/compact-*")
+	testvectors.Seed(f, "head-*", "witness-head-*", "invalid/head-*", "invalid/compact-*")
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		if len(raw) > MaxHead {
 			return
@@ -88,7 +66,7 @@ func FuzzParseHead(f *testing.F) {
 // FuzzRootNote: whatever parses encodes to the same bytes.
 func FuzzRootNote(f *testing.F) {
 	roots := vectorRoots(f)
-	seedFiles(f, "root-*", "witness-root.note", "witness-bad-*.note", "invalid/root-*")
+	testvectors.Seed(f, "root-*", "witness-root.note", "witness-bad-*.note", "invalid/root-*")
 	f.Fuzz(func(t *testing.T, msg []byte) {
 		n, sigs, err := parseRootNote(msg)
 		if err != nil {
@@ -106,15 +84,7 @@ func FuzzRootNote(f *testing.F) {
 
 // FuzzGrantText: whatever parses encodes to the same bytes.
 func FuzzGrantText(f *testing.F) {
-	files, err := filepath.Glob(filepath.Join("..", "testdata", "vectors", "grant.note"))
-	if err != nil || len(files) != 1 {
-		f.Fatalf("no grant among the vectors: %v", err)
-	}
-	note, err := os.ReadFile(files[0])
-	if err != nil {
-		f.Fatal(err)
-	}
-	text, _, err := parseNote(note)
+	text, _, err := parseNote(testvectors.File(f, "grant.note"))
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -146,21 +116,11 @@ func FuzzGrantText(f *testing.F) {
 // checksum would keep a fuzzer from: it gets a fresh one.
 func FuzzInvite(f *testing.F) {
 	body := (&Invite{Channel: ID{9}, Seed: Seed{8}, IPNS: pub(key("ipns")), Places: testPlaces()}).raw()
-	for _, p := range []string{"invite.txt", "invalid/invite-*"} {
-		files, err := filepath.Glob(filepath.Join("..", "testdata", "vectors", p))
-		if err != nil || len(files) == 0 {
-			f.Fatalf("no seeds in %s: %v", p, err)
-		}
-		for _, name := range files {
-			b, err := os.ReadFile(name)
-			if err != nil {
-				f.Fatal(err)
-			}
-			f.Add(string(b), body[:len(body)-inviteSum])
-			if v, err := ParseInvite(string(b)); err == nil {
-				raw := v.raw()
-				f.Add(string(b), raw[:len(raw)-inviteSum])
-			}
+	for _, b := range testvectors.Files(f, "invite.txt", "invalid/invite-*") {
+		f.Add(string(b), body[:len(body)-inviteSum])
+		if v, err := ParseInvite(string(b)); err == nil {
+			raw := v.raw()
+			f.Add(string(b), raw[:len(raw)-inviteSum])
 		}
 	}
 	f.Fuzz(func(t *testing.T, s string, body []byte) {

@@ -8,18 +8,16 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
+
+	"tamizdat/internal/testvectors"
 )
 
 // Vectors for other implementations, beside those of package bundle: trees by
 // their names, and what must be refused. With -update the files are made anew;
 // nothing in them is random.
 var update = flag.Bool("update", false, "make the files dns-trees.json and dns-invalid.json anew")
-
-const vectorDir = "../testdata/vectors"
 
 // stream is the bytes that vectors are made of: SHA-256(seed ‖ uint64-BE i) for i
 // from 0 on, one behind the other, cut to size.
@@ -169,20 +167,7 @@ func vectorFile(t *testing.T, name string, v any) []byte {
 	if err := e.Encode(v); err != nil {
 		t.Fatal(err)
 	}
-	name = filepath.Join(vectorDir, name)
-	if *update {
-		if err := os.WriteFile(name, made.Bytes(), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	text, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(text, made.Bytes()) {
-		t.Errorf("%s is not what is made now", name)
-	}
-	return text
+	return testvectors.Same(t, name, made.Bytes(), *update)
 }
 
 func TestTreeVectors(t *testing.T) {

@@ -1,6 +1,6 @@
-// Package testvectors hands test vectors of other people to our tests: those for
-// age (c2sp.org/CCTV/age), and, as its own tests, Wycheproof's for the primitives
-// below everything.
+// Package testvectors hands test vectors to tests: other people's for age
+// (c2sp.org/CCTV/age), and our own for the format of bundle/FORMAT.md. As its own
+// tests it runs Wycheproof's for the primitives below everything.
 // A library that is exchanged or renewed has to pass them again, called as we call
 // it. Only tests import this package.
 package testvectors

@@ -1,8 +1,6 @@
 package reader
 
 import (
-	"crypto/ed25519"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"os"
@@ -11,41 +9,25 @@ import (
 	"time"
 
 	"tamizdat/bundle/channel"
+	"tamizdat/transport/transporttest"
 )
 
 // FuzzProof: whatever a file says, two heads that it proves a fork with are of its
 // channel and can't both be true.
 func FuzzProof(f *testing.F) {
-	dir := filepath.Join("..", "..", "bundle", "testdata", "vectors")
-	read := func(name string) []byte {
-		b, err := os.ReadFile(filepath.Join(dir, name))
-		if err != nil {
-			f.Fatal(err)
-		}
-		return b
-	}
-	note, one := read("root-1.note"), read("head-0.txt")
-	id, _ := channel.FoundedBy(note)
-	roots, err := channel.ParseRoots(id, [][]byte{note})
-	if err != nil {
-		f.Fatal(err)
-	}
-	h, err := roots.Head(one)
-	if err != nil {
-		f.Fatal(err)
-	}
-	seed := sha256.Sum256([]byte("tamizdat test vectors: log key"))
-	leaf := h.Leaf
+	v := transporttest.NewVectors(f)
+	note, one := v.Roots.Notes()[0], v.Head(f, 0)
+	leaf := one.Leaf
 	leaf.Date = leaf.Date.Add(time.Second)
-	other, err := channel.SignHead(leaf, nil, 0, h.Time, ed25519.NewKeyFromSeed(seed[:]))
+	other, err := channel.SignHead(leaf, nil, 0, one.Time, v.Log)
 	if err != nil {
 		f.Fatal(err)
 	}
-	good, err := json.Marshal(proof{V: 1, Channel: id, RootNotes: []string{string(note)}, Forks: []forkProof{{Ours: string(one), Theirs: string(other.Text())}}})
+	good, err := json.Marshal(proof{V: 1, Channel: leaf.Channel, RootNotes: []string{string(note)}, Forks: []forkProof{{Ours: string(one.Text()), Theirs: string(other.Text())}}})
 	if err != nil {
 		f.Fatal(err)
 	}
-	same, err := json.Marshal(proof{V: 1, Channel: id, RootNotes: []string{string(note)}, Forks: []forkProof{{Ours: string(one), Theirs: string(one), Root: make([]byte, 32), Proof: [][]byte{{1}}}}})
+	same, err := json.Marshal(proof{V: 1, Channel: leaf.Channel, RootNotes: []string{string(note)}, Forks: []forkProof{{Ours: string(one.Text()), Theirs: string(one.Text()), Root: make([]byte, 32), Proof: [][]byte{{1}}}}})
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -2,29 +2,16 @@ package relay
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"tamizdat/bundle/channel"
+	"tamizdat/internal/testvectors"
 )
 
 // The shared vectors of whole files: what a relay stores is one edition, whole, and
 // nothing more.
 func TestVectors(t *testing.T) {
-	dir := filepath.Join("..", "..", "bundle", "testdata", "vectors")
-	read := func(name string, to any) {
-		t.Helper()
-		b, err := os.ReadFile(filepath.Join(dir, name))
-		if err == nil {
-			err = json.Unmarshal(b, to)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
 	var v struct {
 		Channel  string
 		Editions []struct {
@@ -32,16 +19,13 @@ func TestVectors(t *testing.T) {
 			Blocks int
 		}
 	}
-	read("vectors.json", &v)
+	testvectors.JSON(t, "vectors.json", &v)
 	id, err := channel.ParseID(v.Channel)
 	if err != nil || len(v.Editions) < 2 {
 		t.Fatalf("%d editions, %v", len(v.Editions), err)
 	}
 	check := func(name string) (*edition, error) {
-		b, err := os.ReadFile(filepath.Join(dir, name))
-		if err != nil {
-			t.Fatal(err)
-		}
+		b := testvectors.File(t, name)
 		return checkEdition(bytes.NewReader(b), int64(len(b)), id, nil)
 	}
 	for _, e := range v.Editions {
@@ -51,7 +35,7 @@ func TestVectors(t *testing.T) {
 		}
 	}
 	var cases []struct{ File, As, Check string }
-	read("invalid.json", &cases)
+	testvectors.JSON(t, "invalid.json", &cases)
 	n := 0
 	for _, c := range cases {
 		if c.As != "car" && c.As != "edition" {

@@ -2,12 +2,12 @@ package dns
 
 import (
 	"bytes"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"tamizdat/bundle/channel"
+	"tamizdat/internal/testvectors"
+	"tamizdat/transport/transporttest"
 )
 
 // FuzzKey: a TSIG key that is taken has a name, an algorithm and a secret of a sane
@@ -35,26 +35,8 @@ func FuzzKey(f *testing.F) {
 // FuzzReadEdition: from no file comes more than the limit allows, nor anything of
 // another channel.
 func FuzzReadEdition(f *testing.F) {
-	dir := filepath.Join("..", "..", "bundle", "testdata", "vectors")
-	note, err := os.ReadFile(filepath.Join(dir, "root-1.note"))
-	if err != nil {
-		f.Fatal(err)
-	}
-	id, ok := channel.FoundedBy(note)
-	if !ok {
-		f.Fatal("the vectors' root note is none")
-	}
-	files, err := filepath.Glob(filepath.Join(dir, "invalid", "edition-*.car"))
-	if err != nil || len(files) < 5 {
-		f.Fatalf("%d files among the vectors: %v", len(files), err)
-	}
-	for _, name := range append(files, filepath.Join(dir, "edition-1.car")) {
-		b, err := os.ReadFile(name)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(b)
-	}
+	id := transporttest.NewVectors(f).Roots.Channel()
+	testvectors.Seed(f, "invalid/edition-*.car", "edition-1.car")
 	const limit = 1 << 16
 	f.Fuzz(func(t *testing.T, file []byte) {
 		e, err := ReadEdition(bytes.NewReader(file), id, limit)

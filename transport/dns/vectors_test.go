@@ -3,12 +3,9 @@ package dns
 import (
 	"bytes"
 	"cmp"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
 	"testing"
 
@@ -16,14 +13,13 @@ import (
 
 	"tamizdat/bundle/channel"
 	"tamizdat/bundle/record"
+	"tamizdat/internal/testvectors"
 )
 
 // What the editions of package bundle's vectors put into a zone, as a zone file for
 // other implementations to compare with. With -update it is made anew, which it
 // must be when those are.
 var updateVectors = flag.Bool("update", false, "make the zone files in bundle/testdata/vectors anew")
-
-const vectorDir = "../../bundle/testdata/vectors"
 
 func TestZoneVectors(t *testing.T) {
 	var v struct {
@@ -38,31 +34,18 @@ func TestZoneVectors(t *testing.T) {
 			FrontSmall string `json:"front_small"`
 		} `json:"editions"`
 	}
-	text, err := os.ReadFile(filepath.Join(vectorDir, "vectors.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := json.Unmarshal(text, &v); err != nil {
-		t.Fatal(err)
-	}
+	testvectors.JSON(t, "vectors.json", &v)
 	ch, err := channel.ParseID(v.Channel)
 	if err != nil || len(v.Editions) != 3 {
 		t.Fatalf("%d editions, %v", len(v.Editions), err)
 	}
 	for i, e := range v.Editions {
-		file, err := os.ReadFile(filepath.Join(vectorDir, e.CAR))
-		if err != nil {
-			t.Fatal(err)
-		}
-		ed, err := ReadEdition(bytes.NewReader(file), ch, 1<<20)
+		ed, err := ReadEdition(bytes.NewReader(testvectors.File(t, e.CAR)), ch, 1<<20)
 		if err != nil {
 			t.Fatal(err)
 		}
 		zone := vectorZone(t, fmt.Sprintf("zone-%d.zone", i), ed)
-		compact, err := os.ReadFile(filepath.Join(vectorDir, e.Compact))
-		if err != nil {
-			t.Fatal(err)
-		}
+		compact := testvectors.File(t, e.Compact)
 		// What stands there is read here by another library than wrote it.
 		named := 0
 		for name, data := range zone {
@@ -123,19 +106,7 @@ func vectorZone(t *testing.T, name string, ed *Edition) map[string]zoneData {
 	if err != nil {
 		t.Fatal(err)
 	}
-	name = filepath.Join(vectorDir, name)
-	if *updateVectors {
-		if err := os.WriteFile(name, made.Bytes(), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	text, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(text, made.Bytes()) {
-		t.Errorf("%s is not what is made now", name)
-	}
+	text := testvectors.Same(t, name, made.Bytes(), *updateVectors)
 	out := map[string]zoneData{}
 	p := mdns.NewZoneParser(bytes.NewReader(text), "", name)
 	for rr, ok := p.Next(); ok; rr, ok = p.Next() {
@@ -151,16 +122,10 @@ func vectorZone(t *testing.T, name string, ed *Edition) map[string]zoneData {
 
 // What package record's vectors say of TXT data.
 func TestInvalidText(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join(vectorDir, "dns-invalid.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	var bad []struct {
 		As, Text, Check string
 	}
-	if err := json.Unmarshal(text, &bad); err != nil {
-		t.Fatal(err)
-	}
+	testvectors.JSON(t, "dns-invalid.json", &bad)
 	n := 0
 	for _, v := range bad {
 		if v.As != "text" {

@@ -2,33 +2,19 @@ package gateway
 
 import (
 	"bytes"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"tamizdat/bundle"
 	"tamizdat/bundle/channel"
+	"tamizdat/internal/testvectors"
 	"tamizdat/transport"
 )
 
 // FuzzOpening: pieces come in order, each within its limit, and no more of them than
 // the answer has bytes for.
 func FuzzOpening(f *testing.F) {
-	dir := filepath.Join("..", "..", "bundle", "testdata", "vectors")
-	files, err := filepath.Glob(filepath.Join(dir, "edition-1.car"))
-	bad, err2 := filepath.Glob(filepath.Join(dir, "invalid", "*.car"))
-	if err != nil || err2 != nil || len(files) != 1 || len(bad) < 5 {
-		f.Fatalf("%d editions and %d that are none among the vectors: %v, %v", len(files), len(bad), err, err2)
-	}
-	for _, name := range append(files, bad...) {
-		b, err := os.ReadFile(name)
-		if err != nil {
-			f.Fatal(err)
-		}
-		if len(b) > 20_000 {
-			b = b[:20_000]
-		}
-		f.Add(b)
+	for _, b := range testvectors.Files(f, "edition-1.car", "invalid/*.car") {
+		f.Add(b[:min(len(b), 20_000)])
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		total, stage := 0, transport.PieceRootNote
