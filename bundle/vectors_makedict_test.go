@@ -5,8 +5,6 @@ import (
 	"encoding/binary"
 	"fmt"
 
-	"filippo.io/age"
-
 	"tamizdat/bundle"
 )
 
@@ -38,24 +36,7 @@ func (m *maker) dictionary() (err error) {
 
 // sealDict encrypts what stands for the last edition's dictionary, with the right key.
 func (m *maker) sealDict(edition uint64, plain []byte) []byte {
-	r, err := age.NewScryptRecipient(bundle.Passphrase(m.epoch, m.id, edition, bundle.LayerDict))
-	if err != nil {
-		m.err = err
-		return nil
-	}
-	r.SetWorkFactor(1)
-	var b bytes.Buffer
-	w, err := age.Encrypt(&b, r)
-	if err == nil {
-		_, err = w.Write(plain)
-	}
-	if err == nil {
-		err = w.Close()
-	}
-	if err != nil {
-		m.err = err
-	}
-	return b.Bytes()
+	return m.seal(bundle.Passphrase(m.epoch, m.id, edition, bundle.LayerDict), 1, plain)
 }
 
 func (m *maker) invalidDicts() error {
