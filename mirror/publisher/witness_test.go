@@ -70,6 +70,20 @@ func (w *watcher) Cosign(ctx context.Context, s channel.Submission) ([]byte, err
 	return line, nil
 }
 
+// watched is a publisher of one edition, and the one witness that its root note names.
+func watched(t *testing.T) (*Publisher, *watcher) {
+	t.Helper()
+	p, err := Init(t.TempDir(), "Radio", []string{"en"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = p.Close() })
+	a := newWatcher(t, p, "a")
+	named(t, p, 1, a)
+	packStory(t, p, 1)
+	return p, a
+}
+
 // named puts the witnesses into the root note.
 func named(t *testing.T, p *Publisher, quorum int, ws ...*watcher) {
 	t.Helper()
@@ -259,14 +273,7 @@ func TestPushDespiteWitnesses(t *testing.T) {
 
 // A head is replaced by a rename: a push that is killed leaves the old one or the new.
 func TestReplaceHeadKeepsTheEdition(t *testing.T) {
-	p, err := Init(t.TempDir(), "Radio", []string{"en"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer p.Close()
-	a := newWatcher(t, p, "a")
-	named(t, p, 1, a)
-	packStory(t, p, 1)
+	p, a := watched(t)
 	before, err := os.ReadFile(p.carName(0))
 	if err != nil {
 		t.Fatal(err)
@@ -328,14 +335,7 @@ func TestWitnessTargets(t *testing.T) {
 // A target may hold a head that was signed later than ours, of a copy of the folder that
 // has sent a heartbeat: that is no reason to push ours, which would be refused.
 func TestLaterHeadStays(t *testing.T) {
-	p, err := Init(t.TempDir(), "Radio", []string{"en"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer p.Close()
-	a := newWatcher(t, p, "a")
-	named(t, p, 1, a)
-	packStory(t, p, 1)
+	p, a := watched(t)
 	if r := p.Push(t.Context(), targetsOf(a), nil)[0]; r.Err != nil {
 		t.Fatal(r.Err)
 	}
@@ -360,14 +360,8 @@ func TestLaterHeadStays(t *testing.T) {
 // the next one: pushing says so, fails of nothing, and keeps no head that would lose
 // them when it is read. Those that it does name are collected as ever.
 func TestPushBeforeNewWitnessesArePacked(t *testing.T) {
-	p, err := Init(t.TempDir(), "Radio", []string{"en"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer p.Close()
-	a, b := newWatcher(t, p, "a"), newWatcher(t, p, "b")
-	named(t, p, 1, a)
-	packStory(t, p, 1)
+	p, a := watched(t)
+	b := newWatcher(t, p, "b")
 	named(t, p, 2, a, b)
 	to := []Target{{Name: "b", Publisher: b}, {Name: "b, only asked", Witness: true, Publisher: newWatcher(t, p, "b")}, {Name: "a", Publisher: a}}
 	for i := range 3 {
