@@ -5,7 +5,6 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -81,7 +80,7 @@ func pageOfMeasures() string {
 // Every row that something is done in has a counter-measure, which a test switches
 // off, and the page says which.
 func TestPageOfMeasures(t *testing.T) {
-	page, want := filepath.Join(root, "docs/measures.md"), pageOfMeasures()
+	want := pageOfMeasures()
 	for _, s := range censor.Scenarios() {
 		if s.Name != "open" && !strings.Contains(want, "| `"+s.Name+"` |") {
 			t.Errorf("%s: no counter-measure is switched off in it", s.Name)
@@ -99,18 +98,7 @@ func TestPageOfMeasures(t *testing.T) {
 			t.Errorf("%s: there is no %s in %s", e.scenario, e.test, e.dir)
 		}
 	}
-	if *render {
-		if err := os.WriteFile(page, []byte(want), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	got, err := os.ReadFile(page)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if string(got) != want {
-		t.Error("docs/measures.md is not what the tests say; -run Page -args -render makes it so")
-	}
+	pageIs(t, "docs/measures.md", want)
 }
 
 // tests are the names of the tests in a folder.

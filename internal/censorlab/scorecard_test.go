@@ -20,7 +20,7 @@ var (
 	scenario = flag.String("scenario", "", "only the scenarios and pairs whose name contains this")
 	pairs    = flag.Bool("pairs", false, "pairs of scenarios as well; with -write always")
 	worse    = flag.Bool("compare", false, "fail where a row is worse than the committed one by more than a tenth")
-	render   = flag.Bool("render", false, "write the page of the committed scorecard anew, from its data")
+	render   = flag.Bool("render", false, "write the pages of the committed scorecard and of the counter-measures anew")
 	full     = flag.Bool("full", false, "all readers in each scenario, not three where nothing is left to chance; with -write always")
 )
 
@@ -167,19 +167,24 @@ func committed(t *testing.T) (c Card) {
 
 // The page is what its data say, and nobody's hand.
 func TestPageIsOfItsData(t *testing.T) {
-	const page = root + "/docs/scorecard.md"
-	want := committed(t).String()
+	pageIs(t, "docs/scorecard.md", committed(t).String())
+}
+
+// pageIs holds a committed page to what its data say. With -render it is written first.
+func pageIs(t *testing.T, page, want string) {
+	t.Helper()
+	name := filepath.Join(root, page)
 	if *render {
-		if err := os.WriteFile(page, []byte(want), 0o644); err != nil {
+		if err := os.WriteFile(name, []byte(want), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	got, err := os.ReadFile(page)
+	got, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if string(got) != want {
-		t.Error("docs/scorecard.md is not what its data and its preface say; -run Page -args -render makes it so")
+		t.Errorf("%s is not what it is made of; -run Page -args -render makes it so", page)
 	}
 }
 
