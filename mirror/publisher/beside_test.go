@@ -422,7 +422,7 @@ func (c *trialChannel) opening(b *testing.B, n uint64, texts int) {
 		b.Fatal(err)
 	}
 	defer func() { _ = r.Close() }()
-	ch, err := r.Add(b.Context(), invite.String())
+	ch, _, err := r.Add(b.Context(), invite.String())
 	if err == nil {
 		err = r.Import(b.Context(), car, nil)
 	}

@@ -231,7 +231,7 @@ func (a *album) reader(b *testing.B, dir string) time.Duration {
 		b.Fatal(err)
 	}
 	defer r.Close()
-	if _, err := r.Add(b.Context(), a.invite); err != nil {
+	if _, _, err := r.Add(b.Context(), a.invite); err != nil {
 		b.Fatal(err)
 	}
 	start := time.Now()
