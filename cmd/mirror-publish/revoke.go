@@ -19,10 +19,16 @@ func (c *revokeCmd) Run(e *env) (err error) {
 		return err
 	}
 	defer cli.Close(p, &err)
-	switch err := p.Revoke(c.Batch); {
+	switch err := p.Revocable(c.Batch); {
 	case errors.Is(err, publisher.ErrRevoked):
 		return fmt.Errorf("%w; push tells relays that have not heard yet", err)
 	case err != nil:
+		return err
+	}
+	if err := checkTargets(e, p); err != nil { // the epoch that begins may have begun there, with another key
+		return err
+	}
+	if err := p.Revoke(c.Batch); err != nil {
 		return err
 	}
 	fmt.Fprintf(e.out, "%s is revoked: it can't open what is packed from now on\n", c.Batch)

@@ -18,16 +18,30 @@ var ErrRevoked = errors.New("this batch was revoked already")
 // whose key the batch's grant does not hold, and no relay either; and each push
 // tells relays to be a website to it. What it can open so far it can open for good.
 func (p *Publisher) Revoke(name string) error {
+	b, err := p.revocable(name)
+	if err != nil {
+		return err
+	}
+	b.Until = len(p.keys.Epochs)
+	p.keys.newEpoch()
+	return p.saveKeys() // both or neither
+}
+
+// Revocable is the error that Revoke would return for that name, and changes nothing.
+func (p *Publisher) Revocable(name string) error {
+	_, err := p.revocable(name)
+	return err
+}
+
+func (p *Publisher) revocable(name string) (*batch, error) {
 	i := slices.IndexFunc(p.keys.Batches, func(b batch) bool { return b.Name == name && name != "" })
 	switch {
 	case i < 0:
-		return fmt.Errorf("no batch %q; mirror-publish status lists them", name)
+		return nil, fmt.Errorf("no batch %q; mirror-publish status lists them", name)
 	case p.keys.Batches[i].revoked():
-		return ErrRevoked
+		return nil, ErrRevoked
 	}
-	p.keys.Batches[i].Until = len(p.keys.Epochs)
-	p.keys.newEpoch()
-	return p.saveKeys() // both or neither
+	return &p.keys.Batches[i], nil
 }
 
 // Epochs end by themselves, too, so that a new one does not say that somebody was
