@@ -11,6 +11,8 @@ import (
 type recoverCmd struct {
 	Targets []string `arg:"" optional:"" name:"target" help:"Names from publisher.toml (default: all)."`
 	Yes     bool     `help:"Take it: you made these editions yourself, after the backup."`
+
+	LoseBatches bool `help:"Take it also if batches of readers were made after the backup, whose keys are nowhere else."`
 }
 
 // Run shows what the targets hold that the folder lacks, and takes it if told so.
@@ -37,6 +39,9 @@ func (c *recoverCmd) Run(e *env) (err error) {
 		fmt.Fprintln(e.err, "nothing was changed. If you made all of these after the backup, run it again with --yes. If you did not, somebody else has the log key: see docs/publisher.md")
 		return nil
 	}
+	if found.Lost > 0 && !c.LoseBatches {
+		return fmt.Errorf("nothing was changed: %d batches of readers were made after this backup, and whoever was invited with one of them can't read what is packed next; put a newer keys/keys.json in its place and recover again or, if there is none, add --lose-batches and give them new invites", found.Lost)
+	}
 	if err := p.Adopt(found); err != nil {
 		return err
 	}
@@ -55,5 +60,8 @@ func (c *recoverCmd) keys(e *env, f *publisher.Found) {
 		if k.n > 0 {
 			fmt.Fprintf(e.out, "  %s\n", cli.Count(k.n, k.what))
 		}
+	}
+	if f.Lost > 0 {
+		fmt.Fprintf(e.out, "  %d batches of readers, whose keys are lost: they were made after the backup\n", f.Lost)
 	}
 }

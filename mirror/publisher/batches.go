@@ -20,6 +20,9 @@ import (
 // nor who was revoked shows.
 const leastBatches = 16
 
+// maxBatches is the most that publisher.toml may ask for.
+const maxBatches = 8 * leastBatches
+
 // batch is a batch of readers: who is let in, and shut out, together.
 type batch struct {
 	Seed channel.Seed `json:"seed"`

@@ -195,7 +195,7 @@ func loadConfig(dir string) (Config, error) {
 		return c, fmt.Errorf("%s: %w", configFile, err)
 	}
 	// Few numbers, so that a channel's own says nothing of what it needed.
-	if !slices.Contains([]int{0, leastBatches, 2 * leastBatches, 4 * leastBatches, 8 * leastBatches}, c.Batches) {
+	if !slices.Contains([]int{0, leastBatches, 2 * leastBatches, 4 * leastBatches, maxBatches}, c.Batches) {
 		return c, fmt.Errorf("%s: batches must be 16, 32, 64 or 128", configFile)
 	}
 	seen, fronts := map[string]bool{}, map[string]string{}

@@ -39,6 +39,9 @@ type Found struct {
 	// RootNotes, Epochs and Revoked count what was made since the backup: root notes,
 	// epoch keys, and batches that were revoked.
 	RootNotes, Epochs, Revoked int
+	// Lost counts batches that were made since the backup, whose seeds are not here:
+	// whoever was invited with one of them can't open what is packed next.
+	Lost int
 	// Editions are those that are lacking, oldest first. The last one is whole.
 	Editions []FoundEdition
 
