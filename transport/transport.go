@@ -261,6 +261,16 @@ type Publisher interface {
 	Current(ctx context.Context, ch channel.ID) ([]byte, error)
 }
 
+// HeadTaker is an optional interface of Publisher: a target that takes a head alone, of
+// an edition that it holds under an earlier one, or under one that fewer witnesses have
+// seen. PublishHead returns nil when the head of the source's edition, or a newer one, is
+// durable there, and how many bytes went for it; it is idempotent. ErrNotFound: the
+// edition is not there, or the target found that it has to have all of it: Publish brings
+// it. The caller retries unless the error wraps ErrRefused.
+type HeadTaker interface {
+	PublishHead(ctx context.Context, s Source) (sent int64, err error)
+}
+
 // MaxRecord is the largest IPNS record in bytes, as its specification has it
 // (https://specs.ipfs.tech/ipns/ipns-record/).
 const MaxRecord = 10 << 10

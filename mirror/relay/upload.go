@@ -164,7 +164,7 @@ func (u *upload) append(off, total int64, body io.Reader) (held int64, complete 
 		return held, false, err
 	}
 	for {
-		part := total - held
+		before, part := held, total-held
 		if held < frontPart {
 			part = min(part, frontPart-held)
 		}
@@ -180,6 +180,11 @@ func (u *upload) append(off, total int64, body io.Reader) (held int64, complete 
 				return 0, false, err
 			}
 			return held, false, err
+		}
+		if cut == nil && held < total && (n < part || u.turn != nil) {
+			if done, err := u.fromHeld(f, before, held, total); err != nil || done {
+				return held, done, err
+			}
 		}
 		if cut != nil || n < part || held == total {
 			return held, held == total, cut

@@ -45,6 +45,7 @@ type Publisher struct {
 
 var (
 	_ transport.Publisher = (*Publisher)(nil)
+	_ transport.HeadTaker = (*Publisher)(nil)
 	_ transport.Cosigner  = (*Publisher)(nil)
 )
 
@@ -65,15 +66,10 @@ func NewPublisher(network transport.Network, t Target) (*Publisher, error) {
 
 // Publish implements transport.Publisher.
 func (p *Publisher) Publish(ctx context.Context, s transport.Source, progress func(held, total int64)) error {
-	r, err := car.NewReader(io.NewSectionReader(s.CAR, 0, s.Size))
+	path, _, err := p.upload(s)
 	if err != nil {
-		return fmt.Errorf("%w: %w", transport.ErrRefused, err)
+		return err
 	}
-	roots := r.Roots()
-	if len(roots) < 2 {
-		return fmt.Errorf("%w: it names no head", transport.ErrRefused)
-	}
-	path := p.intakePath("intake", s.Channel) + "/" + roots[len(roots)-2].String()
 	st, err := p.ask(ctx, http.MethodHead, path, nil, 0, s.Size)
 	if err != nil {
 		return err
@@ -104,6 +100,46 @@ func (p *Publisher) Publish(ctx context.Context, s transport.Source, progress fu
 		progress(s.Size, s.Size)
 	}
 	return nil
+}
+
+// PublishHead implements transport.HeadTaker: it uploads no more than what stands before
+// the edition's directory. A relay that holds the edition has the rest; one that does not,
+// or is of an older version, waits for it, and Publish goes on from there.
+func (p *Publisher) PublishHead(ctx context.Context, s transport.Source) (int64, error) {
+	path, r, err := p.upload(s)
+	if err != nil {
+		return 0, err
+	}
+	if _, err := r.Intro(); err != nil {
+		return 0, fmt.Errorf("%w: %w", transport.ErrRefused, err)
+	}
+	front := r.End()
+	st, err := p.ask(ctx, http.MethodHead, path, nil, 0, s.Size)
+	switch {
+	case err != nil || st.complete:
+		return 0, err
+	case st.offset < 0 || st.offset >= front:
+		return 0, errNotAgain
+	}
+	part := io.NewSectionReader(s.CAR, st.offset, front-st.offset)
+	if st, err = p.ask(ctx, http.MethodPatch, path, part, st.offset, s.Size); err == nil && !st.complete {
+		err = errNotAgain
+	}
+	return part.Size(), err
+}
+
+var errNotAgain = fmt.Errorf("relay: it does not complete the edition by itself: %w", transport.ErrNotFound)
+
+// upload is the path of an edition's upload, and its CAR behind the header.
+func (p *Publisher) upload(s transport.Source) (path string, r *car.Reader, err error) {
+	if r, err = car.NewReader(io.NewSectionReader(s.CAR, 0, s.Size)); err != nil {
+		return "", nil, fmt.Errorf("%w: %w", transport.ErrRefused, err)
+	}
+	roots := r.Roots()
+	if len(roots) < 2 {
+		return "", nil, fmt.Errorf("%w: it names no head", transport.ErrRefused)
+	}
+	return p.intakePath("intake", s.Channel) + "/" + roots[len(roots)-2].String(), r, nil
 }
 
 // Current implements transport.Publisher.
