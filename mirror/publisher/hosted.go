@@ -43,6 +43,7 @@ const mayBeThere = 100
 
 var (
 	_ transport.Publisher = (*hosted)(nil)
+	_ transport.HeadTaker = (*hosted)(nil)
 	_ transport.Pruner    = (*hosted)(nil)
 	_ io.Closer           = (*hosted)(nil)
 )
@@ -144,6 +145,24 @@ func (h *hosted) Publish(ctx context.Context, s transport.Source, progress func(
 		}
 	}
 	return h.up.Put(ctx, e, again, progress)
+}
+
+// PublishHead implements transport.HeadTaker: one update, since a head stands in the zone
+// only when all that it leads to does.
+func (h *hosted) PublishHead(ctx context.Context, s transport.Source) (int64, error) {
+	raw, err := h.Current(ctx, s.Channel)
+	if err != nil {
+		return 0, err
+	}
+	e, err := h.p.inDNS(s.CAR, s.Size, h.pointer)
+	if err != nil {
+		return 0, fmt.Errorf("%w: %w", transport.ErrRefused, err)
+	}
+	old, err := h.p.roots.Head(raw)
+	if err != nil || old.Edition != s.Edition || s.Edition >= h.p.Size() || !old.Root.Equals(h.p.editions[s.Edition].leaf.Root) {
+		return 0, fmt.Errorf("another edition is there: %w", transport.ErrNotFound)
+	}
+	return h.up.PutHead(ctx, e)
 }
 
 // Prune implements transport.Pruner.

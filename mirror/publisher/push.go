@@ -215,13 +215,23 @@ func (p *Publisher) pushTo(ctx context.Context, t Target, signed signed, progres
 		out.Err = errUnsaid
 		return out
 	}
-	if behind { // it has not heard the heartbeat, or fewer witnesses have seen the head there
-		size--
-	}
 	if d, ok := t.Publisher.(transport.Denier); ok {
 		// Behind the editions, since the newest one says by which key it is signed, but
 		// also where one of them is refused.
 		defer func() { out.Err = errors.Join(out.Err, p.pushDenied(ctx, d)) }()
+	}
+	if behind { // it has not heard the heartbeat, or fewer witnesses have seen the head there
+		sent, err := p.pushHead(ctx, t)
+		out.Bytes += sent
+		switch {
+		case errors.Is(err, transport.ErrNotFound):
+			size--
+		case err != nil:
+			out.Err = err
+			return out
+		default:
+			out.Editions++
+		}
 	}
 	window := p.window()
 	if t.Pointer {

@@ -130,9 +130,30 @@ func (u *Updater) Put(ctx context.Context, e *Edition, resume bool, progress fun
 	if err := b.flush(ctx); err != nil || len(head) == 0 {
 		return err
 	}
+	return b.putHead(ctx, e.Channel, head)
+}
+
+// PutHead puts the head alone into the zone, in one update, and returns how many bytes of
+// TXT data that took. Whatever it leads to must be there.
+func (u *Updater) PutHead(ctx context.Context, e *Edition) (sent int64, err error) {
+	b := &batch{u: u, done: func(n int) { sent += int64(n) }}
+	var head []Entry
+	for entry, err := range e.Entries() {
+		if err != nil {
+			return 0, fmt.Errorf("%w: %w", transport.ErrRefused, err)
+		}
+		if isHead(e.Channel, entry.Label) {
+			head = append(head, entry)
+		}
+	}
+	err = b.putHead(ctx, e.Channel, head)
+	return sent, err
+}
+
+func (b *batch) putHead(ctx context.Context, ch channel.ID, head []Entry) error {
 	// Parts of a longer head that was there before must not stay.
 	for i := range maxParts {
-		b.remove(partLabel(e.Channel.Label(), i), true)
+		b.remove(partLabel(ch.Label(), i), true)
 	}
 	for _, entry := range head {
 		if err := b.put(entry); err != nil {

@@ -87,8 +87,10 @@ var (
 func New(s Store) *Publisher { return &Publisher{s} }
 
 // Close ends what the store has open.
-func (p *Publisher) Close() error {
-	if c, ok := p.store.(io.Closer); ok {
+func (p *Publisher) Close() error { return closeStore(p.store) }
+
+func closeStore(s Store) error {
+	if c, ok := s.(io.Closer); ok {
 		return c.Close()
 	}
 	return nil
@@ -112,7 +114,11 @@ func damaged(err error) bool {
 }
 
 func (p *Publisher) opening(ctx context.Context, ch channel.ID) (*car.Intro, error) {
-	b, err := p.store.Get(ctx, headDir+ch.String(), maxHead)
+	return readOpening(ctx, p.store, ch)
+}
+
+func readOpening(ctx context.Context, store Store, ch channel.ID) (*car.Intro, error) {
+	b, err := store.Get(ctx, headDir+ch.String(), maxHead)
 	if err != nil {
 		return nil, err
 	}
@@ -172,23 +178,8 @@ func (p *Publisher) publish(ctx context.Context, e *edition, s transport.Source,
 // isNewest reports whether the edition's head may replace the one that is
 // there. A head that doesn't verify is none.
 func (p *Publisher) isNewest(ctx context.Context, e *edition) (bool, error) {
-	intro, err := p.opening(ctx, e.head.Channel)
-	switch {
-	case errors.Is(err, transport.ErrNotFound), damaged(err):
-		return true, nil
-	case err != nil:
-		return false, err
-	}
-	// It may be of newer root notes than this edition, or of older ones.
-	roots, err := channel.ParseRoots(e.head.Channel, intro.RootNotes)
-	if err != nil {
-		return true, nil
-	}
-	old, err := roots.Head(intro.Head)
-	if err != nil {
-		return true, nil
-	}
-	return !old.Newer(e.head), nil
+	old, err := p.stands(ctx, e.head.Channel)
+	return old == nil || !old.Newer(e.head), err
 }
 
 // putList writes editions/<channel>/<n>, before any of the blocks in it.
