@@ -33,6 +33,11 @@ func (c *pushCmd) Run(e *env) (err error) {
 		return err
 	}
 	if c.Heartbeat {
+		aside, err := p.Aside(e.network, targets)
+		if err != nil {
+			return err
+		}
+		targets = append(targets, aside...)
 		if err := p.Heartbeat(e.ctx, targets, time.Now()); err != nil {
 			return err
 		}
@@ -51,6 +56,7 @@ func (c *pushCmd) Run(e *env) (err error) {
 			failed = true
 			again = again || !publisher.Final(r.Err)
 			fmt.Fprintf(e.out, "%s: failed: %s\n", r.Target, cli.OneLine(r.Err))
+		case targets[i].Aside: // how many have seen it is said below
 		case targets[i].Witness:
 			fmt.Fprintf(e.out, "%s: has seen edition %d\n", r.Target, p.Size()-1)
 		case r.Editions == 0:

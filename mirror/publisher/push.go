@@ -23,6 +23,8 @@ type Target struct {
 	Pointer bool
 	// Witness: it is asked to cosign, and nothing is pushed there.
 	Witness bool
+	// Aside: it was not named, and is asked to cosign if it happens to be a witness.
+	Aside bool
 	transport.Publisher
 }
 
@@ -159,7 +161,7 @@ func (p *Publisher) pushAll(ctx context.Context, targets []Target, out []Pushed,
 	signed, unsigned := p.signFor(targets)
 	var wg sync.WaitGroup
 	for i, t := range targets {
-		if t.Witness || out[i].Err != nil {
+		if t.Witness || t.Aside || out[i].Err != nil {
 			continue
 		}
 		wg.Go(func() {
@@ -180,7 +182,7 @@ type signed struct{ record, packet []byte }
 
 // signFor signs one of each for all targets, if any of them takes it.
 func (p *Publisher) signFor(targets []Target) (out signed, err error) {
-	takes := slices.ContainsFunc(targets, func(t Target) bool { _, ok := t.Publisher.(transport.Namer); return ok })
+	takes := slices.ContainsFunc(targets, func(t Target) bool { _, ok := t.Publisher.(transport.Namer); return ok && !t.Aside })
 	if !takes || p.Size() == 0 {
 		return out, nil
 	}

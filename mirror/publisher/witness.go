@@ -268,7 +268,7 @@ func (p *Publisher) outdated(raw []byte, theirs *channel.Head) (bool, error) {
 // which need be none, that is only what should not be.
 func asWitness(t Target, err error) error {
 	switch {
-	case err == nil, !t.Witness && !errors.Is(err, transport.ErrRefused) && !errors.Is(err, ErrAhead):
+	case err == nil, (!t.Witness || t.Aside) && !errors.Is(err, transport.ErrRefused) && !errors.Is(err, ErrAhead):
 		return nil
 	case errors.Is(err, transport.ErrNotFound):
 		return errors.New("as a witness: what answers there is none, or does not know this channel's log; tell who runs it")

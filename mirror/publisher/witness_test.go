@@ -30,6 +30,7 @@ type watcher struct {
 	late, down bool
 	last       *channel.Checkpoint
 	asked      int
+	refuses    error
 }
 
 func newWatcher(t *testing.T, p *Publisher, name string) *watcher {
@@ -44,6 +45,9 @@ func newWatcher(t *testing.T, p *Publisher, name string) *watcher {
 // Cosign is what c2sp.org/tlog-witness asks of a witness.
 func (w *watcher) Cosign(ctx context.Context, s channel.Submission) ([]byte, error) {
 	w.asked++
+	if w.refuses != nil {
+		return nil, w.refuses
+	}
 	if w.down {
 		<-ctx.Done()
 		return nil, ctx.Err()
