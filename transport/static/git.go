@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -29,6 +30,7 @@ import (
 type Git struct {
 	folder *Folder
 	begun  atomic.Bool
+	asked  sync.Once
 }
 
 var _ Store = (*Git)(nil)
@@ -105,7 +107,8 @@ func (g *Git) upstream(ctx context.Context) (string, bool) {
 	return strings.TrimSpace(string(out)), err == nil
 }
 
-// Get implements Store. Outside Begin and end it shows what was pushed, or, with
+// Get implements Store. Outside Begin and end it shows what was pushed (the first time
+// after it has asked the upstream) or, with
 // no upstream, what was committed: a run may have been interrupted before that.
 func (g *Git) Get(ctx context.Context, name string, limit int64) ([]byte, error) {
 	if g.begun.Load() {
@@ -114,6 +117,10 @@ func (g *Git) Get(ctx context.Context, name string, limit int64) ([]byte, error)
 	ref, ok := g.upstream(ctx)
 	if !ok {
 		ref = "HEAD"
+	} else {
+		// What was pushed last may have been pushed from elsewhere, before this copy was
+		// restored from a backup. Where nobody answers, the upstream counts as last seen.
+		g.asked.Do(func() { _, _ = g.git(ctx, 0, "fetch", "--quiet") })
 	}
 	id, err := g.git(ctx, 4096, "rev-parse", "--quiet", "--verify", ref+":"+name)
 	if exitCode(err) == 1 {

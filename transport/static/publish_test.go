@@ -351,3 +351,29 @@ func TestGitCommits(t *testing.T) {
 		t.Error("the remote lacks the edition")
 	}
 }
+
+// TestGitAsksItsUpstream: a working copy that is older than what was pushed from it, as
+// after a restore, shows what was pushed.
+func TestGitAsksItsUpstream(t *testing.T) {
+	c := published(t, 2)
+	dir := gitRepo(t)
+	remote, restored := filepath.Join(t.TempDir(), "remote.git"), filepath.Join(t.TempDir(), "restored")
+	git(t, dir, "clone", "--quiet", "--bare", dir, remote)
+	git(t, dir, "remote", "add", "origin", remote)
+	git(t, dir, "fetch", "--quiet")
+	git(t, dir, "branch", "--quiet", "--set-upstream-to", "origin/main")
+	for i, e := range c.Editions() {
+		if err := static.New(static.NewGit(dir)).Publish(t.Context(), e.Source(), nil); err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			if err := os.CopyFS(restored, os.DirFS(dir)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	raw, err := static.New(static.NewGit(restored)).Current(t.Context(), c.ID())
+	if err != nil || !bytes.Equal(raw, c.Newest().Head.Text()) {
+		t.Errorf("it shows what it had itself: %v", err)
+	}
+}
