@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"tamizdat/internal/cli"
@@ -26,7 +27,13 @@ func (c *recoverCmd) Run(e *env) (err error) {
 	if err != nil {
 		return err
 	}
+	for _, err := range found.Unread {
+		fmt.Fprintf(e.err, "note: it may hold more: %s\n", cli.OneLine(err))
+	}
 	fmt.Fprintf(e.out, "%s holds %s that this folder lacks, signed with this channel's keys:\n", found.Target, cli.Count(len(found.Editions), "edition"))
+	if len(found.Also) > 0 {
+		fmt.Fprintf(e.out, "  shown by %s, too\n", strings.Join(found.Also, ", "))
+	}
 	for _, ed := range found.Editions {
 		if ed.Known {
 			fmt.Fprintf(e.out, "  edition %d, packed %s, %s\n", ed.Number, ed.Date.Local().Format(time.DateTime), cli.Count(ed.Articles, "article"))

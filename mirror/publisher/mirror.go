@@ -39,24 +39,33 @@ func (t *TargetConfig) checkMirror() error {
 
 // openMirror opens a static mirror's target.
 func (p *Publisher) openMirror(network transport.Network, t TargetConfig) (*static.Publisher, error) {
+	s, err := p.mirrorStore(network, t)
+	if err != nil {
+		return nil, err
+	}
+	return static.New(s), nil
+}
+
+// mirrorStore is where a static mirror's files lie.
+func (p *Publisher) mirrorStore(network transport.Network, t TargetConfig) (static.Store, error) {
 	below := p.below
 	switch {
 	case t.Mirror != "":
-		return static.New(static.NewFolder(below(t.Mirror))), nil
+		return static.NewFolder(below(t.Mirror)), nil
 	case t.Git != "":
-		return static.New(static.NewGit(below(t.Git))), nil
+		return static.NewGit(below(t.Git)), nil
 	case t.S3 != "":
 		s, err := static.NewS3(network, bucket.Config{URL: t.S3, Region: t.Region, Credentials: below(t.Credentials)})
 		if err != nil {
 			return nil, fmt.Errorf("s3: %w", err)
 		}
-		return static.New(s), nil
+		return s, nil
 	default:
 		d, err := static.NewWebDAV(network, t.WebDAV, below(t.Credentials))
 		if err != nil {
 			return nil, fmt.Errorf("webdav: %w", err)
 		}
-		return static.New(d), nil
+		return d, nil
 	}
 }
 

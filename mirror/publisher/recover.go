@@ -34,8 +34,11 @@ var ErrNotBehind = errors.New("no target that editions can be read back from hol
 
 // Found is what a target holds that this folder lacks, verified.
 type Found struct {
-	// Target is where it was found.
+	// Target is where it was found, Also are others that show the same, and Unread says
+	// of which it is not known what they hold.
 	Target string
+	Also   []string
+	Unread []error
 	// RootNotes, Epochs and Revoked count what was made since the backup: root notes,
 	// epoch keys, and batches that were revoked.
 	RootNotes, Epochs, Revoked int
@@ -62,18 +65,18 @@ type FoundEdition struct {
 }
 
 // Find looks at the named targets of publisher.toml, all of them if none is named,
-// for what this folder lacks, and verifies it: it changes nothing. The error wraps
+// for what this folder lacks, each read in its own way, takes the one that holds the
+// most, and verifies it: it changes nothing. The error wraps
 // ErrNotBehind if nobody holds more, and ErrOtherHistory if somebody does that does
 // not go on from here. Targets that can't be read are no obstacle unless all are such.
 func (p *Publisher) Find(ctx context.Context, network transport.Network, names ...string) (*Found, error) {
-	var best *candidate
+	var all []*candidate
 	var failed []error
 	defer func() {
-		if best != nil {
-			_ = best.from.close() // it only read
+		for _, c := range all {
+			_ = c.from.close() // it only read
 		}
 	}()
-	reached := false
 	for _, t := range p.cfg.Targets {
 		if len(names) > 0 && !slices.Contains(names, t.Name) {
 			continue
@@ -86,27 +89,22 @@ func (p *Publisher) Find(ctx context.Context, network transport.Network, names .
 			failed = append(failed, fmt.Errorf("%s: %w", t.Name, err))
 			continue
 		}
-		reached = true
-		if best == nil || c.head.Newer(best.head) {
-			best, c = c, best
+		all = append(all, c)
+	}
+	f, err := p.furthest(ctx, all)
+	if err == nil || errors.Is(err, ErrNotBehind) {
+		unread, beyond := p.beyond(ctx, network, f, names)
+		if beyond != nil {
+			return nil, beyond
 		}
-		if c != nil {
-			_ = c.from.close()
-		}
+		failed = append(failed, unread...)
 	}
-	if !reached {
-		return nil, errors.Join(append([]error{ErrNotBehind}, failed...)...)
+	if err == nil {
+		f.Unread = failed
+	} else if len(all) == 0 {
+		err = errors.Join(append([]error{err}, failed...)...)
 	}
-	if !p.behind(best) {
-		return nil, ErrNotBehind
-	}
-	ctx, cancel := context.WithTimeout(ctx, recoverTime)
-	defer cancel()
-	f, err := p.verify(ctx, best)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", best.name, err)
-	}
-	return f, nil
+	return f, err
 }
 
 // candidate is the newest head of one target, and the root notes that it needs.

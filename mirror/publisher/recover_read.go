@@ -12,7 +12,6 @@ import (
 	"tamizdat/bundle/channel"
 	"tamizdat/transport"
 	"tamizdat/transport/file"
-	"tamizdat/transport/gateway"
 	wire "tamizdat/transport/relay"
 )
 
@@ -62,14 +61,8 @@ func (p *Publisher) readBack(ctx context.Context, network transport.Network, t T
 			}
 		}
 		return nil, errors.Join(err, c.Close())
-	case t.URL != "":
-		rt := gateway.NewTransport(ctx, network, gateway.Trust{})
-		c, err := gateway.New(t.URL, rt, gateway.Options{Static: true})
-		if err != nil {
-			return nil, err
-		}
-		path := c.Path()
-		return &sourceOf{path.Heads, path.Blocks, func() error { rt.CloseIdleConnections(); return nil }}, nil
+	case t.isMirror():
+		return p.readMirror(ctx, network, t)
 	}
 	return nil, errWriteOnly
 }
