@@ -15,6 +15,7 @@ import (
 
 	"tamizdat/bundle/channel"
 	"tamizdat/internal/durable"
+	"tamizdat/internal/tomlfile"
 	wire "tamizdat/transport/relay"
 )
 
@@ -167,26 +168,18 @@ func writeConfig(dir string, c Config) error {
 }
 
 func loadConfig(dir string) (Config, error) {
-	var c Config
 	text, err := os.ReadFile(filepath.Join(dir, configFile))
 	if err != nil {
+		return Config{}, err
+	}
+	return parseConfig(string(text))
+}
+
+// parseConfig reads publisher.toml. Its errors quote no value.
+func parseConfig(text string) (Config, error) {
+	var c Config
+	if err := tomlfile.Decode(configFile, text, &c); err != nil {
 		return c, err
-	}
-	meta, err := toml.Decode(string(text), &c)
-	var parse toml.ParseError
-	switch {
-	case errors.As(err, &parse):
-		// The message quotes no line: it might hold a relay's secrets.
-		what := "not valid TOML"
-		if key := parse.LastKey; key != "" {
-			what += fmt.Sprintf(" (in or after %s)", key)
-		}
-		return c, fmt.Errorf("%s, line %d: %s", configFile, parse.Position.Line, what)
-	case err != nil: // it names a key and two types
-		return c, fmt.Errorf("%s: %s", configFile, strings.TrimPrefix(err.Error(), "toml: "))
-	}
-	if extra := meta.Undecoded(); len(extra) > 0 {
-		return c, fmt.Errorf("%s: unknown setting %q; see the comments in the file", configFile, extra[0].String())
 	}
 	if err := checkName(c.Name); err != nil {
 		return c, fmt.Errorf("%s: name: %w", configFile, err)

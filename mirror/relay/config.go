@@ -10,10 +10,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/BurntSushi/toml"
-
 	"tamizdat/internal/bucket"
 	"tamizdat/internal/durable"
+	"tamizdat/internal/tomlfile"
 	wire "tamizdat/transport/relay"
 )
 
@@ -146,12 +145,22 @@ func LoadConfig(dir string) (FileConfig, error) {
 	if err != nil {
 		return c, err
 	}
-	md, err := toml.Decode(string(text), &c)
-	if err != nil {
-		return c, fmt.Errorf("%s: %w", path, err)
-	}
-	if extra := md.Undecoded(); len(extra) > 0 {
-		return c, fmt.Errorf("%s: unknown setting %q", path, extra[0].String())
+	return parseConfig(path, string(text))
+}
+
+const (
+	// maxMB is more than anybody has, in megabytes, and fits in bytes.
+	maxMB = 1_000_000_000
+	// maxCount is more than any machine can take of anything.
+	maxCount = 1_000_000_000
+	// maxPoll is the longest time between two looks at a bucket, in seconds.
+	maxPoll = 24 * 60 * 60
+)
+
+// parseConfig reads relay.toml; path is what errors call it. They quote nothing of it.
+func parseConfig(path, text string) (c FileConfig, err error) {
+	if err := tomlfile.Decode(path, text, &c); err != nil {
+		return c, err
 	}
 	if c.Decoy != "" && c.Site != "" {
 		return c, fmt.Errorf("%s: decoy and site are two websites; take one out", path)
@@ -162,11 +171,22 @@ func LoadConfig(dir string) (FileConfig, error) {
 	if c.S3.Endpoint != "" && (c.S3.Bucket == "" || strings.Contains(c.S3.Bucket, "/")) {
 		return c, fmt.Errorf("%s: [s3] has no bucket", path)
 	}
-	if c.S3.PollSeconds < 0 {
-		return c, fmt.Errorf("%s: poll_seconds is negative", path)
+	if c.S3.PollSeconds < 0 || c.S3.PollSeconds > maxPoll {
+		return c, fmt.Errorf("%s: poll_seconds is no sensible time; it is 1 to %d, 0 for the default", path, maxPoll)
 	}
-	if c.EditionMB < 0 || c.ChannelMB < 0 || c.TotalMB < 0 || c.IncomingMB < 0 {
-		return c, fmt.Errorf("%s: a size is negative", path)
+	for name, v := range map[string]int64{"edition_mb": c.EditionMB, "channel_mb": c.ChannelMB, "total_mb": c.TotalMB, "incoming_mb": c.IncomingMB} {
+		if v < 0 || v > maxMB {
+			return c, fmt.Errorf("%s: %s is no sensible size; it is 1 to %d, 0 for the default", path, name, maxMB)
+		}
+	}
+	for name, v := range map[string]int{
+		"connections": c.Connections, "connections_per_address": c.ConnectionsPerAddress, "unverified_per_second": c.UnverifiedPerSecond,
+		"requests_per_second": c.Requests, "batch_requests_per_second": c.BatchRequests, "publisher_requests_per_second": c.PublisherRequests,
+		"requests_at_once": c.AtOnce, "requests_at_once_per_address": c.AtOncePerAddress, "batch_polls_at_once": c.BatchPolls, "dns_rate": c.DNSRate,
+	} {
+		if v > maxCount {
+			return c, fmt.Errorf("%s: %s is no sensible number; it is at most %d, -1 for no limit, 0 for the default", path, name, maxCount)
+		}
 	}
 	for name, v := range map[string]float64{"rate_mbit": c.RateMbit, "month_gb": c.MonthGB} {
 		if !(v >= 0 && v <= 1e9) || v > 0 && v < 0.1 { // NaN, too
