@@ -4,7 +4,6 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/json"
-	"errors"
 	"os"
 	"path/filepath"
 	"time"
@@ -37,12 +36,8 @@ func (p *Publisher) loadKeys() error {
 	if err != nil {
 		return err
 	}
-	if err := json.Unmarshal(b, &p.keys); err != nil || len(p.keys.Epochs) == 0 ||
-		len(p.keys.Root) != 0 && len(p.keys.Root) != 32 || len(p.keys.Log) != 32 || len(p.keys.IPNS) != 32 ||
-		len(p.keys.NextLog) != 0 && len(p.keys.NextLog) != 32 {
-		return errors.New("keys/keys.json is damaged; restore it from a backup")
-	}
-	return nil
+	p.keys, err = parseKeyring(b)
+	return err
 }
 
 // saveKeys writes the keyring, durably.
