@@ -37,28 +37,36 @@ var errTiny = errors.New("too small to be a picture")
 func convert(data []byte) (bundle.Image, error) {
 	var out bundle.Image
 	err := guard("picture", func() error {
-		cfg, format, err := image.DecodeConfig(bytes.NewReader(data))
-		if err != nil {
-			return errors.New("not JPEG, PNG, GIF or WebP")
+		m, err := pixels(data)
+		if err == nil {
+			out, err = encode(m)
 		}
-		switch {
-		case cfg.Width <= 0 || cfg.Height <= 0 || cfg.Width > MaxPixels || cfg.Height > MaxPixels || cfg.Width*cfg.Height > MaxPixels:
-			return fmt.Errorf("%w: over %d megapixels", ErrTooLarge, MaxPixels/1_000_000)
-		case cfg.Width < minSide || cfg.Height < minSide:
-			return errTiny
-		}
-		src, _, err := image.Decode(bytes.NewReader(data))
-		if err != nil {
-			return errors.New("damaged")
-		}
-		turn := 1
-		if format == "jpeg" {
-			turn = orientation(data)
-		}
-		out, err = encode(upright(shrink(src, turn >= 5), turn))
 		return err
 	})
 	return out, err
+}
+
+// pixels decodes a picture, upright and as large as readers get it.
+func pixels(data []byte) (*image.NRGBA, error) {
+	cfg, format, err := image.DecodeConfig(bytes.NewReader(data))
+	if err != nil {
+		return nil, errors.New("not JPEG, PNG, GIF or WebP")
+	}
+	switch {
+	case cfg.Width <= 0 || cfg.Height <= 0 || cfg.Width > MaxPixels || cfg.Height > MaxPixels || cfg.Width*cfg.Height > MaxPixels:
+		return nil, fmt.Errorf("%w: over %d megapixels", ErrTooLarge, MaxPixels/1_000_000)
+	case cfg.Width < minSide || cfg.Height < minSide:
+		return nil, errTiny
+	}
+	src, _, err := image.Decode(bytes.NewReader(data))
+	if err != nil {
+		return nil, errors.New("damaged")
+	}
+	turn := 1
+	if format == "jpeg" {
+		turn = orientation(data)
+	}
+	return upright(shrink(src, turn >= 5), turn), nil
 }
 
 // shrink scales to the limits; sideways: the picture will be turned by a
