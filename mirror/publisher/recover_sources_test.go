@@ -130,8 +130,10 @@ func furthestBacked(t *testing.T) (b *backed, dir func(name string) string) {
 	dir = func(name string) string { return filepath.Join(b.dir, name) }
 	cfg := b.p.Config()
 	cfg.Targets = []TargetConfig{
-		{Name: "slow", Mirror: dir("slow")}, {Name: "stick", Folder: dir("stick")},
-		{Name: "shelf", Folder: dir("shelf")}, {Name: "www", Mirror: dir("www")},
+		{Name: "slow", Mirror: dir("slow")},
+		{Name: "stick", Folder: dir("stick")},
+		{Name: "shelf", Folder: dir("shelf")},
+		{Name: "www", Mirror: dir("www")},
 	}
 	if err := b.p.Configure(cfg); err != nil {
 		t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"tamizdat/bundle"
+	"tamizdat/bundle/car"
 	"tamizdat/bundle/channel"
 	"tamizdat/internal/netreal"
 	"tamizdat/transport"
@@ -183,4 +184,45 @@ func TestFollowersTakeHeadsAlone(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestHeadAloneOnBackends: wherever editions lie, an upload that ends behind its head is
+// completed from there.
+func TestHeadAloneOnBackends(t *testing.T) {
+	for name, mk := range backends {
+		t.Run(name, func(t *testing.T) {
+			again := mk(t)
+			p := newPress(t, "head on backends")
+			edge := p.tree.Edge()
+			sh := p.edition(t, 700_000)
+			beat := p.sign(t, sh.packed, edge, sh.head.Time.Add(time.Hour))
+			s := storeOn(t, again(), Limits{})
+			if err := store(t, s, sh); err != nil {
+				t.Fatal(err)
+			}
+			r, err := car.NewReader(bytes.NewReader(beat.car))
+			if err == nil {
+				_, err = r.Intro()
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			u, err := s.open(t.Context(), p.ch, bundle.RawCID(beat.head.Text()), func() {})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer u.unlock()
+			total := int64(len(beat.car))
+			held, done, err := u.append(0, total, bytes.NewReader(beat.car[:r.End()]))
+			if err != nil || !done || held != total {
+				t.Fatalf("%d bytes, done %v: %v", held, done, err)
+			}
+			for _, s := range []*Store{s, storeOn(t, again(), Limits{})} {
+				if h, _ := s.Head(p.ch); !h.Time.Equal(beat.head.Time) || len(s.snapshot(p.ch)) != 1 {
+					t.Errorf("a head of %v, %d editions", h.Time, len(s.snapshot(p.ch)))
+				}
+				whole(t, s, beat)
+			}
+		})
+	}
 }

@@ -182,8 +182,11 @@ func (u *upload) append(off, total int64, body io.Reader) (held int64, complete 
 			return held, false, err
 		}
 		if cut == nil && held < total && (n < part || u.turn != nil) {
-			if done, err := u.fromHeld(f, before, held, total); err != nil || done {
-				return held, done, err
+			switch done, err := u.fromHeld(f, before, held, total); {
+			case err != nil:
+				return held, false, err
+			case done:
+				return total, true, nil
 			}
 		}
 		if cut != nil || n < part || held == total {
