@@ -299,7 +299,7 @@ func ParseFile(c cid.Cid, block []byte, base int64) ([]Link, error) {
 	if err != nil {
 		return nil, err
 	}
-	if fs.Type() != unixfs.TFile || len(fs.Data()) != 0 || fs.NumChildren() != len(n.Links()) || len(n.Links()) > dagWidth {
+	if fs.Type() != unixfs.TFile || len(fs.Data()) != 0 || fs.NumChildren() != len(n.Links()) || len(n.Links()) == 0 || len(n.Links()) > dagWidth {
 		return nil, fmt.Errorf("%w: not a file", ErrBlock)
 	}
 	links, at := make([]Link, 0, len(n.Links())), base
