@@ -216,7 +216,10 @@ func (v *Invite) addPlace(kind byte, p []byte) error {
 		copy(r.Prefix[:], p[2+len(r.Pin):])
 		v.Places.Relays = append(v.Places.Relays, r)
 	case placeZone:
-		name, authority, _ := strings.Cut(string(p), "@")
+		name, authority, named := strings.Cut(string(p), "@")
+		if named && authority == "" {
+			return ErrInviteTyped
+		}
 		v.Places.Zones = append(v.Places.Zones, Zone{Name: name, Authority: authority})
 	case placePeer:
 		m, err := multiaddr.NewMultiaddrBytes(p)
