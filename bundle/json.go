@@ -8,6 +8,10 @@ import (
 	"unicode/utf8"
 )
 
+// ReadJSON reads one JSON value as all JSON of the format is read: FORMAT.md, section
+// 2.5, says what is refused of any.
+func ReadJSON(b []byte, to any) error { return unmarshal(b, to) }
+
 // unmarshal reads one JSON value. Unknown keys are ignored, so that a later
 // version can add some.
 func unmarshal(b []byte, to any) error {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 
+	"tamizdat/bundle"
 	"tamizdat/bundle/channel"
 	"tamizdat/internal/durable"
 	newsync "tamizdat/mirror/sync"
@@ -92,7 +93,7 @@ func CheckProof(name string) (channel.ID, []Contradiction, error) {
 		return no("larger than %d bytes", maxProof)
 	}
 	var p proof
-	if json.Unmarshal(b, &p) != nil || p.V != 1 || len(p.Forks) == 0 {
+	if bundle.ReadJSON(b, &p) != nil || p.V != 1 || len(p.Forks) == 0 {
 		return no("not a file that mirror proof wrote")
 	}
 	notes := make([][]byte, len(p.RootNotes))
