@@ -317,7 +317,7 @@ func (m *historian) withoutProof() {
 	one := "may be of one history"
 	add("one-head-twice", "the heads state different trees", one, m.evidence(1, pair(a4, a4, nil)))
 	later := m.head(4, 'a', a4.Path, 0, 900)
-	add("a-heartbeat", "the heads state different trees: time is none", one, m.evidence(1, pair(a4, later, nil)))
+	add("a-heartbeat", "the heads state different trees, and not only times", one, m.evidence(1, pair(a4, later, nil)))
 	add("the-true-past", "R is not the tree hash of the smaller one", one, m.evidence(1, pair(a4, a3, &m.a)))
 	add("without-proof", "of different sizes there is R, and a proof", one, with(func(p *evidencePair) { p.Root, p.Proof = nil, nil }))
 	add("another-past", "the proof leads from R to the larger tree", one, with(func(p *evidencePair) { p.Root = bytes.Repeat([]byte{7}, 32) }))
@@ -356,8 +356,8 @@ func (m *historian) withoutProof() {
 	twice := m.evidence(1, good)
 	twice.RootNotes = append(twice.RootNotes, twice.RootNotes[0])
 	add("root-note-twice", "root notes are in version order", "does not follow", twice)
-	add("alone-and-good", "no generation has left it out", "no root note has left out", m.evidence(1, evidencePair{Theirs: string(a4.Text())}))
-	add("alone-in-the-good-tree", "no generation has left it out", "no root note has left out", m.evidence(2, evidencePair{Theirs: string(m.a.heads[2].Text())}))
+	add("alone-and-good", "a head that stands alone is one that a generation has left out", "no root note has left out", m.evidence(1, evidencePair{Theirs: string(a4.Text())}))
+	add("alone-in-the-good-tree", "a head that stands alone is one that a generation has left out", "no root note has left out", m.evidence(2, evidencePair{Theirs: string(m.a.heads[2].Text())}))
 	add("left-out-and-a-later-one", "of two generations, neither is left out", one, m.evidence(2, pair(c3, b4, &m.b)))
 	add("the-past-across-generations", "R is not the tree hash of the smaller one", one, m.evidence(2, pair(c3, m.a.heads[1], &m.c)))
 	late := m.head(5, 'c', channel.NewLog(m.c.leaves).Edge(), 1, 300)
@@ -406,7 +406,7 @@ func (m *historian) badHeads() {
 		m.t.Fatal(err)
 	}
 	add("head-by-the-replaced-key", "the key of its generation signed it", "bad signature", 2, old)
-	add("head-of-the-thief", "the next key signed no tree that is not H at L", "generation of the log began", 2, m.head(3, 'd', m.d.heads[3].Path, 1, 150))
+	add("head-of-the-thief", "at size L + 1 the path gives H", "generation of the log began", 2, m.head(3, 'd', m.d.heads[3].Path, 1, 150))
 	short := m.again(1)
 	add("head-shorter-than-L", "the size is L at least", "generation of the log began", 2, short)
 	wrong := m.head(2, 'd', m.d.heads[2].Path, 1, 150)

@@ -30,6 +30,8 @@ type invalid struct {
 	Edition uint64 `json:"edition,omitempty"`
 	// Headline leads to a text or a picture of edition 0.
 	Headline json.RawMessage `json:"headline,omitempty"`
+	// Dict is the dict.age of that edition, if it has one.
+	Dict string `json:"dict,omitempty"`
 	// Check says in words which check of FORMAT.md refuses it.
 	Check string `json:"check"`
 	// Error is what this implementation's error says, in part.
@@ -77,7 +79,7 @@ func refuse(t testing.TB, v *vectors, roots *channel.Roots, id channel.ID, c inv
 		}
 		key := channel.EpochKey(hex32(v.Grant.Epochs[0]))
 		if c.As == "text" {
-			_, err = oneLayer(id, key, bundle.LayerText, b).Article(&e)
+			_, err = textLayer(t, id, key, b, c.Dict).Article(&e)
 		} else {
 			_, err = oneLayer(id, key, bundle.LayerMedia, b).Image(&e, 0)
 		}

@@ -15,6 +15,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"filippo.io/age"
@@ -69,8 +70,8 @@ func makeVectors() error {
 		seed: channel.Seed(secret32("batch seed")), epoch: channel.EpochKey(secret32("epoch key 0")),
 	}
 	for _, step := range []func() error{
-		m.keys, m.access, m.dictionary, m.editions, m.lists, m.invalidHeads, m.invalidNotes, m.invalidGenerations, m.invalidAccess, m.invalidLists, m.invalidLayers,
-		m.invalidDicts, m.invalidTexts, m.invalidBlocks, m.invalidCARs,
+		m.keys, m.access, m.dictionary, m.editions, m.texts, m.lists, m.invalidHeads, m.invalidNotes, m.invalidGenerations, m.invalidAccess, m.invalidLists, m.invalidLayers,
+		m.invalidDicts, m.invalidTexts, m.invalidFrames, m.invalidBlocks, m.invalidCARs,
 	} {
 		if err := step(); err != nil {
 			return err
@@ -237,11 +238,20 @@ func (m *maker) editions() error {
 	fixed := bridge
 	fixed.Title, fixed.Body = "Мост открыли на месяц раньше срока", "<p>Строители закончили работу на месяц раньше плана.</p>"
 	fixed.Corrected = time.Unix(day1, 0).UTC()
-	gone := [][]string{nil, {"00112233445566dd"}, {"00112233445566dd"}}
-	for n, articles := range [][]bundle.Article{{ferry, bridge}, {library, fixed}, notices(0, 24, day1+86_000)} {
+	again := library // corrected, while the other articles of its edition stay
+	again.Lead, again.Corrected = "ورود برای همه رایگان است.", time.Unix(day0+3*(day1-day0), 0).UTC()
+	street := sampleArticle("00112233445566ee", "Bus lines have new stops", "All of them in one list.",
+		"<p>The town has published a list of all new stops.</p>", "en", "ltr", day1+160_000)
+	short := notices(0, 24, day1+86_000)
+	// The first of two that are taken back never was in any edition; the ferry is back in
+	// the last one, of which nothing says that it is gone.
+	never, told := "00112233445566dd", short[0].ID
+	gone := [][]string{nil, {never}, {never}, {never, ferry.ID}, {never, told}}
+	replaces := []map[string]string{3: {street.ID: told}, 4: nil}
+	for n, articles := range [][]bundle.Article{{ferry, bridge}, {library, fixed}, short, {street, again}, {ferry}} {
 		in := bundle.Input{
 			Channel: m.id, Name: "Vector Channel", Langs: []string{"en", "ru", "fa"}, Edition: uint64(n), Key: m.epoch, RootVersion: 1,
-			Date: time.Unix(day0+int64(n)*(day1-day0), 0), Articles: articles, Gone: gone[n],
+			Date: time.Unix(day0+int64(n)*(day1-day0), 0), Articles: articles, Gone: gone[n], Replaces: replaces[n],
 			RootNotes: [][]byte{m.signed}, Grants: map[string][]byte{m.seed.GrantName(m.id): m.grant},
 		}
 		if n == 2 {
@@ -270,6 +280,31 @@ func (m *maker) editions() error {
 		}
 	}
 	return nil
+}
+
+// standing is the rule of section 2.5: which articles stand after these front pages, in
+// whatever order they came, and in which edition each lies.
+func standing(fronts []*bundle.Front) map[string]uint64 {
+	out := map[string]uint64{}
+	for _, f := range fronts {
+		for _, e := range f.Articles {
+			out[e.ID] = max(out[e.ID], e.Edition)
+		}
+	}
+	for _, f := range fronts {
+		gone := slices.Clone(f.Gone)
+		for id, old := range f.Replaces {
+			if id != old {
+				gone = append(gone, old)
+			}
+		}
+		for _, id := range gone {
+			if ed, ok := out[id]; ok && ed <= f.Edition {
+				delete(out, id)
+			}
+		}
+	}
+	return out
 }
 
 func (m *maker) edition(n int, p *bundle.Packed, h *channel.Head, articles []bundle.Article) error {
@@ -306,6 +341,11 @@ func (m *maker) edition(n int, p *bundle.Packed, h *channel.Head, articles []bun
 			e.Passphrases[layer] = bundle.Passphrase(m.epoch, m.id, h.Edition, layer)
 		}
 	}
+	var fronts []*bundle.Front
+	for _, p := range m.packed { // this one is the last
+		fronts = append(fronts, p.Front)
+	}
+	e.Standing = standing(fronts)
 	known := map[string]bundle.Article{}
 	for _, old := range m.v.Editions {
 		for _, a := range old.Articles {

@@ -104,6 +104,7 @@ func (m *maker) invalidLayers() error {
 	m.refused("front-two-frames", ".age", "front", "a front page is one zstd frame and padding", "malformed padding", m.sealFront(1, append(frame(js), frame([]byte("{}"))...)))
 	m.refused("front-not-zstd", ".age", "front", "a front page is one zstd frame and padding", "not a zstd frame", m.sealFront(1, js))
 	m.refused("front-bomb", ".age", "front", "at most 4 MiB of JSON", "oversized", m.sealFront(1, frame(make([]byte, 5<<20))))
+	m.refused("front-bomb-of-unknown-size", ".age", "front", "at most 4 MiB of JSON", "oversized", m.sealFront(1, bomb(5<<20)))
 	m.refused("front-not-json", ".age", "front", "the content is one JSON object", "not JSON", m.sealFront(1, frame([]byte("hello"))))
 	sub := func(old, with string) []byte {
 		out := bytes.Replace(js, []byte(old), []byte(with), 1)
@@ -132,6 +133,30 @@ func (m *maker) invalidLayers() error {
 		frame(fmt.Appendf(nil, `{"v":1,"channel":%q,"name":"x","langs":[],"edition":1,"epoch":0,"date":"2026-09-21T00:00:00Z","articles":[],"past":[{"n":0,"epoch":0,"root":%q,"date":"2026-09-21T00:00:00Z"}]}`, m.id, bundle.RawCID(js))))).Edition = 1
 	m.refused("front-gone-no-id", ".age", "front", "what is gone is named by article IDs", "malformed article ID", sub(`"v":1`, `"v":1,"gone":["00112233445566AA"]`))
 	m.refused("front-replaces-no-id", ".age", "front", "what is replaced is named by article IDs", "malformed article ID", sub(`"v":1`, `"v":1,"replaces":{"00112233445566aa":"x"}`))
+	m.refused("front-gone-short", ".age", "front", "an article ID has 16 characters", "malformed article ID", sub(`"v":1`, `"v":1,"gone":["00112233445566a"]`))
+	m.refused("front-gone-is-a-title", ".age", "front", "what is gone is named by article IDs", "malformed article ID", sub(`"v":1`, `"v":1,"gone":["Ferry line opens again"]`))
+	m.refused("front-gone-no-list", ".age", "front", "what is gone is a list", "not JSON", sub(`"v":1`, `"v":1,"gone":"00112233445566aa"`))
+	m.refused("front-gone-of-numbers", ".age", "front", "what is gone is named by article IDs", "not JSON", sub(`"v":1`, `"v":1,"gone":[1122334455667788]`))
+	m.refused("front-gone-too-many", ".age", "front", "at most 2,000 are gone", "not JSON", sub(`"v":1`, `"v":1,"gone":[`+strings.Repeat(`"00112233445566aa",`, 2000)+`"00112233445566aa"]`))
+	m.refused("front-replaced-by-no-id", ".age", "front", "what replaces is named by article IDs", "malformed article ID", sub(`"v":1`, `"v":1,"replaces":{"x":"00112233445566aa"}`))
+	m.refused("front-replaces-a-list", ".age", "front", "an article replaces one other", "not JSON", sub(`"v":1`, `"v":1,"replaces":{"00112233445566aa":["00112233445566bb"]}`))
+	m.refused("front-corrected-no-date", ".age", "front", "corrected is a date", "not JSON", sub(`"lang":"en"`, `"lang":"en","corrected":"yesterday"`))
+	m.refused("front-corrected-true", ".age", "front", "corrected is a date", "not JSON", sub(`"lang":"en"`, `"lang":"en","corrected":true`))
+	m.refused("front-names-cut", ".age", "front", "DNS names have 26 characters", "malformed names", sub(`"dns":{"l":"`, `"dns":{"l":"a`))
+	m.refused("front-edition-too-large", ".age", "front", "an edition's number is that of the leaf", "not JSON", sub(`"edition":0`, `"edition":99999999999999999999`))
+	past := func(n int) string {
+		return fmt.Sprintf(`{"n":%d,"epoch":0,"root":%q,"date":"2026-09-21T00:00:00Z"}`, n, m.heads[0].Root)
+	}
+	older := func(name, check string, past ...string) {
+		m.refused(name, ".age", "front", check, "", m.seal(bundle.Passphrase(m.epoch, m.id, 300, bundle.LayerFront), 1, frame(fmt.Appendf(nil,
+			`{"v":1,"channel":%q,"name":"x","langs":[],"edition":300,"epoch":0,"date":"2026-09-21T00:00:00Z","articles":[],"past":[%s]}`, m.id, strings.Join(past, ","))))).Edition = 300
+	}
+	var many []string
+	for i := range 201 {
+		many = append(many, past(i))
+	}
+	older("front-past-twice", "older editions are distinct", past(7), past(7))
+	older("front-past-too-many", "at most 200 older editions", many...)
 	m.refused("front-direction-unknown", ".age", "front", "directions are ltr and rtl", "malformed direction", sub(`"dir":"ltr"`, `"dir":"up"`))
 	m.refused("front-picture-of-another-type", ".age", "front", "pictures are WebP or JPEG", "malformed image", sub(`image/jpeg`, `image/svg+xml`))
 	m.refused("front-picture-without-size", ".age", "front", "pictures have a width and a height", "malformed image", sub(`"w":40`, `"w":0`))
@@ -147,6 +172,21 @@ func (m *maker) invalidLayers() error {
 	m.refused("front-dictionary-too-large", ".age", "front", "its file has at most 262,144 bytes", "too large", sub(`"edition":0`, `"edition":0,"dict":{"ed":0,"n":262145}`))
 	m.refused("front-span-negative", ".age", "front", "spans lie in a layer", "span out of range", sub(`"text":{"o":0`, `"text":{"o":-1`))
 	return nil
+}
+
+// bomb is a frame of n zeros in blocks of one byte repeated, in a small window; it does
+// not say how large it is.
+func bomb(n int) []byte {
+	const block = 128 << 10
+	out := []byte{0x28, 0xb5, 0x2f, 0xfd, 0, 7 << 3}
+	for ; n > 0; n -= block {
+		header := uint32(block<<3 | 1<<1)
+		if n <= block {
+			header |= 1
+		}
+		out = append(out, byte(header), byte(header>>8), byte(header>>16), 0)
+	}
+	return out
 }
 
 // sealX25519 is a layer for a public key: what age makes most often.
@@ -295,6 +335,7 @@ func (m *maker) invalidBlocks() error {
 	put("file-links-named", "file", "links of a file have no names", "malformed link", pb(fileOf(10, 10), link(c, "a", 10)))
 	put("file-of-175-blocks", "file", "at most 174 links a node", "not a file", manyLinks(175, c))
 	put("file-block-oversized", "file", "a raw block has at most 65,717 bytes", "malformed link", pb([]byte{0x08, 0x02, 0x18, 0xb6, 0x81, 0x04, 0x20, 0xb6, 0x81, 0x04}, link(c, "", 10)))
+	put("file-without-links", "file", "a node has a link", "not a file", pb(fileOf(0)))
 	put("file-oversized", "file", "a file has at most 2^30 bytes", "malformed link", pb([]byte{0x08, 0x02, 0x18, 0x81, 0x80, 0x80, 0x80, 0x04, 0x20, 0x81, 0x80, 0x80, 0x80, 0x04}, link(nodeCID(raw), "", 10)))
 	put("file-varint-not-minimal", "file", "varints are minimal", "", pb([]byte{0x08, 0x02, 0x18, 0x8a, 0x00, 0x20, 0x0a}, link(c, "", 10)))
 	put("file-is-a-symlink", "file", "a file is UnixFS type 2", "not a file", pb([]byte{0x08, 0x04}))

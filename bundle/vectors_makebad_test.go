@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"strings"
+	"time"
 
 	"filippo.io/age"
 
@@ -68,6 +69,18 @@ func (m *maker) otherGeneration(leaf string, h *channel.Head) []byte {
 	return proofOf(leaf, 1, h.Path, signNote(text, origin, m.log))
 }
 
+// numbered is a head over a leaf that says something else.
+func (m *maker) numbered(h *channel.Head, set func(*channel.Leaf)) []byte {
+	leaf := h.Leaf
+	set(&leaf)
+	signed, err := channel.SignHead(leaf, h.Path, 0, h.Time, m.log)
+	if err != nil {
+		m.err = err
+		return nil
+	}
+	return signed.Text()
+}
+
 func (m *maker) invalidHeads() error {
 	h := m.heads[1]
 	text, compact := h.Text(), h.Compact()
@@ -110,6 +123,10 @@ func (m *maker) invalidHeads() error {
 	m.refused("head-leaf-with-more", ".txt", "head", "a leaf has exactly nine lines", canonical, m.proofText(leaf+"more 1\n", 1, 2, h.Path, h.Tree, m.log))
 	m.refused("head-raw-root", ".txt", "head", "the root is a dag-pb CID", "not the CID of a directory",
 		m.proofText(strings.Replace(leaf, h.Root.String(), bundle.RawCID([]byte("x")).String(), 1), 1, 2, h.Path, h.Tree, m.log))
+	m.refused("head-epoch-out-of-range", ".txt", "head", "numbers of a leaf are below 2^32", "out of range",
+		m.numbered(h, func(l *channel.Leaf) { l.Epoch = 1 << 32 }))
+	m.refused("head-date-too-late", ".txt", "head", "times are at most 2^40", "out of range",
+		m.numbered(h, func(l *channel.Leaf) { l.Date = time.Unix(1<<40+1, 0) }))
 	later := h.Leaf
 	later.RootVersion = 2
 	signed, err := channel.SignHead(later, h.Path, 0, h.Time, m.log)
@@ -313,6 +330,7 @@ func (m *maker) invalidAccess() error {
 	m.refused("invite-zone-upper-case", ".txt", "invite", "zones are lower case", "malformed zone", inviteText(append(bytes.Clone(raw[:97]), "\x02\x09N.EXAMPLE"...)))
 	m.refused("invite-http-gateway", ".txt", "invite", "gateways are https, unless loopback", "malformed gateway", inviteText(append(bytes.Clone(raw[:97]), "\x04\x10http://g.example"...)))
 	m.refused("invite-http-mirror", ".txt", "invite", "mirrors are https, unless loopback", "malformed mirror", inviteText(append(bytes.Clone(raw[:97]), "\x05\x10http://m.example"...)))
+	m.refused("invite-authority-empty", ".txt", "invite", "an authority is an address and a port", "mistyped", inviteText(append(bytes.Clone(raw[:97]), "\x02\x0an.example@"...)))
 	m.refused("invite-authority-by-name", ".txt", "invite", "an authority is an address and a port", "malformed zone authority", inviteText(append(bytes.Clone(raw[:97]), "\x02\x0fn.example@a.b:5"...)))
 	return m.err
 }

@@ -18,10 +18,23 @@ import (
 // oneLayer is an edition of nothing but one layer of one block, and of a front page
 // that isn't there.
 func oneLayer(id channel.ID, key channel.EpochKey, layer string, file []byte) *bundle.Volume {
+	return oneLayerAnd(id, key, layer, file, nil)
+}
+
+// oneLayerAnd is oneLayer with a dictionary for it, made for edition 0; nil for none.
+func oneLayerAnd(id channel.ID, key channel.EpochKey, layer string, file, dict []byte) *bundle.Volume {
 	block := bundle.RawCID(file)
-	dir := pb([]byte{0x08, 0x01}, link(bundle.RawCID([]byte("front")), "front.age", 10), link(block, layer+".age", 10))
-	held := map[cid.Cid][]byte{block: file, nodeCID(dir): dir}
-	return &bundle.Volume{Channel: id, Root: nodeCID(dir), Key: key, Get: func(c cid.Cid) ([]byte, error) {
+	links := [][]byte{link(bundle.RawCID([]byte("front")), "front.age", 10), link(block, layer+".age", 10)}
+	held := map[cid.Cid][]byte{block: file}
+	var says *bundle.Dict
+	if dict != nil {
+		c := bundle.RawCID(dict)
+		links, held[c] = append([][]byte{link(c, "dict.age", 10)}, links...), dict
+		says = &bundle.Dict{Size: int64(len(dict))}
+	}
+	dir := pb([]byte{0x08, 0x01}, links...)
+	held[nodeCID(dir)] = dir
+	return &bundle.Volume{Dict: says, Channel: id, Root: nodeCID(dir), Key: key, Get: func(c cid.Cid) ([]byte, error) {
 		if b, ok := held[c]; ok {
 			return b, nil
 		}

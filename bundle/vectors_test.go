@@ -41,7 +41,9 @@ type vectors struct {
 	Invites  []inviteVector  `json:"invites"`
 	Denied   deniedVector    `json:"denied"`
 	Editions []editionVector `json:"editions"`
-	Derived  derivedVector   `json:"derived"`
+	// Texts are single frames of a text layer of edition 0.
+	Texts   []textVector  `json:"texts"`
+	Derived derivedVector `json:"derived"`
 }
 
 type rootVector struct {
@@ -105,6 +107,9 @@ type editionVector struct {
 	// Dict is the file of the dictionary that the texts need, as zstd -D takes it.
 	Dict     string          `json:"dict,omitempty"`
 	Articles []articleVector `json:"articles"`
+	// Standing are the articles that a reader has who has seen this front page and those
+	// of all editions before, in whatever order, and the edition in which each lies.
+	Standing map[string]uint64 `json:"standing"`
 }
 
 type articleVector struct {
@@ -113,6 +118,17 @@ type articleVector struct {
 	Edition uint64
 	// Pictures are the SHA-256 of the images' bytes, in hex.
 	Pictures []string
+}
+
+// textVector is one article as its headline leads to it.
+type textVector struct {
+	File string `json:"file"`
+	// Dict is the dict.age that its frame needs, made for edition 0; empty for none.
+	Dict     string          `json:"dict,omitempty"`
+	Headline json.RawMessage `json:"headline"`
+	// Lead and Body are as the text has them.
+	Lead string `json:"lead"`
+	Body string `json:"body"`
 }
 
 type derivedVector struct {

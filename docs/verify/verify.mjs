@@ -92,7 +92,7 @@ function openNote(bytes, limit) {
   need(lines.rest.length >= 1 && lines.rest.length <= 32, '1 to 32 signature lines')
   const signatures = []
   while (lines.rest.length > 0) {
-    const [name, b64] = lines.take(/^— ([^\s+]+) (\S+)$/u, '— NAME BASE64')
+    const [name, b64] = lines.take(/^— ([^\p{White_Space}\p{Cc}+]+) (\S+)$/u, '— NAME BASE64')
     const raw = unb64(b64)
     need(raw.length > 4, 'a signature line has key ID and signature')
     signatures.push({ name, id: raw.subarray(0, 4), signature: raw.subarray(4) })
@@ -201,17 +201,25 @@ function fileNode(data) {
 }
 
 // file joins the blocks of one file; pieces, if given, gets them depth first.
-function file(blocks, cid, pieces = [], size = undefined, depth = 3) {
+function file(blocks, cid, pieces = [], size = undefined, depth = 3, leaves = []) {
   const data = blocks.get(cid)
   need(data !== undefined && depth > 0, 'all blocks of a file are there')
   pieces.push(data)
   if (checkBlock(cid, data) === RAW) {
     need(data.length > 0 && (size === undefined || data.length === size), 'a block as long as its node says')
+    leaves.push(data.length)
     return data
   }
   const n = fileNode(data)
   need(size === undefined || n.size === size, 'a node as long as the one above says')
-  return Buffer.concat(n.links.map((l, i) => file(blocks, l.cid, pieces, n.sizes[i], depth - 1)))
+  return Buffer.concat(n.links.map((l, i) => file(blocks, l.cid, pieces, n.sizes[i], depth - 1, leaves)))
+}
+
+// layer joins the blocks of a layer's file, which are cut along age's chunks (3.1).
+function layer(blocks, cid, pieces, first = MAX_BLOCK, rest = MAX_BLOCK - 165) {
+  const leaves = [], data = file(blocks, cid, pieces, undefined, 3, leaves)
+  leaves.forEach((n, i) => need(i === leaves.length - 1 ? n <= (i ? rest : first) : n === (i ? rest : first), 'blocks follow the chunks'))
+  return data
 }
 
 // 4. The edition as one file.
@@ -351,8 +359,9 @@ const witnessed = (h, r) => r.names.filter((name, i) => h.cosignatures.some(c =>
     ed25519(`cosignature/v1\ntime ${at}\n${h.checkpoint}`, c.signature.subarray(8), key)
 }))
 
-// checkHead is 7.3, for both forms.
-function checkHead(h, channel, chain) {
+// checkHead is 7.3, for both forms; old: also one under the key of a generation that has
+// ended, for who has to know (8).
+function checkHead(h, channel, chain, old = false) {
   need(h.leaf.channel === b32(channel), "the channel is the reader's")
   const newest = chain.at(-1)
   need(h.leaf.version <= newest.version && h.generation <= newest.generation, 'newer root note needed')
@@ -362,16 +371,16 @@ function checkHead(h, channel, chain) {
   need(signedBy(h.checkpoint, h.signature, h.origin, r.log), 'the log key signed it')
   need(r.notAfter === 0 || h.time <= r.notAfter, 'signed while the log key was good')
   need(same(h.tree, h.path.reduce((t, p) => nodeHash(p, t), leafHash(h.leaf.text))), 'leaf and path give the tree hash')
-  need(h.generation === newest.generation, 'the key of the newest generation signed it')
   const size = h.leaf.edition + 1
   need(size >= r.base, 'no shorter than what its generation began with')
   if (r.base > 0 && size === r.base) need(same(h.tree, unb64(r.hash, 32)), 'the tree that its generation began with')
   if (r.base > 0 && size === r.base + 1) need(same(h.path.slice(1).reduce((t, p) => nodeHash(p, t), h.path[0]), unb64(r.hash, 32)), 'goes on from the tree that its generation began with')
-  return { ...h.leaf, time: h.time, tree: h.tree, leafHash: leafHash(h.leaf.text), seen: witnessed(h, newest), of: newest.names.length, quorum: newest.quorum }
+  need(old || h.generation === newest.generation, 'the key of the newest generation signed it')
+  return { ...h.leaf, size, path: h.path, generation: h.generation, time: h.time, tree: h.tree, leafHash: leafHash(h.leaf.text), seen: witnessed(h, newest), of: newest.names.length, quorum: newest.quorum }
 }
 const ones = n => { let c = 0; for (; n > 0; n = Math.floor(n / 2)) c += n % 2; return c }
 
-export function textHead(bytes, channel, chain) {
+export function textHead(bytes, channel, chain, old) {
   need(bytes.length <= 4096, 'at most 4,096 bytes')
   const all = utf8(bytes), cut = all.indexOf('\n\n')
   need(cut > 0, 'a tlog-proof')
@@ -387,10 +396,10 @@ export function textHead(bytes, channel, chain) {
   const tree = unb64(c.take(/^(\S+)$/, 'hash')[0], 32)
   const at = time(c.take(/^time (\d+)$/, 'time')[0])
   c.end()
-  return checkHead({ leaf, path, origin, generation: u32(gen), tree, time: at, checkpoint: note.text, signature: note.signatures[0], cosignatures: note.signatures.slice(1) }, channel, chain)
+  return checkHead({ leaf, path, origin, generation: u32(gen), tree, time: at, checkpoint: note.text, signature: note.signatures[0], cosignatures: note.signatures.slice(1) }, channel, chain, old)
 }
 
-export function compactHead(bytes, channel, chain) {
+export function compactHead(bytes, channel, chain, old) {
   need(bytes.length <= 1040, 'at most 1,040 bytes')
   const b = new Bytes(bytes), max = 2 ** 32 - 1
   need(b.byte() === 1, 'the first byte is 1')
@@ -409,7 +418,152 @@ export function compactHead(bytes, channel, chain) {
   return checkHead({
     leaf, path, origin, generation, tree, time: at, checkpoint: `${origin}\n${edition + 1}\n${tree.toString('base64')}\ntime ${at}\n`,
     signature: { name: origin, id: sha256(origin, Buffer.from([10, 1]), r.log).subarray(0, 4), signature }, cosignatures,
-  }, channel, chain)
+  }, channel, chain, old)
+}
+
+// 8. What a reader remembers.
+
+// consistent checks an RFC 6962 consistency proof (as RFC 9162, 2.1.4.2, has it) from the
+// tree first of m leaves to the tree second of n, 0 < m < n.
+function consistent(m, n, first, second, proof) {
+  const path = (m & (m - 1)) === 0 ? [first, ...proof] : [...proof]
+  need(path.length > 0 && path.every(h => h.length === 32), 'hashes have 32 bytes')
+  let fn = m - 1, sn = n - 1, [fr, sr] = [path[0], path[0]]
+  for (; fn % 2 === 1; fn = (fn - 1) / 2) sn = Math.floor(sn / 2)
+  for (const c of path.slice(1)) {
+    need(sn > 0, 'the proof has nothing more')
+    if (fn % 2 === 1 || fn === sn) {
+      fr = nodeHash(c, fr)
+      sr = nodeHash(c, sr)
+      for (; fn % 2 === 0 && fn > 0; fn /= 2) sn = Math.floor(sn / 2)
+    } else sr = nodeHash(sr, c)
+    fn = Math.floor(fn / 2)
+    sn = Math.floor(sn / 2)
+  }
+  need(sn === 0 && same(fr, first) && same(sr, second), 'the proof leads from one tree to the other')
+}
+
+// leftOut tells whether a later generation has left out what a head states.
+const leftOut = (h, chain) => chain.some(r => r.generation > h.generation &&
+  (r.base < h.size || r.base === h.size && !same(unb64(r.hash, 32), h.tree)))
+
+// contradiction checks one pair of evidence, and returns the two heads.
+function contradiction({ ours, theirs, root, proof }, channel, chain) {
+  const head = text => { need(typeof text === 'string', 'heads are texts'); return textHead(Buffer.from(text), channel, chain, true) }, b = head(theirs)
+  if (!ours) {
+    need(leftOut(b, chain), 'a generation has left it out')
+    return { ours: null, theirs: b }
+  }
+  const a = head(ours), [short, long] = a.size <= b.size ? [a, b] : [b, a]
+  need(a.generation === b.generation || !leftOut(a, chain) && !leftOut(b, chain), 'of two generations, neither is left out')
+  if (short.size === long.size) need(!same(a.tree, b.tree), 'the heads state different trees')
+  else {
+    const was = unb64(root ?? '', 32)
+    need(!same(was, short.tree), 'the larger one does not continue the smaller')
+    consistent(short.size, long.size, was, long.tree, (proof ?? []).map(h => unb64(h, 32)))
+  }
+  return { ours: a, theirs: b }
+}
+
+// checkEvidence reads a file of evidence with nothing else at hand.
+export function checkEvidence(bytes) {
+  need(bytes.length <= 2 ** 20, 'at most 1 MiB')
+  const f = json(bytes)
+  need(f.v === 1 && Array.isArray(f.forks) && f.forks.length > 0, 'evidence of version 1, of a fork')
+  const channel = unb32(f.channel), notes = f.root_notes ?? []
+  need(channel.length === 32 && notes.length > 0 && notes.every(n => typeof n === 'string'), 'the root notes of a channel')
+  const chain = rootChain(channel, notes.map(n => Buffer.from(n)))
+  return f.forks.map(e => contradiction(e, channel, chain))
+}
+
+// Reader is what one reader remembers of a channel, and concludes. Of witnesses it knows
+// nothing.
+class Reader {
+  constructor(channel) { Object.assign(this, { channel, notes: [], chain: [], head: null, begin: 0, edge: [], leaves: [], evidence: new Set(), settled: 0, withdrawn: null }) }
+  get size() { return this.begin + this.leaves.length }
+  // at is our tree at a size, nothing where it is not known. The edge is nearest first.
+  at(size, leaves = this.leaves) {
+    if (size < Math.max(1, this.begin) || size > this.begin + leaves.length) return undefined
+    const stack = [] // whole trees, their sizes falling
+    for (let left = this.begin, i = this.edge.length - 1; i >= 0; i--) {
+      const n = 2 ** Math.floor(Math.log2(left))
+      stack.push([n, this.edge[i]])
+      left -= n
+    }
+    for (const l of leaves.slice(0, size - this.begin)) {
+      stack.push([1, l])
+      while (stack.length > 1 && stack.at(-1)[0] === stack.at(-2)[0]) {
+        const [n, r] = stack.pop(), [, s] = stack.pop()
+        stack.push([2 * n, nodeHash(s, r)])
+      }
+    }
+    return stack.reduceRight(([, r], [, s]) => [0, nodeHash(s, r)])[1]
+  }
+  accuse(h) {
+    if (this.head) this.evidence.add(`fork ${h.generation} ${h.size} ${h.tree.toString('hex')} ${h.time}`)
+    return 'fork'
+  }
+  // drop withdraws the editions from first on, and lets the head go.
+  drop(first) {
+    this.withdrawn = Math.min(first, this.withdrawn ?? first)
+    if (this.head && leftOut(this.head, this.chain)) this.evidence.add(`left out ${this.head.size}`)
+    this.head = null
+  }
+  forget() { Object.assign(this, { begin: 0, edge: [], leaves: [] }) }
+  note(bytes) {
+    const before = this.chain.at(-1)?.generation ?? 0
+    this.notes.push(bytes)
+    this.chain = rootChain(this.channel, this.notes)
+    const { generation, base, hash } = this.chain.at(-1)
+    if (generation === before) return
+    if (this.size > 0 && base <= this.size) {
+      const tree = this.at(base)
+      if (tree === undefined) { this.drop(base); this.forget() }
+      else if (!same(tree, unb64(hash, 32))) { this.drop(0); this.forget() }
+      else if (base < this.size) { this.drop(base); this.leaves = this.leaves.slice(0, base - this.begin) }
+    }
+    this.settled = this.evidence.size
+  }
+  see(bytes) {
+    const h = textHead(bytes, this.channel, this.chain, true)
+    if (h.generation < this.chain.at(-1).generation) return ['old', h]
+    return [this.verdict(h), h]
+  }
+  verdict(h) {
+    if (this.size === 0) {
+      Object.assign(this, { begin: h.edition, edge: h.path, leaves: [h.leafHash], head: h })
+      return 'newer'
+    }
+    if (h.edition > this.size) return 'provisional'
+    if (h.size > this.size) {
+      const folds = this.fold(h, [])
+      return folds === 'begun anew' ? 'provisional' : folds
+    }
+    const ours = this.at(h.size)
+    if (ours && !same(ours, h.tree)) return this.accuse(h)
+    if (h.size < this.size) return 'stale'
+    const held = this.head
+    if (held && h.generation === held.generation && h.time <= held.time) return 'same'
+    this.head = h
+    return held ? 'heartbeat' : 'newer'
+  }
+  fold(h, between) {
+    need(between.length === h.edition - this.size, 'the leaves between')
+    const grown = [...this.leaves, ...between, h.leafHash], { base, hash } = this.chain.at(-1), older = base > this.size
+    if ((older && !same(this.at(base, grown), unb64(hash, 32))) || !same(this.at(h.size, grown), h.tree)) return older ? 'begun anew' : this.accuse(h)
+    Object.assign(this, { leaves: grown, head: h })
+    return 'newer'
+  }
+  // replace takes a head whose whole log is known, in place of a history that was another's.
+  replace(h, log) {
+    const all = [...log, h.leafHash], { base, hash } = this.chain.at(-1)
+    need(same(treeHash(all.slice(0, base)), unb64(hash, 32)) && same(treeHash(all), h.tree), 'the log that its generation began with')
+    if (this.head && !leftOut(this.head, this.chain) && !same(treeHash(all.slice(0, this.head.size)), this.head.tree)) this.evidence.add(`replaced ${this.head.size}`)
+    const i = this.leaves.findIndex((l, i) => !same(l, all[this.begin + i])), edge = this.begin === 0 || same(this.at(this.begin), treeHash(all.slice(0, this.begin)))
+    this.drop(edge ? i < 0 ? this.size : this.begin + i : 0)
+    this.settled = this.evidence.size
+    Object.assign(this, { begin: 0, edge: [], leaves: all, head: h })
+  }
 }
 
 // 2. Layers.
@@ -431,17 +585,18 @@ async function openLayer(bytes, pass) {
 }
 
 // frameAt reads a zstd frame (RFC 8878) that begins at i: where it ends, which dictionary
-// it names (0: none), and how large it says that its content is.
+// it names (0: none), how large it says that its content is, and the window it asks for.
 function frameAt(p, i) {
   const b = new Bytes(p)
   b.i = i
   need(b.take(4).readUInt32LE() === 0xfd2fb528, 'a zstd frame')
   const d = b.byte(), single = d >> 5 & 1, idSize = [0, 1, 2, 4][d & 3], sizeSize = [single, 2, 4, 8][d >> 6]
   need((d & 8) === 0, 'a zstd frame')
-  b.take(single ? 0 : 1)
+  const w = single ? 0 : b.byte()
   const id = idSize && b.take(idSize).readUIntLE(0, idSize), s = b.take(sizeSize)
   const size = [undefined, () => s[0], () => s.readUInt16LE() + 256, undefined, () => s.readUInt32LE()][sizeSize]?.() ??
     (sizeSize === 8 ? Number(s.readBigUInt64LE()) : undefined)
+  const window = single ? size : 2 ** (10 + (w >> 3)) * (1 + (w & 7) / 8)
   for (let last = 0; !last;) {
     const h = b.take(3).readUIntLE(0, 3)
     last = h & 1
@@ -449,7 +604,7 @@ function frameAt(p, i) {
     b.take((h >> 1 & 3) === 1 ? 1 : h >> 3)
   }
   b.take(d & 4 ? 4 : 0)
-  return { end: b.i, id, size }
+  return { end: b.i, id, size, window }
 }
 // frames splits a plaintext (2.4) into [offset, size] of its frames, and checks its padding.
 function frames(p) {
@@ -467,7 +622,8 @@ function frames(p) {
 }
 let context // of zstd, for all frames
 function decompress(frame, limit, dict) {
-  const { id, size } = frameAt(frame, 0)
+  const { id, size, window } = frameAt(frame, 0)
+  need(window <= limit, `a window of at most ${limit} bytes`)
   if (dict) {
     need(id === dict.id, 'a text names the dictionary of its edition')
     need(size !== undefined && size <= limit, `a content of at most ${limit} bytes, whose size the frame says`)
@@ -558,6 +714,17 @@ export async function openFront(bytes, key, channel, leaf) {
   return f
 }
 
+// standing are the articles that stand after these front pages, whatever their order, and
+// the edition in which each lies (2.5).
+export function standing(fronts) {
+  const out = {}, gone = {}
+  for (const f of fronts) {
+    for (const a of f.articles) out[a.id] = Math.max(out[a.id] ?? 0, a.ed)
+    for (const id of [...(f.gone ?? []), ...Object.entries(f.replaces ?? {}).filter(([a, b]) => a !== b).map(([, old]) => old)]) gone[id] = Math.max(gone[id] ?? 0, f.edition)
+  }
+  return Object.fromEntries(Object.entries(out).filter(([id, ed]) => !(gone[id] >= ed)).sort())
+}
+
 // readArticle reads one line of the text layer; h is the headline that leads there,
 // if one does.
 function readArticle(line, h) {
@@ -571,9 +738,9 @@ function readArticle(line, h) {
   return { ...a, headline: h }
 }
 // spanned is the content of the frame that a span names.
-function spanned(plain, { o, n }, limit) {
+function spanned(plain, { o, n }, limit, dict) {
   need(o + n <= plain.length && frameAt(plain, o).end === o + n, 'a span is one frame of the layer')
-  return decompress(plain.subarray(o, o + n), limit)
+  return decompress(plain.subarray(o, o + n), limit, dict)
 }
 const MAX_LINE = 4 * 2 ** 20
 // openDict reads the dictionary that an edition's texts need (2.8).
@@ -594,13 +761,13 @@ export async function openDict(bytes, key, channel, made) {
 async function openTexts(ed, key, channel, front) {
   const cid = ed.dir.get('text.age')
   if (!cid) return []
-  const bytes = file(ed.blocks, cid)
+  const bytes = layer(ed.blocks, cid)
   need(same(bytes.subarray(0, 165), unb64(front.text.prologue, 165)), 'the prologue that the front page names')
   const plain = await openLayer(bytes, passphrase(key, channel, front.edition, 'text'))
   let dict
   if (front.dict) {
     need(ed.dir.has('dict.age'), 'the dictionary is there')
-    const bytes = file(ed.blocks, ed.dir.get('dict.age'))
+    const bytes = layer(ed.blocks, ed.dir.get('dict.age'))
     need(bytes.length === front.dict.n, 'it is as large as the front page says')
     dict = await openDict(bytes, key, channel, front.dict.ed)
   }
@@ -636,7 +803,7 @@ const MAX_MEMBER = 2 * 2 ** 20 + 4096
 async function openMedia(ed, key, channel, front) {
   const cid = ed.dir.get('media.age')
   if (!cid) return () => need(false, 'there is a media layer')
-  const bytes = file(ed.blocks, cid)
+  const bytes = layer(ed.blocks, cid)
   need(same(bytes.subarray(0, 165), unb64(front.media.prologue, 165)), 'the prologue that the front page names')
   const plain = await openLayer(bytes, passphrase(key, channel, front.edition, 'media'))
   frames(plain)
@@ -894,12 +1061,13 @@ export async function openEdition(car, channel, keyOf) {
   const ed = openCAR(car, channel), { head, dir, blocks } = ed
   const key = await keyOf(ed)
   const frontPieces = [blocks.get(head.root)]
-  const front = await openFront(file(blocks, dir.get('front.age'), frontPieces), key, channel, head)
+  const front = await openFront(layer(blocks, dir.get('front.age'), frontPieces), key, channel, head)
   for (const [top, c] of [[head.large, CLASSES.large], [head.small, CLASSES.small]]) need(b32(treeTop(frontPieces, c)) === top, 'the DNS names of folder and front page')
   for (const [name, dns] of [['text.age', front.text?.dns], ['dict.age', front.dict?.dns], ['log', front.log]]) {
     if (!dir.has(name)) continue
     const pieces = []
-    file(blocks, dir.get(name), pieces)
+    if (name === 'log') layer(blocks, dir.get(name), pieces, 65536, 65536)
+    else layer(blocks, dir.get(name), pieces)
     need(dns && b32(treeTop(pieces, CLASSES.large)) === dns.l && b32(treeTop(pieces, CLASSES.small)) === dns.s, `the DNS names of ${name}`)
   }
   if (head.edition > 0) {
@@ -977,6 +1145,60 @@ function witnessVectors(read) {
   console.log(`witnesses: ${v.heads.length + v.submissions.length} valid files agree; ${v.refused.length} invalid ones are refused`)
 }
 
+// historyVectors are heads of two generations, evidence, and readers who see one thing
+// after another.
+function historyVectors(read) {
+  const v = JSON.parse(read('history.json')), channel = unb32(v.channel), notes = v.root_notes.map(read)
+  const agrees = (h, want) => need(h.generation === want.generation && h.size === want.size && h.tree.toString('base64') === want.tree && h.time === want.time, 'what a head states')
+  for (const w of v.heads) {
+    const chain = rootChain(channel, notes.slice(0, w.notes))
+    for (const [f, open] of [[w.text, textHead], [w.compact, compactHead]]) {
+      let conclude = 'good'
+      try { agrees(open(read(f), channel, chain, true), w) } catch (e) { conclude = e.message }
+      if (conclude === 'good' && w.generation < chain.at(-1).generation) conclude = 'old'
+      need(conclude === w.conclude, `${f}: ${conclude}`)
+    }
+  }
+  for (const e of v.evidence) {
+    const got = checkEvidence(read(e.file))
+    need(got.length === e.proven.length, e.file)
+    got.forEach(({ ours, theirs }, i) => {
+      agrees(theirs, e.proven[i].theirs)
+      need((ours === null) === (e.proven[i].ours === null), e.file)
+      if (ours) agrees(ours, e.proven[i].ours)
+    })
+  }
+  for (const w of v.readers) {
+    const r = new Reader(channel), hashes = l => (l ?? []).map(h => unb64(h, 32))
+    for (const s of w.steps) {
+      if (s.note) { r.note(read(s.note)); continue }
+      const [verdict, h] = r.see(read(s.head))
+      need(verdict === s.verdict, `${w.about}: ${s.head} is ${verdict}`)
+      if (!s.folds) continue
+      const folds = r.fold(h, hashes(s.leaves))
+      need(folds === s.folds, `${w.about}: ${s.head} folds to ${folds}`)
+      if (folds === 'begun anew') r.replace(h, hashes(s.log))
+    }
+    const got = [r.size, r.head?.size ?? 0, r.head?.tree.toString('base64') ?? '', r.evidence.size, r.evidence.size > r.settled, r.withdrawn]
+    need(JSON.stringify(got) === JSON.stringify([w.size, w.held, w.tree, w.evidence, w.forked, w.withdrawn]), `${w.about}: ${got}`)
+  }
+  const taken = v.refused.filter(x => {
+    try {
+      const data = read(x.file)
+      if (x.as === 'evidence') checkEvidence(data)
+      else if (x.as === 'head') (data[0] === 1 ? compactHead : textHead)(data, channel, rootChain(channel, x.after.map(read)))
+      else throw new Error(`nothing here reads "${x.as}"`)
+      return true
+    } catch (e) {
+      if (!(e instanceof Refused)) throw e
+      if (process.env.VERBOSE) console.log(`${x.file}: ${x.check}: ${e.message}`)
+      return false
+    }
+  })
+  need(taken.length === 0, `taken: ${taken.map(x => `${x.file}, though: ${x.check}`).join('; ')}`)
+  console.log(`histories: ${v.heads.length} heads, ${v.evidence.length} files of evidence and ${v.readers.length} readers agree; ${v.refused.length} invalid files are refused`)
+}
+
 async function vectors(dir) {
   const read = f => readFileSync(join(dir, f)), v = JSON.parse(read('vectors.json'))
   const channel = unb32(v.channel), hex = s => Buffer.from(s, 'hex')
@@ -1001,12 +1223,15 @@ async function vectors(dir) {
   })) need(got === v.derived[name], name)
   need(Object.keys(v.derived).length === 9, 'all that is derived')
   let good = 5 + v.invites.length
+  const fronts = []
   for (const e of v.editions) {
     const ed = await openEdition(read(e.car), channel, () => grant.epochs.get(e.epoch))
     for (const h of [textHead(read(e.head_text), channel, chain), compactHead(read(e.head_compact), channel, chain)]) need(h.text === e.leaf_text && h.tree.toString('base64') === e.tree, 'head')
     need(ed.blocks.size === e.blocks && ed.head.root === e.root, 'blocks')
     for (const [l, p] of Object.entries(e.passphrases)) need(passphrase(grant.epochs.get(e.epoch), channel, e.edition, l) === p, 'passphrase')
     need(JSON.stringify(ed.front) === JSON.stringify(JSON.parse(read(e.front_json))), 'front page')
+    fronts.unshift(ed.front)
+    need(JSON.stringify(standing(fronts)) === JSON.stringify(e.standing), 'which articles stand')
     for (const a of ed.articles) {
       const want = e.articles.find(w => w.ID === a.id && w.Edition === e.edition)
       need(want && want.Title === a.title && want.Body === a.body && want.Lang === a.lang, 'article')
@@ -1014,7 +1239,14 @@ async function vectors(dir) {
     }
     good += 3
   }
+  for (const t of v.texts) {
+    const dict = t.dict && await openDict(read(t.dict), grant.epochs.get(0), channel, 0)
+    const a = readArticle(spanned(await openLayer(read(t.file), passphrase(grant.epochs.get(0), channel, 0, 'text')), t.headline.text, MAX_LINE, dict), t.headline)
+    need(a.id === t.headline.id && a.lead === t.lead && a.body === t.body, t.file)
+    good++
+  }
   witnessVectors(read)
+  historyVectors(read)
   const invalid = JSON.parse(read('invalid.json')), key = grant.epochs.get(0), bad = []
   for (const x of invalid) {
     const data = read(x.file)
@@ -1026,7 +1258,11 @@ async function vectors(dir) {
         case 'invite': parseInvite(data.toString()); break
         case 'denied': openDenied(data, channel, chain); break
         case 'car': case 'edition': openCAR(data, channel); break
-        case 'text': readArticle(spanned(await openLayer(data, passphrase(key, channel, 0, 'text')), x.headline.text, MAX_LINE), x.headline); break
+        case 'text': {
+          const dict = x.dict && await openDict(read(x.dict), key, channel, 0)
+          readArticle(spanned(await openLayer(data, passphrase(key, channel, 0, 'text')), x.headline.text, MAX_LINE, dict), x.headline)
+          break
+        }
         case 'picture': readPicture(spanned(await openLayer(data, passphrase(key, channel, 0, 'media')), x.headline.images[0].span, MAX_MEMBER)); break
         case 'front': await openFront(data, key, channel, { edition: x.edition ?? 0 }); break
         case 'dict': await openDict(data, key, channel, x.edition); break

@@ -36,7 +36,7 @@ func TestZoneVectors(t *testing.T) {
 	}
 	testvectors.JSON(t, "vectors.json", &v)
 	ch, err := channel.ParseID(v.Channel)
-	if err != nil || len(v.Editions) != 3 {
+	if err != nil || len(v.Editions) != 5 {
 		t.Fatalf("%d editions, %v", len(v.Editions), err)
 	}
 	for i, e := range v.Editions {
