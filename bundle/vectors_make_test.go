@@ -54,7 +54,7 @@ type maker struct {
 	invite          *channel.Invite
 	dict            *bundle.Dictionary
 	v               vectors
-	bad             []invalid
+	bad, room       []invalid
 	err             error
 }
 
@@ -65,13 +65,16 @@ func makeVectors() error {
 	if err := os.MkdirAll(filepath.Join(vectorDir, "invalid"), 0o755); err != nil {
 		return err
 	}
+	if err := os.MkdirAll(filepath.Join(vectorDir, "room"), 0o755); err != nil {
+		return err
+	}
 	m := &maker{
 		root: signer("root key"), log: signer("log key"), ipns: signer("ipns key"),
 		seed: channel.Seed(secret32("batch seed")), epoch: channel.EpochKey(secret32("epoch key 0")),
 	}
 	for _, step := range []func() error{
 		m.keys, m.access, m.dictionary, m.editions, m.texts, m.lists, m.invalidHeads, m.invalidNotes, m.invalidGenerations, m.invalidAccess, m.invalidLists, m.invalidLayers,
-		m.invalidDicts, m.invalidTexts, m.invalidFrames, m.invalidBlocks, m.invalidCARs,
+		m.invalidDicts, m.invalidTexts, m.invalidFrames, m.invalidBlocks, m.invalidCARs, m.roomFor,
 	} {
 		if err := step(); err != nil {
 			return err
@@ -82,6 +85,7 @@ func makeVectors() error {
 	}
 	m.writeJSON("vectors.json", m.v)
 	m.writeJSON("invalid.json", m.bad)
+	m.writeJSON("room.json", m.room)
 	return m.err
 }
 

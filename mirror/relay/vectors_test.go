@@ -51,4 +51,17 @@ func TestVectors(t *testing.T) {
 	if n < 12 {
 		t.Errorf("%d files", n)
 	}
+	read("room.json", &cases)
+	for _, c := range cases {
+		if c.As != "edition" {
+			continue
+		}
+		n++
+		if _, err := check(c.File); err != nil {
+			t.Errorf("%s: %v, though it has but %s", c.File, err, c.Check)
+		}
+	}
+	if n < 13 {
+		t.Error("no edition of a later writer is taken")
+	}
 }
