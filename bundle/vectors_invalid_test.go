@@ -19,7 +19,7 @@ import (
 type invalid struct {
 	File string `json:"file"`
 	// As is what it is taken for: head, root-note, grant, invite, denied, car,
-	// edition, front, dict, text, picture, block, folder, directory, file, record.
+	// edition, opened, front, dict, text, picture, block, folder, directory, file, record.
 	As string `json:"as"`
 	// After are root notes: those that come before it in the chain (root-note), or all
 	// that it is checked with, if not the channel's first alone (head).
@@ -66,6 +66,8 @@ func refuse(t testing.TB, v *vectors, roots *channel.Roots, id channel.ID, c inv
 		_, err = channel.ParseInvite(string(b))
 	case "car", "edition": // what makes a file whole, its receiver knows: see mirror/relay
 		_, _, _, err = readCAR(b)
+	case "opened":
+		err = opened(roots, id, channel.EpochKey(hex32(v.Grant.Epochs[0])), readVector(t, v.Editions[0].HeadText), b)
 	case "front":
 		_, err = bundle.OpenFront(channel.EpochKey(hex32(v.Grant.Epochs[0])), id, c.Edition, b)
 	case "dict":

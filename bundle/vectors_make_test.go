@@ -74,7 +74,7 @@ func makeVectors() error {
 	}
 	for _, step := range []func() error{
 		m.keys, m.access, m.dictionary, m.editions, m.texts, m.lists, m.invalidHeads, m.invalidNotes, m.invalidGenerations, m.invalidAccess, m.invalidLists, m.invalidLayers,
-		m.invalidDicts, m.invalidTexts, m.invalidFrames, m.invalidBlocks, m.invalidCARs, m.roomFor,
+		m.invalidDicts, m.invalidTexts, m.invalidFrames, m.invalidBlocks, m.invalidCARs, m.invalidOpened, m.roomFor,
 	} {
 		if err := step(); err != nil {
 			return err
@@ -247,12 +247,13 @@ func (m *maker) editions() error {
 	street := sampleArticle("00112233445566ee", "Bus lines have new stops", "All of them in one list.",
 		"<p>The town has published a list of all new stops.</p>", "en", "ltr", day1+160_000)
 	short := notices(0, 24, day1+86_000)
+	back := sampleArticle(ferry.ID, ferry.Title, ferry.Lead, "<p>The ferry runs again, as we have said.</p>", "en", "ltr", day0-600, small)
 	// The first of two that are taken back never was in any edition; the ferry is back in
 	// the last one, of which nothing says that it is gone.
 	never, told := "00112233445566dd", short[0].ID
 	gone := [][]string{nil, {never}, {never}, {never, ferry.ID}, {never, told}}
 	replaces := []map[string]string{3: {street.ID: told}, 4: nil}
-	for n, articles := range [][]bundle.Article{{ferry, bridge}, {library, fixed}, short, {street, again}, {ferry}} {
+	for n, articles := range [][]bundle.Article{{ferry, bridge}, {library, fixed}, short, {street, again}, {back}} {
 		in := bundle.Input{
 			Channel: m.id, Name: "Vector Channel", Langs: []string{"en", "ru", "fa"}, Edition: uint64(n), Key: m.epoch, RootVersion: 1,
 			Date: time.Unix(day0+int64(n)*(day1-day0), 0), Articles: articles, Gone: gone[n], Replaces: replaces[n],

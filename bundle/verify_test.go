@@ -33,6 +33,13 @@ func TestSecondImplementation(t *testing.T) {
 	if err != nil || !strings.Contains(out, "all checks passed") || !strings.Contains(out, "کتابخانه") {
 		t.Errorf("%v\n%s", err, out)
 	}
+	// And evidence, with nothing else.
+	if out, err := node("--proof", filepath.Join(vectors, "history-evidence-three.json")); err != nil || strings.Count(out, "one of them is not true") != 3 {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if out, err := node("--proof", filepath.Join(vectors, "history-bad-evidence-the-true-past.json")); err == nil || !strings.Contains(out, "verify: the larger one does not continue the smaller") {
+		t.Errorf("no evidence: %v\n%s", err, out)
+	}
 	if out, err := node(invite, filepath.Join(vectors, "invalid", "car-flipped.car")); err == nil || !strings.Contains(out, "verify: a block has the hash of its CID") {
 		t.Errorf("a damaged file: %v\n%s", err, out)
 	}

@@ -4,6 +4,7 @@
 //
 //   npm install                              (age, zstd and base32 by others)
 //   node verify.mjs INVITE.txt EDITION.car   check all of it, print the articles
+//   node verify.mjs --proof FILE             check evidence of a fork, as mirror proof writes it
 //   node verify.mjs --vectors DIR            the test vectors, valid and invalid
 //
 // Section numbers are FORMAT.md's. What is refused throws Refused, with the rule.
@@ -759,8 +760,11 @@ export async function openDict(bytes, key, channel, made) {
 
 // openTexts reads the articles of this edition, in the order of the layer.
 async function openTexts(ed, key, channel, front) {
-  const cid = ed.dir.get('text.age')
-  if (!cid) return []
+  const cid = ed.dir.get('text.age'), own = front.articles.filter(h => h.ed === front.edition)
+  if (!cid) {
+    need(own.length === 0, "a headline's text is there")
+    return []
+  }
   const bytes = layer(ed.blocks, cid)
   need(same(bytes.subarray(0, 165), unb64(front.text.prologue, 165)), 'the prologue that the front page names')
   const plain = await openLayer(bytes, passphrase(key, channel, front.edition, 'text'))
@@ -774,11 +778,12 @@ async function openTexts(ed, key, channel, front) {
   const leaves = []
   const out = frames(plain).map(([o, n]) => {
     const line = decompress(plain.subarray(o, o + n), MAX_LINE, dict)
-    const h = front.articles.find(h => h.ed === front.edition && h.text.o === o)
+    const h = own.find(h => h.text.o === o)
     need(!h || h.text.n === n, "the headline's span")
     leaves.push(leafHash(line.subarray(0, -1)))
     return readArticle(line, h)
   })
+  need(own.every(h => out.some(a => a.headline === h)), "a headline's text is there")
   need(same(treeHash(leaves), ed.head.content), "the texts are those of the leaf's content")
   return out
 }
@@ -1057,18 +1062,19 @@ const smallText = s => {
 
 // The whole of it.
 
-export async function openEdition(car, channel, keyOf) {
+// named is false for who does not look at the names of DNS trees.
+export async function openEdition(car, channel, keyOf, named = true) {
   const ed = openCAR(car, channel), { head, dir, blocks } = ed
   const key = await keyOf(ed)
   const frontPieces = [blocks.get(head.root)]
   const front = await openFront(layer(blocks, dir.get('front.age'), frontPieces), key, channel, head)
-  for (const [top, c] of [[head.large, CLASSES.large], [head.small, CLASSES.small]]) need(b32(treeTop(frontPieces, c)) === top, 'the DNS names of folder and front page')
+  for (const [top, c] of [[head.large, CLASSES.large], [head.small, CLASSES.small]]) need(!named || b32(treeTop(frontPieces, c)) === top, 'the DNS names of folder and front page')
   for (const [name, dns] of [['text.age', front.text?.dns], ['dict.age', front.dict?.dns], ['log', front.log]]) {
     if (!dir.has(name)) continue
     const pieces = []
     if (name === 'log') layer(blocks, dir.get(name), pieces, 65536, 65536)
     else layer(blocks, dir.get(name), pieces)
-    need(dns && b32(treeTop(pieces, CLASSES.large)) === dns.l && b32(treeTop(pieces, CLASSES.small)) === dns.s, `the DNS names of ${name}`)
+    need(!named || dns && b32(treeTop(pieces, CLASSES.large)) === dns.l && b32(treeTop(pieces, CLASSES.small)) === dns.s, `the DNS names of ${name}`)
   }
   if (head.edition > 0) {
     const log = file(blocks, dir.get('log'))
@@ -1096,6 +1102,13 @@ async function main(inviteFile, carFile) {
   console.log(`${front.name}: edition ${head.edition} of ${front.date}, signed ${new Date(head.time * 1000).toISOString()}; all checks passed`)
   if (head.of > 0) console.log(`seen by ${head.seen.length} of ${head.of} witnesses, of ${head.quorum} that should have`)
   for (const a of articles) console.log(`\n${a.title}\n${a.date} ${a.lang} ${a.source ?? ''} pictures: ${a.pictures.length}\n${a.body.replace(/<[^>]*>/g, ' ')}`)
+}
+
+function proof(file) {
+  const stated = h => `generation ${h.generation}, ${h.size} editions, tree ${h.tree.toString('base64')}, signed ${new Date(h.time * 1000).toISOString()}`
+  for (const { ours, theirs } of checkEvidence(readFileSync(file))) {
+    console.log(ours ? `both were signed, and one of them is not true:\n  ${stated(ours)}\n  ${stated(theirs)}` : `it was signed, and the root notes leave it out:\n  ${stated(theirs)}`)
+  }
 }
 
 // The vectors.
@@ -1258,6 +1271,7 @@ async function vectors(dir) {
       case 'invite': parseInvite(data.toString()); break
       case 'denied': openDenied(data, channel, chain); break
       case 'car': case 'edition': openCAR(data, channel); break
+      case 'opened': await openEdition(data, channel, () => key, false); break
       case 'text': {
         const dict = x.dict && await openDict(read(x.dict), key, channel, 0)
         readArticle(spanned(await openLayer(data, passphrase(key, channel, 0, 'text')), x.headline.text, MAX_LINE, dict), x.headline)
@@ -1315,8 +1329,9 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   await initZstd()
   try {
     if (args.length === 2 && args[0] === '--vectors') await vectors(args[1])
+    else if (args.length === 2 && args[0] === '--proof') proof(args[1])
     else if (args.length === 2) await main(...args)
-    else throw new Refused('usage: node verify.mjs INVITE.txt EDITION.car, or --vectors DIR')
+    else throw new Refused('usage: node verify.mjs INVITE.txt EDITION.car, or --proof FILE, or --vectors DIR')
   } catch (e) {
     if (!(e instanceof Refused) && e.code !== 'ENOENT') throw e
     console.error(`verify: ${e.message}`)
