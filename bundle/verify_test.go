@@ -1,11 +1,17 @@
 package bundle_test
 
 import (
+	"bytes"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/ipfs/go-cid"
+
+	"tamizdat/bundle"
+	"tamizdat/bundle/channel"
 	"tamizdat/internal/testservers"
 )
 
@@ -43,4 +49,101 @@ func TestSecondImplementation(t *testing.T) {
 	if out, err := node(invite, filepath.Join(vectors, "invalid", "car-flipped.car")); err == nil || !strings.Contains(out, "verify: a block has the hash of its CID") {
 		t.Errorf("a damaged file: %v\n%s", err, out)
 	}
+}
+
+// docs/verify/write.mjs is a second writer, from FORMAT.md as well: what it makes is
+// read here, strictly, as if we had made it.
+func TestSecondWriter(t *testing.T) {
+	dir, out := testservers.Node(t, filepath.Join("..", "docs", "verify")), t.TempDir()
+	jpeg, err := picture("large", 320)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(out, "picture.jpg")
+	if err := os.WriteFile(name, jpeg, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "node", "write.mjs", out, name, "320", "320")
+	cmd.Dir = dir
+	if said, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, said)
+	}
+	read := func(name string) []byte {
+		t.Helper()
+		b, err := os.ReadFile(filepath.Join(out, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	inv, err := channel.ParseInvite(string(read("invite.txt")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	view := channel.NewView(inv)
+	blocks := map[cid.Cid][]byte{}
+	var volumes []*bundle.Volume
+	var front *bundle.Front
+	for i, name := range []string{"edition-0.car", "edition-1.car"} {
+		in, own, order, err := readCAR(read(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := view.ExtendRoots(in.RootNotes[0]); err != nil {
+			t.Fatal(err)
+		}
+		h, err := view.Check(in.Head)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := view.Consider(h); got != channel.Newer {
+			t.Errorf("edition %d is %v", i, got)
+		}
+		vol := volumeOf(inv.Channel, h, channel.EpochKey{}, own)
+		var walked []cid.Cid
+		if err := vol.Walk(func(w bundle.Want, _ []byte) error { walked = append(walked, w.CID); return nil }); err != nil || len(walked) != len(order) {
+			t.Errorf("edition %d is not one of %d blocks, but of %d: %v", i, len(order), len(walked), err)
+		}
+		grant, ok, err := vol.File(bundle.LayerGrants, inv.Seed.GrantName(inv.Channel))
+		if err != nil || !ok {
+			t.Fatalf("grant: %v", err)
+		}
+		if err := view.SetGrant(grant); err != nil {
+			t.Fatal(err)
+		}
+		for c, b := range own {
+			blocks[c] = b
+		}
+		vol.Key, _ = view.EpochKey(h.Epoch)
+		vol.Get = volumeOf(inv.Channel, h, vol.Key, blocks).Get
+		volumes = append(volumes, vol)
+		if front, err = vol.Front(); err != nil {
+			t.Fatal(err)
+		}
+		hashes, err := vol.Hashes(0)
+		if err != nil || len(hashes) != i {
+			t.Errorf("the log of edition %d has %d leaves: %v", i, len(hashes), err)
+		}
+	}
+	want(t, "places", 1, len(view.Places().Relays))
+	want(t, "gone", []string{"00112233445566a2"}, front.Gone)
+	var got []string
+	for i := range front.Articles {
+		e := &front.Articles[i]
+		a, err := volumes[e.Edition].Article(e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, a.Title)
+		for j := range e.Images {
+			img, err := volumes[e.Edition].Image(e, j)
+			if err != nil || !bytes.Equal(img.Data, jpeg) {
+				t.Errorf("a picture of %s: %v", e.ID, err)
+			}
+		}
+		if e.Title == "Bridge is painted green" && (e.Corrected.IsZero() || e.Edition != 1) {
+			t.Error("an article was not corrected")
+		}
+	}
+	want(t, "articles", []string{"Bridge is painted green", "Ferry line opens again"}, got)
 }

@@ -24,11 +24,11 @@ const need = (ok, why) => { if (!ok) throw new Refused(why) }
 
 // 1. Conventions.
 
-const sha256 = (...parts) => parts.reduce((h, p) => h.update(p), createHash('sha256')).digest()
+export const sha256 = (...parts) => parts.reduce((h, p) => h.update(p), createHash('sha256')).digest()
 const hkdf = (key, info, n) => Buffer.from(hkdfSync('sha256', key, Buffer.alloc(0), info, n))
 const same = (a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)) === 0
 const u64 = n => { const b = Buffer.alloc(8); b.writeBigUInt64BE(BigInt(n)); return b }
-const b32 = b => base32nopad.encode(new Uint8Array(b)).toLowerCase()
+export const b32 = b => base32nopad.encode(new Uint8Array(b)).toLowerCase()
 const unb32 = s => {
   need(/^[a-z2-7]*$/.test(s), 'base32 is lower case')
   try { return Buffer.from(base32nopad.decode(s.toUpperCase())) } catch { throw new Refused('base32 is canonical') }
@@ -106,9 +106,9 @@ const ed25519 = (text, signature, key) =>
 const signedBy = (text, { name, id, signature }, as, key) => name === as && signature.length === 64 &&
   same(id, sha256(name, Buffer.from([10, 1]), key).subarray(0, 4)) && ed25519(text, signature, key)
 
-const leafHash = data => sha256(Buffer.from([0]), data)
-const nodeHash = (l, r) => sha256(Buffer.from([1]), l, r)
-const treeHash = hashes => {
+export const leafHash = data => sha256(Buffer.from([0]), data)
+export const nodeHash = (l, r) => sha256(Buffer.from([1]), l, r)
+export const treeHash = hashes => {
   if (hashes.length < 2) return hashes[0] ?? sha256('')
   let k = 1
   while (2 * k < hashes.length) k *= 2
@@ -980,8 +980,8 @@ export function openDenied(bytes, channel, chain) {
 
 // 12. DNS: the names of an edition's trees.
 
-const CLASSES = { large: { kind: 0, max: 1040, fan: 64 }, small: { kind: 16, max: 300, fan: 18 } }
-const varint = n => { const out = []; for (; n >= 128; n = Math.floor(n / 128)) out.push(n % 128 | 128); return Buffer.from([...out, n]) }
+export const CLASSES = { large: { kind: 0, max: 1040, fan: 64 }, small: { kind: 16, max: 300, fan: 18 } }
+export const varint = n => { const out = []; for (; n >= 128; n = Math.floor(n / 128)) out.push(n % 128 | 128); return Buffer.from([...out, n]) }
 const recordName = r => sha256(r).subarray(0, 16)
 
 // stretch is the least size·fan^k that needs at most fan children.
