@@ -68,9 +68,37 @@ func TestSecondWriter(t *testing.T) {
 	if said, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, said)
 	}
+	view, volumes, front := readChannel(t, out, "edition-0.car", "edition-1.car")
+	want(t, "places", 1, len(view.Places().Relays))
+	want(t, "gone", []string{"00112233445566a2"}, front.Gone)
+	var got []string
+	for i := range front.Articles {
+		e := &front.Articles[i]
+		a, err := volumes[e.Edition].Article(e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, a.Title)
+		for j := range e.Images {
+			img, err := volumes[e.Edition].Image(e, j)
+			if err != nil || !bytes.Equal(img.Data, jpeg) {
+				t.Errorf("a picture of %s: %v", e.ID, err)
+			}
+		}
+		if e.Title == "Bridge is painted green" && (e.Corrected.IsZero() || e.Edition != 1) {
+			t.Error("an article was not corrected")
+		}
+	}
+	want(t, "articles", []string{"Bridge is painted green", "Ferry line opens again"}, got)
+}
+
+// readChannel reads a channel's editions in a folder, from 0 on, by its invite.txt: what
+// a reader does, strictly. front is the last one's.
+func readChannel(t *testing.T, dir string, names ...string) (view *channel.View, volumes []*bundle.Volume, front *bundle.Front) {
+	t.Helper()
 	read := func(name string) []byte {
 		t.Helper()
-		b, err := os.ReadFile(filepath.Join(out, name))
+		b, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -80,11 +108,9 @@ func TestSecondWriter(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	view := channel.NewView(inv)
+	view = channel.NewView(inv)
 	blocks := map[cid.Cid][]byte{}
-	var volumes []*bundle.Volume
-	var front *bundle.Front
-	for i, name := range []string{"edition-0.car", "edition-1.car"} {
+	for i, name := range names {
 		in, own, order, err := readCAR(read(name))
 		if err != nil {
 			t.Fatal(err)
@@ -120,30 +146,11 @@ func TestSecondWriter(t *testing.T) {
 		if front, err = vol.Front(); err != nil {
 			t.Fatal(err)
 		}
+		vol.Dict = front.Dict
 		hashes, err := vol.Hashes(0)
 		if err != nil || len(hashes) != i {
 			t.Errorf("the log of edition %d has %d leaves: %v", i, len(hashes), err)
 		}
 	}
-	want(t, "places", 1, len(view.Places().Relays))
-	want(t, "gone", []string{"00112233445566a2"}, front.Gone)
-	var got []string
-	for i := range front.Articles {
-		e := &front.Articles[i]
-		a, err := volumes[e.Edition].Article(e)
-		if err != nil {
-			t.Fatal(err)
-		}
-		got = append(got, a.Title)
-		for j := range e.Images {
-			img, err := volumes[e.Edition].Image(e, j)
-			if err != nil || !bytes.Equal(img.Data, jpeg) {
-				t.Errorf("a picture of %s: %v", e.ID, err)
-			}
-		}
-		if e.Title == "Bridge is painted green" && (e.Corrected.IsZero() || e.Edition != 1) {
-			t.Error("an article was not corrected")
-		}
-	}
-	want(t, "articles", []string{"Bridge is painted green", "Ferry line opens again"}, got)
+	return view, volumes, front
 }

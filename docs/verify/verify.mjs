@@ -1090,15 +1090,16 @@ export async function openEdition(car, channel, keyOf, named = true) {
   return { ...ed, front, articles }
 }
 
+const openInvited = (car, inv) => openEdition(car, inv.channel, async ({ chain, dir, blocks, head }) => {
+  const cid = folder(blocks.get(dir.get('grants'))).get(grantName(inv.seed, inv.channel))
+  need(cid, 'there is a grant for this invite')
+  const key = (await openGrant(blocks.get(cid), inv.seed, inv.channel, chain)).epochs.get(head.epoch)
+  need(key, 'the grant has the key of this epoch')
+  return key
+})
+
 async function main(inviteFile, carFile) {
-  const inv = parseInvite(readFileSync(inviteFile, 'utf8'))
-  const { head, front, articles } = await openEdition(readFileSync(carFile), inv.channel, async ({ chain, dir, blocks, head }) => {
-    const cid = folder(blocks.get(dir.get('grants'))).get(grantName(inv.seed, inv.channel))
-    need(cid, 'there is a grant for this invite')
-    const key = (await openGrant(blocks.get(cid), inv.seed, inv.channel, chain)).epochs.get(head.epoch)
-    need(key, 'the grant has the key of this epoch')
-    return key
-  })
+  const { head, front, articles } = await openInvited(readFileSync(carFile), parseInvite(readFileSync(inviteFile, 'utf8')))
   console.log(`${front.name}: edition ${head.edition} of ${front.date}, signed ${new Date(head.time * 1000).toISOString()}; all checks passed`)
   if (head.of > 0) console.log(`seen by ${head.seen.length} of ${head.of} witnesses, of ${head.quorum} that should have`)
   for (const a of articles) console.log(`\n${a.title}\n${a.date} ${a.lang} ${a.source ?? ''} pictures: ${a.pictures.length}\n${a.body.replace(/<[^>]*>/g, ' ')}`)
@@ -1258,6 +1259,8 @@ async function vectors(dir) {
     need(a.id === t.headline.id && a.lead === t.lead && a.body === t.body, t.file)
     good++
   }
+  const frozen = parseInvite(read('frozen/invite.txt').toString())
+  for (let n = 0; n < 5; n++, good++) need((await openInvited(read(`frozen/edition-${n}.car`), frozen)).head.edition === n, 'what was frozen opens')
   witnessVectors(read)
   historyVectors(read)
   const invalid = JSON.parse(read('invalid.json')), key = grant.epochs.get(0), bad = []
