@@ -110,6 +110,9 @@ func TestVectorsRefused(t *testing.T) {
 	}
 	listed := map[string]bool{}
 	for _, c := range cases {
+		if listed[c.File] {
+			t.Errorf("%s is listed twice", c.File)
+		}
 		listed[c.File] = true
 		if c.As == "edition" {
 			continue // what makes a file whole, its receiver knows: see mirror/relay
@@ -124,13 +127,19 @@ func TestVectorsRefused(t *testing.T) {
 			}
 		})
 	}
-	entries, err := os.ReadDir(filepath.Join(vectorDir, "invalid"))
-	if err != nil {
-		t.Fatal(err)
+	allListed(t, "invalid", listed)
+}
+
+// allListed checks that a folder of vectors holds what its list names, and nothing else.
+func allListed(t *testing.T, dir string, listed map[string]bool) {
+	t.Helper()
+	entries, err := os.ReadDir(filepath.Join(vectorDir, dir))
+	if err != nil || len(entries) != len(listed) {
+		t.Errorf("%d files of %d: %v", len(entries), len(listed), err)
 	}
 	for _, e := range entries {
-		if !listed["invalid/"+e.Name()] {
-			t.Errorf("invalid/%s is not in invalid.json", e.Name())
+		if !listed[dir+"/"+e.Name()] {
+			t.Errorf("%s/%s is not in %s.json", dir, e.Name(), dir)
 		}
 	}
 }
@@ -144,9 +153,12 @@ func TestVectorsRoom(t *testing.T) {
 	if len(cases) < 8 {
 		t.Fatalf("%d files with something added", len(cases))
 	}
+	listed := map[string]bool{}
 	for _, c := range cases {
+		listed[c.File] = true
 		if err := refuse(t, v, roots, id, c); err != nil {
 			t.Errorf("%s: %v; %s", c.File, err, c.Check)
 		}
 	}
+	allListed(t, "room", listed)
 }

@@ -59,14 +59,13 @@ type maker struct {
 }
 
 func makeVectors() error {
-	if err := os.RemoveAll(filepath.Join(vectorDir, "invalid")); err != nil {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Join(vectorDir, "invalid"), 0o755); err != nil {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Join(vectorDir, "room"), 0o755); err != nil {
-		return err
+	for _, dir := range []string{"invalid", "room"} {
+		if err := os.RemoveAll(filepath.Join(vectorDir, dir)); err != nil {
+			return err
+		}
+		if err := os.MkdirAll(filepath.Join(vectorDir, dir), 0o755); err != nil {
+			return err
+		}
 	}
 	m := &maker{
 		root: signer("root key"), log: signer("log key"), ipns: signer("ipns key"),

@@ -241,7 +241,7 @@ func (m *maker) invalidGenerations() error {
 	jump.Generation, same.Generation, bare.BaseHash = 2, 0, [32]byte{}
 	same.Base, same.BaseHash = 0, [32]byte{}
 	m.refused("root-2-generation-jumps", ".note", "root-note", "the generation is the last one's or one more", "generation jumps", draft(jump)).After = after
-	m.refused("root-2-log-key-without-generation", ".note", "root-note", "another log key is another generation", "without a new generation", draft(same)).After = after
+	m.refused("root-2-log-key-of-generation-0", ".note", "root-note", "another log key is another generation", "without a new generation", draft(same)).After = after
 	m.refused("root-2-base-without-hash", ".note", "root-note", "L is 0 exactly if H is -", "don't go together", draft(bare)).After = after
 	both := []string{"root-1.note", m.write("root-2-generation.note", draft(good))}
 	under := func(file, check, errText string, leaf channel.Leaf, path []channel.Hash, generation uint64, key ed25519.PrivateKey) {
