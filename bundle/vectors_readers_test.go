@@ -37,7 +37,7 @@ func (m *historian) readers() {
 	}
 	heartbeat := see("a4-later", m.head(4, 'a', m.a.heads[4].Path, 0, 900), "heartbeat")
 	add := func(about string, steps ...historyStep) {
-		m.v.Readers = append(m.v.Readers, m.told(historyReader{About: about, Steps: steps}))
+		m.v.Readers = append(m.v.Readers, told(m.t, m.id, historyReader{About: about, Steps: steps}, func(name string) []byte { return m.files[name] }))
 	}
 	add("an older head is stale, and a newer time is a heartbeat", note(1), a(2, "newer"), a(3, "newer"), a(4, "newer"), a(3, "stale"), a(4, "same"), heartbeat, a(4, "same"), a(0, "stale"))
 	add("what is older than all that is known says nothing", note(1), a(4, "newer"), d(1, "stale"))
@@ -59,23 +59,13 @@ func (m *historian) readers() {
 	add("a fork ends with its generation", note(1), a(2, "newer"), a(3, "newer"), b(3, "fork"), note(2), c(3, "newer"))
 }
 
-// told plays the reader, to write down what he holds in the end.
-func (m *historian) told(r historyReader) historyReader {
-	m.t.Helper()
-	id, err := channel.ParseID(m.v.Channel)
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	v := channel.NewView(&channel.Invite{Channel: id, IPNS: public(signer("history ipns key"))})
-	read := func(name string) []byte { return m.files[name] }
+// told plays a reader of a channel, to say what he holds in the end.
+func told(t *testing.T, id channel.ID, r historyReader, read func(string) []byte) historyReader {
+	t.Helper()
+	v := channel.NewView(&channel.Invite{Channel: id, IPNS: public(signer("ipns key"))})
 	for _, s := range r.Steps {
-		played(m.t, v, s, r.About, read)
+		played(t, v, s, r.About, read)
 	}
-	return ends(v, r)
-}
-
-// ends is a reader with what he holds now.
-func ends(v *channel.View, r historyReader) historyReader {
 	r.Size, r.Held, r.Tree = v.Size(), 0, ""
 	if h := v.Head(); h != nil {
 		r.Held, r.Tree = h.Size, stated(h).Tree
@@ -175,11 +165,7 @@ func TestHistoryVectors(t *testing.T) {
 		}
 	}
 	for _, r := range m.v.Readers {
-		v := channel.NewView(&channel.Invite{Channel: m.id, IPNS: public(signer("history ipns key"))})
-		for _, s := range r.Steps {
-			played(t, v, s, r.About, func(name string) []byte { return readVector(t, name) })
-		}
-		if diff := cmp.Diff(r, ends(v, r)); diff != "" {
+		if diff := cmp.Diff(r, told(t, m.id, r, func(name string) []byte { return readVector(t, name) })); diff != "" {
 			t.Errorf("%s:\n%s", r.About, diff)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -32,7 +33,9 @@ type witnessVectors struct {
 	Witnesses   []string            `json:"witnesses"` // verifier keys
 	Heads       []witnessedHead     `json:"heads"`
 	Submissions []witnessSubmission `json:"submissions"`
-	Refused     []invalid           `json:"refused"`
+	// Readers are as in history.json.
+	Readers []historyReader `json:"readers"`
+	Refused []invalid       `json:"refused"`
 }
 
 // witnessedHead is one head in both forms, and who has seen it.
@@ -130,6 +133,35 @@ func witnessFiles(t *testing.T) (witnessVectors, map[string][]byte) {
 			put(fmt.Sprintf("witness-head-%d.txt", i), raw), put(fmt.Sprintf("witness-head-%d.bin", i), got.Compact()), c.seen,
 		})
 	}
+	// Somebody else's edition 2, and who of two has been seen.
+	other := h.Leaf
+	other.Content = channel.Hash{4}
+	rival, err := channel.SignHead(other, h.Path, 0, h.Time, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	note1 := historyStep{Note: v.RootNote}
+	see := func(name string, h *channel.Head, seen bool, verdict string) historyStep {
+		raw := h.Text()
+		if seen {
+			text, _, _ := strings.Cut(string(h.Checkpoint()), "\n\n")
+			for _, w := range []string{"w1.example/a", "w2.example/b"} {
+				raw = append(raw, cosigLine(text+"\n", w, keys[w])...)
+			}
+			name += "-seen"
+		}
+		return historyStep{Head: put("witness-reader-"+name+".txt", raw), Verdict: verdict}
+	}
+	ours := func(seen bool, verdict string) historyStep { return see("ours", h, seen, verdict) }
+	theirs := func(seen bool, verdict string) historyStep { return see("theirs", rival, seen, verdict) }
+	for about, steps := range map[string][]historyStep{
+		"what enough witnesses have seen overrules what they have not": {note1, ours(false, "newer"), theirs(false, "fork"), theirs(true, "overruled"), ours(false, "fork"), theirs(false, "same")},
+		"what they have seen stays":                                    {note1, ours(true, "newer"), theirs(true, "fork")},
+		"the same head, seen by more":                                  {note1, ours(false, "newer"), ours(true, "heartbeat"), ours(false, "same"), theirs(true, "fork")},
+	} {
+		v.Readers = append(v.Readers, told(t, id, historyReader{About: about, Steps: steps}, func(name string) []byte { return files[name] }))
+	}
+	slices.SortFunc(v.Readers, func(a, b historyReader) int { return strings.Compare(a.About, b.About) })
 	for _, old := range []uint64{0, 2, 3} {
 		proof, err := history.Consistency(old)
 		if err != nil {
@@ -219,6 +251,11 @@ func TestWitnessVectors(t *testing.T) {
 			if diff := cmp.Diff(h.Seen, seen); diff != "" {
 				t.Errorf("%s:\n%s", f, diff)
 			}
+		}
+	}
+	for _, r := range v.Readers {
+		if diff := cmp.Diff(r, told(t, id, r, func(name string) []byte { return readVector(t, name) })); diff != "" {
+			t.Errorf("%s:\n%s", r.About, diff)
 		}
 	}
 	for _, c := range v.Submissions {

@@ -477,8 +477,7 @@ export function checkEvidence(bytes) {
   return f.forks.map(e => contradiction(e, channel, chain))
 }
 
-// Reader is what one reader remembers of a channel, and concludes. Of witnesses it knows
-// nothing.
+// Reader is what one reader remembers of a channel, and concludes.
 class Reader {
   constructor(channel) { Object.assign(this, { channel, notes: [], chain: [], head: null, begin: 0, edge: [], leaves: [], evidence: new Set(), settled: 0, withdrawn: null }) }
   get size() { return this.begin + this.leaves.length }
@@ -500,10 +499,17 @@ class Reader {
     }
     return stack.reduceRight(([, r], [, s]) => [0, nodeHash(s, r)])[1]
   }
+  // accuse keeps evidence; of two heads one that enough witnesses have seen overrules one
+  // that they have not.
   accuse(h) {
-    if (this.head) this.evidence.add(`fork ${h.generation} ${h.size} ${h.tree.toString('hex')} ${h.time}`)
-    return 'fork'
+    if (!this.head) return 'fork'
+    this.evidence.add(`fork ${h.generation} ${h.size} ${h.tree.toString('hex')} ${h.time}`)
+    if (this.seen >= h.quorum || h.seen.length < h.quorum) return 'fork'
+    this.begins(h)
+    this.withdrawn = 0
+    return 'overruled'
   }
+  begins(h) { Object.assign(this, { begin: h.edition, edge: h.path, leaves: [h.leafHash], head: h, seen: h.seen.length }) }
   // drop withdraws the editions from first on, and lets the head go.
   drop(first) {
     this.withdrawn = Math.min(first, this.withdrawn ?? first)
@@ -532,7 +538,7 @@ class Reader {
   }
   verdict(h) {
     if (this.size === 0) {
-      Object.assign(this, { begin: h.edition, edge: h.path, leaves: [h.leafHash], head: h })
+      this.begins(h)
       return 'newer'
     }
     if (h.edition > this.size) return 'provisional'
@@ -543,16 +549,16 @@ class Reader {
     const ours = this.at(h.size)
     if (ours && !same(ours, h.tree)) return this.accuse(h)
     if (h.size < this.size) return 'stale'
-    const held = this.head
-    if (held && h.generation === held.generation && h.time <= held.time) return 'same'
-    this.head = h
-    return held ? 'heartbeat' : 'newer'
+    const held = this.head, more = held && h.seen.length > this.seen
+    this.seen = more || !held ? h.seen.length : this.seen
+    if (!held || h.generation > held.generation || h.time > held.time) this.head = h
+    return !held ? 'newer' : more || this.head === h ? 'heartbeat' : 'same'
   }
   fold(h, between) {
     need(between.length === h.edition - this.size, 'the leaves between')
     const grown = [...this.leaves, ...between, h.leafHash], { base, hash } = this.chain.at(-1), older = base > this.size
     if ((older && !same(this.at(base, grown), unb64(hash, 32))) || !same(this.at(h.size, grown), h.tree)) return older ? 'begun anew' : this.accuse(h)
-    Object.assign(this, { leaves: grown, head: h })
+    Object.assign(this, { leaves: grown, head: h, seen: h.seen.length })
     return 'newer'
   }
   // replace takes a head whose whole log is known, in place of a history that was another's.
@@ -563,7 +569,7 @@ class Reader {
     const i = this.leaves.findIndex((l, i) => !same(l, all[this.begin + i])), edge = this.begin === 0 || same(this.at(this.begin), treeHash(all.slice(0, this.begin)))
     this.drop(edge ? i < 0 ? this.size : this.begin + i : 0)
     this.settled = this.evidence.size
-    Object.assign(this, { begin: 0, edge: [], leaves: all, head: h })
+    Object.assign(this, { begin: 0, edge: [], leaves: all, head: h, seen: h.seen.length })
   }
 }
 
@@ -1129,6 +1135,22 @@ function submission(bytes) {
   return { old, proof: l.rest.map(s => unb64(s, 32)), checkpoint: openNote(bytes.subarray(Buffer.byteLength(all.slice(0, cut + 2))), 16384) }
 }
 
+// plays shows a reader one thing after another.
+function plays(w, channel, read) {
+  const r = new Reader(channel), hashes = l => (l ?? []).map(h => unb64(h, 32))
+  for (const s of w.steps) {
+    if (s.note) { r.note(read(s.note)); continue }
+    const [verdict, h] = r.see(read(s.head))
+    need(verdict === s.verdict, `${w.about}: ${s.head} is ${verdict}`)
+    if (!s.folds) continue
+    const folds = r.fold(h, hashes(s.leaves))
+    need(folds === s.folds, `${w.about}: ${s.head} folds to ${folds}`)
+    if (folds === 'begun anew') r.replace(h, hashes(s.log))
+  }
+  const got = [r.size, r.head?.size ?? 0, r.head?.tree.toString('base64') ?? '', r.evidence.size, r.evidence.size > r.settled, r.withdrawn]
+  need(JSON.stringify(got) === JSON.stringify([w.size, w.held, w.tree, w.evidence, w.forked, w.withdrawn]), `${w.about}: ${got}`)
+}
+
 function witnessVectors(read) {
   const v = JSON.parse(read('witness.json')), channel = unb32(v.channel), chain = rootChain(channel, [read(v.root_note)])
   const vkeys = chain[0].names.map((name, i) => {
@@ -1156,7 +1178,8 @@ function witnessVectors(read) {
     }
   })
   need(taken.length === 0, `taken: ${taken.map(x => `${x.file}, though: ${x.check}`).join('; ')}`)
-  console.log(`witnesses: ${v.heads.length + v.submissions.length} valid files agree; ${v.refused.length} invalid ones are refused`)
+  v.readers.forEach(w => plays(w, channel, read))
+  console.log(`witnesses: ${v.heads.length + v.submissions.length} valid files and ${v.readers.length} readers agree; ${v.refused.length} invalid ones are refused`)
 }
 
 // historyVectors are heads of two generations, evidence, and readers who see one thing
@@ -1182,20 +1205,7 @@ function historyVectors(read) {
       if (ours) agrees(ours, e.proven[i].ours)
     })
   }
-  for (const w of v.readers) {
-    const r = new Reader(channel), hashes = l => (l ?? []).map(h => unb64(h, 32))
-    for (const s of w.steps) {
-      if (s.note) { r.note(read(s.note)); continue }
-      const [verdict, h] = r.see(read(s.head))
-      need(verdict === s.verdict, `${w.about}: ${s.head} is ${verdict}`)
-      if (!s.folds) continue
-      const folds = r.fold(h, hashes(s.leaves))
-      need(folds === s.folds, `${w.about}: ${s.head} folds to ${folds}`)
-      if (folds === 'begun anew') r.replace(h, hashes(s.log))
-    }
-    const got = [r.size, r.head?.size ?? 0, r.head?.tree.toString('base64') ?? '', r.evidence.size, r.evidence.size > r.settled, r.withdrawn]
-    need(JSON.stringify(got) === JSON.stringify([w.size, w.held, w.tree, w.evidence, w.forked, w.withdrawn]), `${w.about}: ${got}`)
-  }
+  v.readers.forEach(w => plays(w, channel, read))
   const taken = v.refused.filter(x => {
     try {
       const data = read(x.file)
