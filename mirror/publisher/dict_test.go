@@ -73,6 +73,7 @@ func TestTrainAndPack(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = p.Close() }()
+	oneEpoch(p) // a new one would have its own dictionary
 	if _, err := p.TrainDictionary(); !errors.Is(err, bundle.ErrFewArticles) {
 		t.Errorf("of nothing: %v", err)
 	}
