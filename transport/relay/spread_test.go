@@ -5,10 +5,12 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -51,7 +53,8 @@ type spreader struct {
 	net    *sieve
 	count  *sockets
 	wants  []transport.Want
-	held   atomic.Int64 // so many requests of blocks that come next stand still
+	held   atomic.Int64         // so many requests of blocks that come next stand still
+	whole  func(block int) bool // blocks that are not given in pieces, if not nil
 }
 
 func newSpreader(t *testing.T, limits Limits, most int) *spreader {
@@ -76,6 +79,9 @@ func newSpreader(t *testing.T, limits Limits, most int) *spreader {
 		if s.held.Add(-1) >= 0 {
 			<-r.Context().Done()
 			return
+		}
+		if i := slices.IndexFunc(s.wants, func(w transport.Want) bool { return w.CID.String() == name }); s.whole != nil && s.whole(i) {
+			r.Header.Del("Range")
 		}
 		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(blocks[name]))
 	}), nil, limits)
@@ -163,4 +169,30 @@ func TestSlowPieceIsDoubled(t *testing.T) {
 			t.Errorf("it took %v", took)
 		}
 	})
+}
+
+// A CDN gives some blocks in pieces and others whole, as its caches have them: one that
+// came whole says nothing of those of which there are pieces.
+func TestSpreadOverMixedAnswers(t *testing.T) {
+	for name, whole := range map[string]func(int) bool{
+		"the first whole": func(i int) bool { return i == 0 },
+		"the last whole":  func(i int) bool { return i == 15 },
+		"every second":    func(i int) bool { return i%2 == 0 },
+		"all":             func(int) bool { return true },
+	} {
+		for _, known := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, ranges known %t", name, known), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					s := newSpreader(t, Limits{}, 0)
+					s.whole = whole
+					s.client.bulk.ranges = known
+					ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+					defer cancel()
+					if n, err := s.fetch(ctx); n != len(s.wants) || err != nil {
+						t.Errorf("%d blocks, %v", n, err)
+					}
+				})
+			})
+		}
+	}
 }

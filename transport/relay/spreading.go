@@ -34,7 +34,7 @@ type spreading struct {
 	pieces []*spreadPart // all, in order
 	usual  time.Duration // that a piece takes, 0 before the first is here
 	ranges bool          // ranges are known to be had
-	whole  bool          // they are not: one request a block is enough
+	whole  bool          // they were not: one request is enough for a block of which nothing came as a piece
 }
 
 type spreadOut struct {
@@ -48,7 +48,8 @@ type spreadBlock struct {
 	i    int // in the request
 	want transport.Want
 	data []byte
-	left int // parts
+	left int  // parts
+	cut  bool // one of them came by itself
 	done bool
 }
 
@@ -110,7 +111,7 @@ func (s *spreading) take(ctx context.Context, by *quicConn) (p *spreadPart, pctx
 	var double *spreadPart
 	for _, q := range s.pieces {
 		switch {
-		case q.done || q.of.done || s.whole && !q.first:
+		case q.done || q.of.done || s.whole && !q.first && !q.of.cut:
 		case !s.ranges && !q.first:
 			wait = true
 		case q.takers[by] != nil:
@@ -253,7 +254,7 @@ func (s *spreading) settle(p *spreadPart, q *quicConn, data []byte, whole bool, 
 		s.whole = s.whole || len(b.data) > spreadPiece
 		b.data, b.left = data, 0
 	} else {
-		s.ranges = true
+		s.ranges, b.cut = true, true
 		copy(b.data[p.at:], data)
 		b.left--
 	}
