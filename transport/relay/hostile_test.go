@@ -411,3 +411,29 @@ func TestPublisherReadsAnswers(t *testing.T) {
 		})
 	}
 }
+
+// A relay that acknowledges a byte at a time has the publisher send everything for
+// each, and he does not go on with that.
+func TestPublisherLeavesTrickles(t *testing.T) {
+	head := bytes.Repeat([]byte("h"), 3000)
+	body := opening(t, []cid.Cid{bundle.RawCID(head), bundle.RawCID(nil)}, head)
+	var asked, got atomic.Int64
+	_, r := serve(t, certificate(t), "127.0.0.1:0", func(w http.ResponseWriter, r *http.Request) {
+		n, _ := io.Copy(io.Discard, r.Body)
+		got.Add(n)
+		w.Header().Set(HeaderOffset, strconv.FormatInt(asked.Add(1), 10))
+		w.WriteHeader(http.StatusNoContent)
+	})
+	p, err := NewPublisher(&netreal.Network{}, Target{Host: r.Host, Port: r.Port, Pin: r.Pin})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	err = p.Publish(t.Context(), transport.Source{CAR: bytes.NewReader(body), Size: int64(len(body))}, nil)
+	if !errors.Is(err, errStuck) {
+		t.Errorf("got %v", err)
+	}
+	if n := asked.Load(); n < 3 || n > 20 {
+		t.Errorf("%d requests, %d bytes for %d", n, got.Load(), len(body))
+	}
+}

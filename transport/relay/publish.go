@@ -34,7 +34,12 @@ const (
 	// pushTimeout bounds one part: 1 MiB at 64 kbit/s, and the check of a whole
 	// edition at the end.
 	pushTimeout = 3 * time.Minute
+	// pushMore is how many requests an upload may take beyond those that its parts
+	// need, for parts that were taken in half.
+	pushMore = 8
 )
+
+var errStuck = errors.New("relay: the upload does not advance")
 
 // Publisher pushes editions to one relay. It tries QUIC first, TCP if that
 // does not connect, and stays with what worked.
@@ -74,7 +79,13 @@ func (p *Publisher) Publish(ctx context.Context, s transport.Source, progress fu
 	if err != nil {
 		return err
 	}
-	for behind := 0; !st.complete; {
+	// Each part once, and twice again for a relay that falls back twice at the end. One
+	// that acknowledges a byte at a time would have the whole sent for each.
+	most := 3*int((s.Size+pushPart-1)/pushPart) + pushMore
+	for asked, behind := 0, 0; !st.complete; asked++ {
+		if asked == most {
+			return errStuck
+		}
 		if st.offset < 0 || st.offset > s.Size {
 			return fmt.Errorf("%w: it holds more than there is", transport.ErrRefused)
 		}
@@ -91,7 +102,7 @@ func (p *Publisher) Publish(ctx context.Context, s transport.Source, progress fu
 			// It fell back (another push, or it lost its disk): once or twice
 			// is life, more is a relay that will never be done.
 			if behind++; behind > 2 {
-				return errors.New("relay: the upload does not advance")
+				return errStuck
 			}
 		}
 		st = next
