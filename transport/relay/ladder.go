@@ -117,7 +117,8 @@ func (q *quicConn) dial(ctx context.Context, w way, limit time.Duration) (*quic.
 	if err != nil {
 		return nil, err
 	}
-	tr := &quic.Transport{Conn: pc}
+	var g gap
+	tr := &quic.Transport{Conn: g.over(pc)}
 	shut := func() { _, _ = tr.Close(), pc.Close() }
 	d := q.dialers[slices.Index(versions, w.rung.version)]
 	cfg, quicCfg := d.tls, d.quic.Clone()
@@ -130,6 +131,7 @@ func (q *quicConn) dial(ctx context.Context, w way, limit time.Duration) (*quic.
 		shut()
 		return nil, err
 	}
+	g.conn.Store(c)
 	stop := context.AfterFunc(q.life, func() { _ = c.CloseWithError(0, "") })
 	context.AfterFunc(c.Context(), func() { stop(); shut() })
 	return c, nil
