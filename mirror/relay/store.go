@@ -29,7 +29,7 @@ type Limits struct {
 	// Total is what all channels may take together (default 10 GB).
 	Total int64
 	// Incoming is what uploads may take before they are whole (default 1 GB, and
-	// never less than one edition).
+	// never less than one edition). Abandoned ones make room for others.
 	Incoming int64
 }
 
@@ -124,6 +124,9 @@ func openStore(ctx context.Context, dir string, kept backend, limits Limits, log
 		if err := s.loadChannel(ctx, ch, files); err != nil {
 			return nil, fmt.Errorf("store: %w", err)
 		}
+	}
+	if err := s.sweepParts(); err != nil {
+		return nil, fmt.Errorf("store: %w", err)
 	}
 	return s, nil
 }

@@ -149,6 +149,12 @@ func (u *upload) append(off, total int64, body io.Reader) (held int64, complete 
 		return held, false, err
 	}
 	defer u.s.release(u.path)
+	if held, complete, err = u.state(); err != nil || complete {
+		return held, complete, err
+	}
+	if off != held { // it was abandoned, and has made room just before
+		return held, false, errOffset
+	}
 	if err := durable.MkdirAll(filepath.Dir(u.path), 0o700); err != nil {
 		return held, false, err
 	}
@@ -243,29 +249,32 @@ func (u *upload) check(f *os.File, held, total int64) error {
 }
 
 // reserve sets the room aside that an upload will take, before a byte of it is
-// taken. What lies unfinished counts as far as it has come.
+// taken. What lies unfinished counts as far as it has come, and makes room if it was
+// abandoned. From then on nobody else removes the upload.
 func (s *Store) reserve(path string, total int64) error {
-	parts, err := filepath.Glob(filepath.Join(s.dir, "incoming", "*", "*"))
+	s.room.Lock()
+	defer s.room.Unlock()
+	parts, err := s.parts()
 	if err != nil {
 		return err
 	}
-	s.room.Lock()
-	defer s.room.Unlock()
 	sum := total
 	for p, n := range s.reserved {
 		if p != path {
 			sum += n
 		}
 	}
+	parts = slices.DeleteFunc(parts, func(p part) bool { return p.path == path || s.reserved[p.path] > 0 })
 	for _, p := range parts {
-		if st, err := os.Stat(p); err == nil && p != path && s.reserved[p] == 0 {
-			sum += st.Size()
-		}
-	}
-	if sum > s.limits.Incoming {
-		return errCrowded
+		sum += p.size
 	}
 	s.reserved[path] = total
+	if sum > s.limits.Incoming {
+		if err := s.makeRoom(sum-s.limits.Incoming, parts); err != nil {
+			delete(s.reserved, path)
+			return err
+		}
+	}
 	return nil
 }
 
