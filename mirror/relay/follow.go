@@ -143,7 +143,7 @@ func (f *follower) run(ctx context.Context) {
 		case ctx.Err() != nil:
 		case err == nil:
 			wait, rest = minPullWait, minPullWait
-		case errors.Is(err, errBad), errors.Is(err, errTooBig):
+		case errors.Is(err, errBad), errors.Is(err, errTooBig), errors.Is(err, errFull):
 			f.log.Warn("edition of another relay refused", "err", err)
 			rest = min(max(2*rest, minRefusedRest), maxRefusedRest)
 			pause(ctx, jitter(rest))

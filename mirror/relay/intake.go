@@ -80,6 +80,9 @@ func (h *Handler) intake(w http.ResponseWriter, r *http.Request, ch channel.ID, 
 			answer(http.StatusRequestEntityTooLarge, held, false, err.Error())
 		case errors.Is(err, errCrowded):
 			answer(http.StatusInsufficientStorage, held, false, err.Error())
+		case errors.Is(err, errFull):
+			h.log.Warn("upload refused; see total_mb in "+ConfigFile, "err", err)
+			answer(http.StatusInsufficientStorage, held, false, err.Error())
 		case errors.Is(err, errBad):
 			h.log.Warn("upload refused", "err", err)
 			answer(http.StatusUnprocessableEntity, held, false, strings.TrimPrefix(err.Error(), errBad.Error()+": "))

@@ -346,8 +346,11 @@ func (r *Relay) openDoor(ctx context.Context) (err error) {
 // openStore opens the folder's store, or the one in the bucket.
 func (r *Relay) openStore(ctx context.Context) (err error) {
 	if r.cfg.S3 == nil {
-		r.store, err = OpenStore(r.cfg.Dir, r.cfg.Limits, r.cfg.Log)
-		return err
+		if r.store, err = OpenStore(r.cfg.Dir, r.cfg.Limits, r.cfg.Log); err != nil {
+			return err
+		}
+		r.store.carries = r.carried.has
+		return nil
 	}
 	kept, err := newS3(r.cfg.Network, *r.cfg.S3)
 	if err != nil {

@@ -26,7 +26,10 @@ type Limits struct {
 	// Channel is what one channel may take, in bytes (default 1 GB). Its
 	// oldest editions make room; the newest always stays.
 	Channel int64
-	// Total is what all channels may take together (default 10 GB).
+	// Total is what the editions of all channels may take together (default 10 GB).
+	// What is carried no more makes room first, then the oldest of who has most. An
+	// upload that the newest of the others leave no room for is refused, unless it is
+	// no larger than what it replaces.
 	Total int64
 	// Incoming is what uploads may take before they are whole (default 1 GB, and
 	// never less than one edition). Abandoned ones make room for others.
@@ -62,6 +65,9 @@ type Store struct {
 	kept   backend
 	limits Limits
 	log    *slog.Logger
+	// carries tells the channels that are carried; nil if all are, or if others share
+	// what is kept, who may know of more.
+	carries func(channel.ID) bool
 
 	mu      sync.RWMutex
 	shelves map[channel.ID]*shelf
@@ -419,37 +425,87 @@ func (s *Store) show(ch channel.ID, e *edition) (gone []*edition) {
 	return append(gone, s.shrink(ch)...)
 }
 
+// fits reports whether so many bytes of a channel can stay beside the newest editions
+// of the others, or what comes in their place. One that is no larger than what it
+// replaces does: so heads go on being signed where the limit was lowered. s.room is
+// held, from here until the edition is stored or given up.
+func (s *Store) fits(path string, size int64) bool {
+	of := func(path string) string { return filepath.Base(filepath.Dir(path)) }
+	most := map[string]int64{} // by channel
+	for p, n := range s.reserved {
+		most[of(p)] = max(most[of(p)], n)
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for ch, sh := range s.shelves {
+		n := len(sh.editions)
+		if n == 0 || s.left(ch) {
+			continue
+		}
+		newest, name := sh.editions[n-1].size, ch.String()
+		if name == of(path) && size <= newest {
+			return true
+		}
+		most[name] = max(most[name], newest)
+	}
+	delete(most, of(path))
+	for _, n := range most {
+		size += n
+	}
+	return size <= s.limits.Total
+}
+
+// left reports whether a channel is carried no more.
+func (s *Store) left(ch channel.ID) bool { return s.carries != nil && !s.carries(ch) }
+
 // shrink takes oldest editions off the shelves until the quotas hold; s.mu is
 // held. Readers that have a file open finish with it.
 func (s *Store) shrink(ch channel.ID) (gone []*edition) {
-	drop := func(sh *shelf) bool {
-		if len(sh.editions) < 2 {
-			return false
-		}
+	drop := func(sh *shelf) {
 		gone = append(gone, sh.editions[0])
 		sh.editions = slices.Clone(sh.editions[1:])
-		return true
 	}
-	for sum(s.shelves[ch]) > s.limits.Channel && drop(s.shelves[ch]) {
+	for own := s.shelves[ch]; sum(own) > s.limits.Channel && len(own.editions) > 1; {
+		drop(own)
 	}
-	for {
-		var total int64
-		var largest *shelf
-		for _, sh := range s.shelves {
-			total += sum(sh)
-			if len(sh.editions) > 1 && (largest == nil || sum(sh) > sum(largest)) {
-				largest = sh
+	var left, carried []*shelf
+	for id, sh := range s.shelves {
+		if id != ch && s.left(id) {
+			left = append(left, sh)
+		} else {
+			carried = append(carried, sh)
+		}
+	}
+	for sum(left...)+sum(carried...) > s.limits.Total {
+		if sh := largest(left, 1); sh != nil {
+			if drop(sh); len(sh.editions) == 0 {
+				sh.ipns, sh.packet = nil, nil // they lead to what has gone
 			}
-		}
-		if total <= s.limits.Total || largest == nil || !drop(largest) {
-			return gone
+		} else if sh = largest(carried, 2); sh != nil {
+			drop(sh)
+		} else {
+			break
 		}
 	}
+	return gone
 }
 
-func sum(sh *shelf) (n int64) {
-	for _, e := range sh.editions {
-		n += e.size
+// largest is the one that takes most of those with at least so many editions; nil if
+// there is none.
+func largest(shelves []*shelf, least int) (found *shelf) {
+	for _, sh := range shelves {
+		if len(sh.editions) >= least && (found == nil || sum(sh) > sum(found)) {
+			found = sh
+		}
+	}
+	return found
+}
+
+func sum(shelves ...*shelf) (n int64) {
+	for _, sh := range shelves {
+		for _, e := range sh.editions {
+			n += e.size
+		}
 	}
 	return n
 }

@@ -39,6 +39,8 @@ var (
 	errTooBig = errors.New("larger than this relay takes")
 	// errCrowded: other uploads have what room there is for them.
 	errCrowded = errors.New("no room for another upload now")
+	// errFull: the newest editions of other channels, which stay, have it.
+	errFull = errors.New("the channels carried here take all the room there is")
 )
 
 // upload is a part file locked for one request.
@@ -254,6 +256,9 @@ func (u *upload) check(f *os.File, held, total int64) error {
 func (s *Store) reserve(path string, total int64) error {
 	s.room.Lock()
 	defer s.room.Unlock()
+	if !s.fits(path, total) {
+		return errFull
+	}
 	parts, err := s.parts()
 	if err != nil {
 		return err
