@@ -17,7 +17,8 @@ import (
 //
 // The prefix is looked for in the raw escaped path of every request, before
 // anything else looks at the path. A request without a valid one is handed to
-// the website untouched, and nothing of what decided that shows in the answer.
+// the website untouched, unless the month of that is over, and nothing of what
+// decided that shows in the answer.
 type Handler struct {
 	store   *Store
 	carried *carried
@@ -64,7 +65,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		h.intake(w, r, ch, rest)
 	default:
-		h.site.ServeHTTP(w, r)
+		if h.ledger.shut() {
+			unread(r)
+			spentMonth(w)
+			return
+		}
+		h.site.ServeHTTP(h.ledger.website(w), r)
 	}
 }
 

@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,7 +34,9 @@ type Traffic struct {
 	// name server and IPFS node are counted, too. Once they are gone the relay
 	// goes on with its website, with opening answers (head, headlines) and with its
 	// name server, which is all that some readers have; no other way gives out blocks
-	// until the month is over. Readers find them elsewhere.
+	// until the month is over. Readers find them elsewhere. The website has half of
+	// them, whatever readers need, and is shut when that is gone: together they may
+	// come to half as much again.
 	PerMonth int64
 }
 
@@ -138,7 +142,8 @@ func (p *paced) wait(n int) error {
 // Unwrap is for http.ResponseController.
 func (p *paced) Unwrap() http.ResponseWriter { return p.ResponseWriter }
 
-// trafficFile remembers what was sent this month: "2026-11 BYTES".
+// trafficFile remembers what was sent this month, and what of it the website: "2026-11
+// BYTES BYTES". Earlier versions did not write the latter.
 const trafficFile = "traffic"
 
 // ledger counts what leaves the relay's sockets in a month. What a kill or a power
@@ -148,11 +153,13 @@ type ledger struct {
 	limit int64
 	log   *slog.Logger
 	sent  atomic.Int64
+	site  atomic.Int64 // what the website has had, see siteShare
 
 	mu    sync.Mutex
 	month string
 	saved int64
-	told  int // how many of the volunteer's warnings this month has had
+	told  int  // how many of the volunteer's warnings this month has had
+	shown bool // that the website is shut, the same
 	stop  context.CancelFunc
 	done  chan struct{}
 }
@@ -170,16 +177,32 @@ func openLedger(dir string, limit int64, log *slog.Logger) (*ledger, error) {
 	if err != nil {
 		return nil, err
 	}
-	var of string
-	var n int64
-	if _, err := fmt.Sscanf(string(text), "%s %d\n", &of, &n); err != nil || n < 0 {
-		return nil, fmt.Errorf("%s: not a month and a number of bytes; remove it to begin at nothing", l.file)
+	of, sent, site, err := parseTraffic(string(text))
+	if err != nil {
+		return nil, fmt.Errorf("%s: not a month and numbers of bytes; remove it to begin at nothing", l.file)
 	}
 	if of == l.month {
-		l.sent.Store(n)
-		l.saved = n
+		l.sent.Store(sent)
+		l.site.Store(site)
+		l.saved = sent
 	}
 	return l, nil
+}
+
+func parseTraffic(text string) (of string, sent, site int64, err error) {
+	fields := strings.Fields(text)
+	if len(fields) == 2 {
+		fields = append(fields, "0")
+	}
+	if len(fields) != 3 {
+		return "", 0, 0, strconv.ErrSyntax
+	}
+	sent, err1 := strconv.ParseInt(fields[1], 10, 64)
+	site, err2 := strconv.ParseInt(fields[2], 10, 64)
+	if err = errors.Join(err1, err2); err == nil && min(sent, site) < 0 {
+		err = strconv.ErrRange
+	}
+	return fields[0], sent, site, err
 }
 
 func month(t time.Time) string { return t.UTC().Format("2006-01") }
@@ -224,10 +247,15 @@ func (l *ledger) save() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if now := month(time.Now()); now != l.month {
-		l.month, l.told, l.saved = now, 0, -1
+		l.month, l.told, l.shown, l.saved = now, 0, false, -1
 		l.sent.Store(0)
+		l.site.Store(0)
 	}
 	n := l.sent.Load()
+	if l.shut() && !l.shown {
+		l.shown = true
+		l.log.Warn("the website has had its half of this month's traffic: visitors are answered 503 until it is over; see month_gb in " + ConfigFile)
+	}
 	switch {
 	case n >= l.limit && l.told < 2:
 		l.told = 2
@@ -239,7 +267,7 @@ func (l *ledger) save() error {
 	if n == l.saved {
 		return nil
 	}
-	if err := durable.Write(l.file, 0o600, fmt.Appendf(nil, "%s %d\n", l.month, n)); err != nil {
+	if err := durable.Write(l.file, 0o600, fmt.Appendf(nil, "%s %d %d\n", l.month, n, l.site.Load())); err != nil {
 		return err
 	}
 	l.saved = n
