@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -31,10 +32,12 @@ type carried struct {
 	path                string
 	relay, intake, pull []byte
 	check               func(channel.Lock, channel.Prefix) bool // Lock.Check; tests count
+	log                 *slog.Logger
 
 	mu   sync.RWMutex
 	seen fileID
 	list carriedList
+	told *fileID // the log has heard that this one is no list; nil for none
 }
 
 // carriedList is the file as it was read. It is immutable.
@@ -67,13 +70,14 @@ type fileID struct {
 func newCarried(dir string, k *keys) (*carried, error) {
 	c := &carried{
 		path: filepath.Join(dir, carriedFile), relay: k.relay, intake: k.intake, pull: k.pull,
-		check: channel.Lock.Check,
+		check: channel.Lock.Check, log: slog.New(slog.DiscardHandler),
 	}
 	return c, c.reload()
 }
 
 // channels returns the current channels; don't change them. A file that can't be
-// read leaves the last good list.
+// read leaves the last good list, and the log hears of it, as it does of one that has
+// a mistake in it, which is not read again before it changes.
 func (c *carried) channels() []carriedChannel { return c.current().channels }
 
 func (c *carried) current() carriedList {
@@ -81,7 +85,11 @@ func (c *carried) current() carriedList {
 	c.mu.RLock()
 	list, same := c.list, c.seen == id
 	c.mu.RUnlock()
-	if same || c.reload() != nil {
+	if same {
+		return list
+	}
+	if err := c.reload(); err != nil {
+		c.complain(id, err)
 		return list
 	}
 	c.mu.RLock()
@@ -97,6 +105,16 @@ func statID(path string) fileID {
 	return fileID{st.ModTime(), st.Size()}
 }
 
+// complain tells the volunteer once of each file that is no list.
+func (c *carried) complain(id fileID, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.told == nil || *c.told != id {
+		c.told = &id
+		c.log.Error("the list of carried channels can't be used; those that it had before are carried on", "err", err)
+	}
+}
+
 func (c *carried) reload() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -108,6 +126,7 @@ func (c *carried) reload() error {
 	if err != nil {
 		return err
 	}
+	c.seen = id // whatever comes of it
 	list := carriedList{locks: map[channel.Hint][]lock{}, most: 1}
 	for n, line := range strings.Split(string(text), "\n") {
 		line = strings.TrimSpace(line)
@@ -129,7 +148,7 @@ func (c *carried) reload() error {
 			list.most = max(list.most, len(list.locks[hint]))
 		}
 	}
-	c.list, c.seen = list, id
+	c.list = list
 	return nil
 }
 

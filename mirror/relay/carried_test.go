@@ -1,12 +1,15 @@
 package relay
 
 import (
+	"bytes"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"tamizdat/bundle/channel"
 )
@@ -97,6 +100,62 @@ func TestMatchOfOneHint(t *testing.T) {
 		if kind, id, _ := c.match(segment); kind != want.kind || id != want.id || tried != 2 {
 			t.Errorf("%q: kind %d of %v, want %d of %v; %d keys tried", segment, kind, id, want.kind, want.id, tried)
 		}
+	}
+}
+
+// A mistake in the file changes nothing, is said once, and costs no request anything:
+// the file is read again when it has changed.
+func TestMistakeInTheListOfChannels(t *testing.T) {
+	c := carries(t, 2)
+	var log bytes.Buffer
+	c.log = slog.New(slog.NewTextHandler(&log, nil))
+	one := channel.ID{7}.String() + "\n"
+	at := time.Now().Add(time.Hour).Truncate(time.Second)
+	write := func(text string, at time.Time) {
+		t.Helper()
+		if err := os.WriteFile(c.path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(c.path, at, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("!"+one[1:], at)
+	for range 3 {
+		if n := len(c.channels()); n != 2 {
+			t.Fatalf("%d channels", n)
+		}
+	}
+	if said := log.String(); strings.Count(said, "\n") != 1 || !strings.Contains(said, "line 1") {
+		t.Errorf("log: %q", said)
+	}
+	write(one, at) // which nobody can see without reading it
+	if n := len(c.channels()); n != 2 {
+		t.Error("it was read again")
+	}
+	write(one, at.Add(time.Second))
+	if all := c.channels(); len(all) != 1 || all[0].id != (channel.ID{7}) {
+		t.Errorf("when it was mended: %d channels", len(all))
+	}
+	write("!"+one[1:], at.Add(2*time.Second))
+	if c.channels(); strings.Count(log.String(), "\n") != 2 {
+		t.Errorf("another mistake: %q", log.String())
+	}
+	// One that can't be read may be readable without having changed.
+	write(one, at.Add(3*time.Second))
+	if err := os.Rename(c.path, c.path+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(c.path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if n := len(c.channels()); n != 1 {
+			t.Fatalf("%d channels of a list that can't be read", n)
+		}
+	}
+	if strings.Count(log.String(), "\n") != 3 {
+		t.Errorf("not readable: %q", log.String())
 	}
 }
 

@@ -175,6 +175,7 @@ func New(cfg Config) (*Relay, error) {
 	if r.carried, err = newCarried(cfg.Dir, r.keys); err != nil {
 		return nil, err
 	}
+	r.carried.log = cfg.Log
 	if cfg.Witness {
 		if cfg.S3 != nil {
 			return nil, errors.New("witness: not in a fleet on a bucket; what a witness has seen lies on one machine")
