@@ -51,7 +51,7 @@ func TestVectors(t *testing.T) {
 	if n < 12 {
 		t.Errorf("%d files", n)
 	}
-	read("room.json", &cases)
+	testvectors.JSON(t, "room.json", &cases)
 	for _, c := range cases {
 		if c.As != "edition" {
 			continue
