@@ -246,7 +246,7 @@ func (r *Relay) Start(ctx context.Context) (err error) {
 		}
 		cfg.GetCertificate, cfg.GetConfigForClient = r.certs.get, r.certs.hellos.config
 	}
-	if err := r.listen(ctx, cfg, serve, throttle.Conns); err != nil {
+	if err := r.listen(ctx, cfg, serve, wire.NewGuard(throttle.Conns)); err != nil {
 		return err
 	}
 	if err := r.openDoor(ctx); err != nil {
@@ -256,13 +256,13 @@ func (r *Relay) Start(ctx context.Context) (err error) {
 }
 
 // listen opens the first address that can be opened, and all others.
-func (r *Relay) listen(ctx context.Context, cfg *tls.Config, serve http.Handler, conns wire.Limits) (err error) {
+func (r *Relay) listen(ctx context.Context, cfg *tls.Config, serve http.Handler, guard *wire.Guard) (err error) {
 	main := serve
 	if r.outer != 0 {
 		main = seenAt(r.outer, serve)
 	}
 	for _, addr := range r.cfg.Listen {
-		if r.server, err = wire.ListenWithin(ctx, r.cfg.Network, addr, cfg, main, r.cfg.Log, conns); err == nil {
+		if r.server, err = wire.ListenWithin(ctx, r.cfg.Network, addr, cfg, main, r.cfg.Log, guard); err == nil {
 			break
 		}
 		r.cfg.Log.Info("address not available, trying the next", "listen", addr, "err", err)
@@ -272,7 +272,7 @@ func (r *Relay) listen(ctx context.Context, cfg *tls.Config, serve http.Handler,
 	}
 	at := r.server.Addr().String() + "\n"
 	for _, addr := range r.cfg.Also {
-		s, err := wire.ListenWithin(ctx, r.cfg.Network, addr, cfg, serve, r.cfg.Log, conns)
+		s, err := wire.ListenWithin(ctx, r.cfg.Network, addr, cfg, serve, r.cfg.Log, guard)
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrAlso, err)
 		}

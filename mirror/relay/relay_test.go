@@ -3,6 +3,7 @@ package relay
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -310,6 +311,24 @@ func TestTargetLine(t *testing.T) {
 	}
 	if s := fmt.Sprint(wire.ParseTarget("mirror-relay address")); !strings.Contains(s, "relay1:") {
 		t.Errorf("no hint in %q", s)
+	}
+}
+
+// One more port is no more room for strangers.
+func TestAlsoSharesLimits(t *testing.T) {
+	r := start(t, Config{Also: []string{"127.0.0.1:0"}, Throttle: Throttle{Conns: wire.Limits{ConnsPerAddr: 1}}})
+	dial := func(at net.Addr) error {
+		c, err := tls.Dial("tcp", at.String(), &tls.Config{InsecureSkipVerify: true})
+		if err == nil {
+			t.Cleanup(func() { c.Close() })
+		}
+		return err
+	}
+	if err := dial(r.server.Addr()); err != nil {
+		t.Fatal(err)
+	}
+	if dial(r.others[0].Addr()) == nil {
+		t.Error("one of an address at each port")
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/fstest"
 	"testing/synctest"
 	"time"
 
@@ -35,7 +37,7 @@ func TestOrigin(t *testing.T) {
 }
 
 func TestGuardCounts(t *testing.T) {
-	g := newGuard(Limits{Conns: 5, ConnsPerAddr: 2})
+	g := NewGuard(Limits{Conns: 5, ConnsPerAddr: 2}).quic
 	at := func(s string) net.Addr { return net.UDPAddrFromAddrPort(netip.MustParseAddrPort(s)) }
 	var leave []func()
 	enter := func(s string, want bool) {
@@ -66,7 +68,7 @@ func TestGuardCounts(t *testing.T) {
 	if g.places.taken != 0 || len(g.places.of) != 0 {
 		t.Errorf("%d connections, %d addresses remembered when all have left", g.places.taken, len(g.places.of))
 	}
-	free := newGuard(Limits{Conns: -1, ConnsPerAddr: -1, Unverified: -1})
+	free := NewGuard(Limits{Conns: -1, ConnsPerAddr: -1, Unverified: -1}).quic
 	for range 30_000 {
 		if _, ok := free.enter(at("192.0.2.1:1")); !ok {
 			t.Fatal("limited without a limit")
@@ -74,12 +76,121 @@ func TestGuardCounts(t *testing.T) {
 	}
 }
 
+// Who has a /56 or a /48 of IPv6 is one customer, and leaves room for others; nobody
+// can use up with forged addresses what he may have.
+func TestGuardCountsNetworks(t *testing.T) {
+	at := func(s string, more ...any) net.Addr {
+		return net.UDPAddrFromAddrPort(netip.MustParseAddrPort(fmt.Sprintf(s, more...)))
+	}
+	g := NewGuard(Limits{Conns: 20_000, Unverified: -1}).quic
+	var leave []func()
+	enter := func(from net.Addr) bool {
+		l, ok := g.enter(from)
+		if ok {
+			leave = append(leave, l)
+		}
+		return ok
+	}
+	for i := range 256 { // each /64 of a /56
+		for range 10 {
+			enter(at("[2001:db8:0:%x::1]:1", i))
+		}
+	}
+	if len(leave) != 2_000 {
+		t.Errorf("%d connections of one /56", len(leave))
+	}
+	for i := range 1 << 13 { // many of a /48
+		enter(at("[2001:db8:0:%x::1]:1", i<<3))
+	}
+	if len(leave) != 4_000 {
+		t.Errorf("%d connections of one /48", len(leave))
+	}
+	if !enter(at("[2001:db8:1::1]:1")) || !enter(at("192.0.2.1:1")) {
+		t.Error("no room for others")
+	}
+	for _, l := range leave {
+		l()
+		l()
+	}
+	for i, p := range append(g.wide, g.places) {
+		if p.taken != 0 || len(p.of) != 0 {
+			t.Errorf("%d: %d connections, %d networks remembered when all have left", i, p.taken, len(p.of))
+		}
+	}
+	for _, from := range []string{"[2001:db8:0:%x::1]:1", "[2001:db8:0:%x00::1]:1"} {
+		n := 0
+		for ; n < 100 && !g.mustVerify(at(from, n+1)); n++ {
+			enter(at(from, n+1))
+		}
+		if n != 32 { // the second has those of the first as well, of 64
+			t.Errorf("%s: %d connections before anybody has shown an address", from, n)
+		}
+	}
+}
+
+// A server has as many places as its memory has room for, and they are shared out
+// so that half of them stay for others, and most for who shows his address.
+func TestLimitsFollowMemory(t *testing.T) {
+	for _, c := range []struct {
+		set    Limits
+		memory int64
+		want   Limits
+	}{
+		{Limits{}, 0, Limits{20_000, 1_000, 500}},
+		{Limits{}, 64 << 30, Limits{20_000, 1_000, 500}},
+		{Limits{}, 1 << 30, Limits{2_621, 327, 65}},
+		{Limits{}, 512 << 20, Limits{1_310, 163, 32}},
+		{Limits{}, 64 << 20, Limits{500, 64, 12}},
+		{Limits{Conns: 20_000}, 1 << 30, Limits{20_000, 1_000, 500}},
+		{Limits{Conns: -1, ConnsPerAddr: -1}, 1 << 30, Limits{-1, -1, 500}},
+		{Limits{ConnsPerAddr: 2_000, Unverified: 7}, 1 << 30, Limits{2_621, 2_000, 7}},
+		{Limits{Conns: 3}, 0, Limits{3, 64, 1}},
+	} {
+		if got := c.set.withDefaults(c.memory); got != c.want {
+			t.Errorf("%+v with %d MiB: %+v", c.set, c.memory>>20, got)
+		}
+	}
+}
+
+func TestMemory(t *testing.T) {
+	machine := func(more ...string) fstest.MapFS {
+		m := fstest.MapFS{"proc/meminfo": {Data: []byte("MemTotal:        2000 kB\nMemFree:          1 kB\n")}}
+		for i := 0; i < len(more); i += 2 {
+			m[more[i]] = &fstest.MapFile{Data: []byte(more[i+1])}
+		}
+		return m
+	}
+	for name, c := range map[string]struct {
+		files fstest.MapFS
+		want  int64
+	}{
+		"nobody says":       {fstest.MapFS{}, 0},
+		"the machine":       {machine(), 2000 << 10},
+		"nonsense":          {machine("proc/meminfo", "MemTotal: -1 kB\nMemTotal: x kB\nMemTotal:\n", "proc/self/cgroup", "0\n\n0::\n"), 0},
+		"no limit":          {machine("proc/self/cgroup", "0::/a.slice/b\n", "sys/fs/cgroup/a.slice/b/memory.max", "max\n"), 2000 << 10},
+		"a service":         {machine("proc/self/cgroup", "0::/a.slice/b\n", "sys/fs/cgroup/a.slice/b/memory.max", "1000000\n"), 1_000_000},
+		"what it is in":     {machine("proc/self/cgroup", "0::/a.slice/b\n", "sys/fs/cgroup/a.slice/b/memory.max", "max\n", "sys/fs/cgroup/a.slice/memory.max", "900000\n"), 900_000},
+		"a container":       {machine("proc/self/cgroup", "0::/../x\n", "sys/fs/cgroup/memory.max", "800000\n"), 800_000},
+		"version 1":         {machine("proc/self/cgroup", "5:cpu:/z\n4:memory:/z\n0::/\n", "sys/fs/cgroup/memory/z/memory.limit_in_bytes", "700000\n", "sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n"), 700_000},
+		"more than is here": {machine("proc/self/cgroup", "0::/\n", "sys/fs/cgroup/memory.max", "99999999999\n"), 2000 << 10},
+	} {
+		if got := memoryOf(c.files); got != c.want {
+			t.Errorf("%s: %d", name, got)
+		}
+	}
+}
+
 // limited runs a server on loopback that says hello.
 func limited(t *testing.T, limits Limits) (*Server, tls.Certificate) {
 	t.Helper()
+	return guardedBy(t, NewGuard(limits))
+}
+
+func guardedBy(t *testing.T, guard *Guard) (*Server, tls.Certificate) {
+	t.Helper()
 	cert := certificate(t)
 	hello := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") })
-	s, err := ListenWithin(t.Context(), &netreal.Network{}, "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert}}, hello, nil, limits)
+	s, err := ListenWithin(t.Context(), &netreal.Network{}, "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert}}, hello, nil, guard)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,6 +234,19 @@ func TestConnectionsAreLimited(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What a server may hold is for all its listeners together.
+func TestListenersShareLimits(t *testing.T) {
+	for kind, name := range []string{"quic", "tcp"} {
+		guard := NewGuard(Limits{ConnsPerAddr: 3})
+		for i := range 5 {
+			s, cert := guardedBy(t, guard)
+			if ok := visit(t, s, cert, kind) == nil; ok != (i < 3) {
+				t.Errorf("%s: connection %d: %t", name, i+1, ok)
+			}
+		}
 	}
 }
 
@@ -299,7 +423,7 @@ func TestHalfOpenHandshakesEnd(t *testing.T) {
 		o := newOpened(t, 4<<10)
 		o.server.Close()
 		cert := o.cert
-		s, err := ListenWithin(t.Context(), o.air.at(relayAt), relayAt+":443", &tls.Config{Certificates: []tls.Certificate{cert}}, o, nil, Limits{ConnsPerAddr: 10, Unverified: -1})
+		s, err := ListenWithin(t.Context(), o.air.at(relayAt), relayAt+":443", &tls.Config{Certificates: []tls.Certificate{cert}}, o, nil, NewGuard(Limits{ConnsPerAddr: 10, Unverified: -1}))
 		if err != nil {
 			t.Fatal(err)
 		}

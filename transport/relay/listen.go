@@ -44,11 +44,11 @@ type Server struct {
 // from; GetConfigForClient is asked for clients over TCP alone. A network without UDP (transport.ErrUnsupported)
 // gets TCP alone. log may be nil; nothing of a client is given to it.
 func Listen(ctx context.Context, network transport.Network, addr string, cfg *tls.Config, handler http.Handler, log *slog.Logger) (*Server, error) {
-	return ListenWithin(ctx, network, addr, cfg, handler, log, Limits{})
+	return ListenWithin(ctx, network, addr, cfg, handler, log, NewGuard(Limits{}))
 }
 
-// ListenWithin is Listen with limits of its own.
-func ListenWithin(ctx context.Context, network transport.Network, addr string, cfg *tls.Config, handler http.Handler, log *slog.Logger, limits Limits) (*Server, error) {
+// ListenWithin is Listen with limits of its own; servers that have one Guard share them.
+func ListenWithin(ctx context.Context, network transport.Network, addr string, cfg *tls.Config, handler http.Handler, log *slog.Logger, guard *Guard) (*Server, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
@@ -84,10 +84,9 @@ func ListenWithin(ctx context.Context, network transport.Network, addr string, c
 			s.udp.Close()
 			return nil, err
 		}
-		g := newGuard(limits)
 		s.quic = &quic.Transport{
 			Conn: s.udp, StatelessResetKey: &keys.reset, TokenGeneratorKey: &keys.token, MaxTokenAge: tokenAge,
-			VerifySourceAddress: g.mustVerify, ConnContext: g.accept,
+			VerifySourceAddress: guard.quic.mustVerify, ConnContext: guard.quic.accept,
 		}
 		cfg = cfg.Clone()
 		cfg.GetConfigForClient = nil
@@ -112,7 +111,7 @@ func ListenWithin(ctx context.Context, network transport.Network, addr string, c
 		})
 		s.done.Go(func() { s.ended(s.h3.serve(ln)) })
 	}
-	s.done.Go(func() { s.ended(s.h1.ServeTLS(Guarded(s.tcp, limits), "", "")) })
+	s.done.Go(func() { s.ended(s.h1.ServeTLS(&guarded{s.tcp, guard.tcp}, "", "")) })
 	log.Info("listening", "port", portOf(s.tcp.Addr()), "quic", s.udp != nil)
 	return s, nil
 }

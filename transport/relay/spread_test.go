@@ -84,7 +84,7 @@ func newSpreader(t *testing.T, limits Limits, most int) *spreader {
 			r.Header.Del("Range")
 		}
 		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(blocks[name]))
-	}), nil, limits)
+	}), nil, NewGuard(limits))
 	if err != nil {
 		t.Fatal(err)
 	}
