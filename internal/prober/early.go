@@ -20,13 +20,13 @@ func earlyProbes(p Paths) []Probe {
 			if method == "POST" || method == "PUT" {
 				b = append(b, frame(frameData, []byte("abc"))...)
 			}
-			out = append(out, Probe{label("early data", "%s %s", method, path), func(ctx context.Context, s Server) string { return early(ctx, s, s, p.Page, b) }})
+			out = append(out, Probe{Name: label("early data", "%s %s", method, path), ask: func(ctx context.Context, s Server) string { return early(ctx, s, s, p.Page, b) }})
 		}
 	}
 	for _, path := range append([]string{p.Page}, p.Near[:min(len(p.Near), 4)]...) {
 		for _, method := range []string{"GET", "POST"} {
 			b := frame(frameHeaders, h3Fields(request(method, path)...))
-			out = append(out, Probe{label("replayed", "%s %s", method, path), func(ctx context.Context, s Server) string { return replay(ctx, s, s, p.Page, b) }})
+			out = append(out, Probe{Name: label("replayed", "%s %s", method, path), ask: func(ctx context.Context, s Server) string { return replay(ctx, s, s, p.Page, b) }})
 		}
 	}
 	return dedupe(out)

@@ -18,7 +18,7 @@ func echProbes(p Paths) []Probe {
 	var out []Probe
 	for i, list := range p.Stale {
 		for _, proto := range []string{"h3", "h2", "http/1.1"} {
-			out = append(out, Probe{label("ech", "stale configuration %d over %s", i, proto), func(ctx context.Context, s Server) string { return hidden(ctx, s, list, proto) }})
+			out = append(out, Probe{Name: label("ech", "stale configuration %d over %s", i, proto), ask: func(ctx context.Context, s Server) string { return hidden(ctx, s, list, proto) }})
 		}
 	}
 	if len(p.Stale) == 0 {
@@ -39,7 +39,7 @@ func echProbes(p Paths) []Probe {
 		{"all zeros", func(ext []byte) []byte { return zero(ext, 0, len(ext)) }},
 		{"all ones", func(ext []byte) []byte { return bytes.Repeat([]byte{0xff}, len(ext)) }},
 	} {
-		out = append(out, Probe{label("ech", "an extension %s", c.name), func(ctx context.Context, s Server) string { return mangled(ctx, s, p.Stale[0], c.change) }})
+		out = append(out, Probe{Name: label("ech", "an extension %s", c.name), ask: func(ctx context.Context, s Server) string { return mangled(ctx, s, p.Stale[0], c.change) }})
 	}
 	return out
 }

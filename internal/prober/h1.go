@@ -11,7 +11,7 @@ import (
 // that is still there afterwards answers a second request; half instead hangs
 // up behind the first, as who has sent only half of one.
 func h1(name, request string, half bool, page string) Probe {
-	return Probe{label("h1", "%s", name), func(ctx context.Context, s Server) string {
+	return Probe{Name: label("h1", "%s", name), ask: func(ctx context.Context, s Server) string {
 		c, err := dialH1(ctx, s)
 		if err != nil {
 			return "no connection: " + ending(err)

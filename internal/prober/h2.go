@@ -18,7 +18,7 @@ const lastStream = 1001
 // h2 writes frames over HTTP/2. It listens until the streams in wait and
 // lastStream have ended, or the connection has.
 func h2(name string, page string, wait []uint32, write func(f *script)) Probe {
-	return Probe{label("h2", "%s", name), func(ctx context.Context, s Server) string {
+	return Probe{Name: label("h2", "%s", name), ask: func(ctx context.Context, s Server) string {
 		c, err := dialTLS(ctx, s, clientTLS("h2"))
 		if err != nil {
 			return "no connection: " + ending(err)

@@ -35,7 +35,11 @@ type h3Conn struct {
 }
 
 func dialH3(ctx context.Context, s Server, cfg *tls.Config, tap func(net.PacketConn) net.PacketConn) (*h3Conn, error) {
-	pc, err := s.Network.ListenPacket(ctx, "udp", "127.0.0.1:0")
+	return dialQUIC(ctx, s, cfg, &quic.Config{HandshakeIdleTimeout: patience / 2}, tap)
+}
+
+func dialQUIC(ctx context.Context, s Server, cfg *tls.Config, qcfg *quic.Config, tap func(net.PacketConn) net.PacketConn) (*h3Conn, error) {
+	pc, err := s.Network.ListenPacket(ctx, "udp", ":0")
 	if err != nil {
 		return nil, err
 	}
@@ -48,7 +52,7 @@ func dialH3(ctx context.Context, s Server, cfg *tls.Config, tap func(net.PacketC
 		return nil, err
 	}
 	tr := &quic.Transport{Conn: pc}
-	c, err := tr.DialEarly(ctx, to, cfg, &quic.Config{HandshakeIdleTimeout: patience / 2})
+	c, err := tr.DialEarly(ctx, to, cfg, qcfg)
 	if err != nil {
 		_ = tr.Close()
 		pc.Close()
@@ -175,7 +179,7 @@ func said(ctx context.Context, s Server, control []byte, then func(*h3Conn) stri
 // h3 sends settings and one request, and then one that shows whether the
 // connection is still there.
 func h3(name, page string, control, request []byte) Probe {
-	return Probe{label("h3", "%s", name), func(ctx context.Context, s Server) string {
+	return Probe{Name: label("h3", "%s", name), ask: func(ctx context.Context, s Server) string {
 		return said(ctx, s, control, func(c *h3Conn) string {
 			return c.ask(ctx, request) + "\n" + c.ask(ctx, h3Get(page))
 		})
@@ -227,11 +231,11 @@ func h3Probes(p Paths) []Probe {
 		"a setting twice": frame(frameSettings, []byte{0x6, 0x1, 0x6, 0x1}), "DATA on control": append(frame(frameSettings, nil), frame(frameData, nil)...), "cut settings": {frameSettings, 40, 1},
 	} {
 		// The answer to the first request may come before the complaint: only the end counts.
-		out = append(out, Probe{label("h3", "%s", name), func(ctx context.Context, s Server) string {
+		out = append(out, Probe{Name: label("h3", "%s", name), ask: func(ctx context.Context, s Server) string {
 			return said(ctx, s, control, func(c *h3Conn) string { return c.ask(ctx, h3Get(p.Page)) })
 		}})
 	}
-	out = append(out, Probe{label("h3", "settings"), func(ctx context.Context, s Server) string {
+	out = append(out, Probe{Name: label("h3", "settings"), ask: func(ctx context.Context, s Server) string {
 		c, err := dialH3(ctx, s, clientTLS("h3"), nil)
 		if err != nil {
 			return "no connection: " + quicEnding(err)

@@ -6,11 +6,13 @@
 // HTTP/2 and HTTP/3 frame by frame, TLS and QUIC with good and with bad
 // handshakes, with tickets of its own and of others. What it compares is everything that comes back: status, header
 // fields in their order (over HTTP/3 as a set), body, alerts and error codes,
-// and whether the connection is kept, closed or reset. It does not measure time:
-// whether two servers do the same work is for who can look into them.
+// and whether the connection is kept, closed or reset. Of time it knows seconds:
+// what Held returns waits for a server to lose its patience. Whether two servers do
+// the same work is for who can look into them.
 package prober
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -48,16 +50,17 @@ func (s Server) udp() (net.Addr, error) {
 // Host is the name that probes ask for.
 const Host = "www.example.org"
 
-// Probe is one thing to ask. Names are unique among what Probes returns.
+// Probe is one thing to ask. Names are unique among what Probes and Held return.
 type Probe struct {
-	Name string
-	ask  func(ctx context.Context, s Server) string
+	Name     string
+	ask      func(ctx context.Context, s Server) string
+	patience time.Duration // 0 for patience
 }
 
 // Ask returns everything that the server answered, in a form that is the same
 // for the same behaviour: without the time, and without the server's own port.
 func (p Probe) Ask(ctx context.Context, s Server) string {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(p.patience, patience))
 	defer cancel()
 	text := varying.ReplaceAllString(p.ask(ctx, s), "$1-")
 	if _, port, err := net.SplitHostPort(s.Addr); err == nil {
@@ -203,13 +206,16 @@ type Paths struct {
 	// Known are other paths of the site, and Near what could lead to something
 	// that only looks like the site.
 	Known, Near []string
+	// Large is there and more than what waits in buffers on its way, for Held; "" for
+	// none.
+	Large string
 	// Stale are ECHConfigLists (RFC 9849) of keys that neither server has.
 	Stale [][]byte
 	// Other is a third server, for its tickets; nil for none.
 	Other *Server
 }
 
-// Probes returns everything there is to ask.
+// Probes returns everything there is to ask that needs no patience: see Held.
 func Probes(p Paths) []Probe {
 	var out []Probe
 	out = append(out, h1Probes(p)...)

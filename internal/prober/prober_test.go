@@ -8,7 +8,8 @@ import (
 func TestProbesHaveNames(t *testing.T) {
 	kinds := make(map[string]int)
 	seen := make(map[string]bool)
-	for _, p := range Probes(Paths{Page: "/page", Known: []string{"/", "/a"}, Near: []string{"/near"}}) {
+	paths := Paths{Page: "/page", Known: []string{"/", "/a"}, Near: []string{"/near"}, Large: "/large"}
+	for _, p := range append(Probes(paths), Held(paths)...) {
 		if seen[p.Name] {
 			t.Errorf("%s is there twice", p.Name)
 		}
@@ -16,7 +17,7 @@ func TestProbesHaveNames(t *testing.T) {
 		kind, _, _ := strings.Cut(p.Name, ":")
 		kinds[kind]++
 	}
-	for kind, least := range map[string]int{"h1": 150, "h2": 60, "h3": 60, "early data": 12, "replayed": 4, "tls": 40, "tcp": 20, "quic": 9, "udp": 16} {
+	for kind, least := range map[string]int{"h1": 150, "h2": 60, "h3": 60, "early data": 12, "replayed": 4, "tls": 40, "tcp": 20, "quic": 9, "udp": 16, "held": 50} {
 		if kinds[kind] < least {
 			t.Errorf("%d probes over %s, at least %d", kinds[kind], kind, least)
 		}

@@ -28,7 +28,7 @@ func quicProbes() []Probe {
 		{"another SNI", "other.example", "h3"},
 		{"an address as SNI", "127.0.0.1", "h3"},
 	} {
-		out = append(out, Probe{label("quic", "%s", c.name), func(ctx context.Context, s Server) string {
+		out = append(out, Probe{Name: label("quic", "%s", c.name), ask: func(ctx context.Context, s Server) string {
 			cfg := &tls.Config{InsecureSkipVerify: true, ServerName: c.sni, NextProtos: strings.Split(c.protos, ",")}
 			if c.protos == "" {
 				cfg.NextProtos = nil
@@ -63,7 +63,7 @@ func quicProbes() []Probe {
 		"no fixed bit": long(1, 1200, 0x80), "a short header": append([]byte{0x40}, make([]byte, 1199)...), "noise": []byte(strings.Repeat("\x5a\xa7", 600)), "one byte": {0x40}, "a STUN request": append([]byte{0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42}, make([]byte, 12)...),
 		"a DNS query": []byte("\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x01x\x00\x00\x01\x00\x01"), "nothing": {},
 	} {
-		out = append(out, Probe{label("udp", "%s", name), func(ctx context.Context, s Server) string { return firstReply(ctx, s, [][]byte{b}) }})
+		out = append(out, Probe{Name: label("udp", "%s", name), ask: func(ctx context.Context, s Server) string { return firstReply(ctx, s, [][]byte{b}) }})
 	}
 	return out
 }
@@ -76,7 +76,7 @@ const settle = 300 * time.Millisecond
 // (RFC 9000, section 6): a server from which nothing else has come soon after that
 // answer is silent.
 func firstReply(ctx context.Context, s Server, datagrams [][]byte) string {
-	pc, err := s.Network.ListenPacket(ctx, "udp", "127.0.0.1:0")
+	pc, err := s.Network.ListenPacket(ctx, "udp", ":0")
 	if err != nil {
 		return ending(err)
 	}

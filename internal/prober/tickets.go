@@ -13,7 +13,7 @@ import (
 func ticketProbes(p Paths) []Probe {
 	var out []Probe
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
-		out = append(out, Probe{label("tickets", "its own, twice, in %s", tls.VersionName(version)), func(ctx context.Context, s Server) string {
+		out = append(out, Probe{Name: label("tickets", "its own, twice, in %s", tls.VersionName(version)), ask: func(ctx context.Context, s Server) string {
 			return resume(ctx, s, s, p.Page, version)
 		}})
 	}
@@ -21,7 +21,7 @@ func ticketProbes(p Paths) []Probe {
 		return out
 	}
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
-		out = append(out, Probe{label("tickets", "another server's, twice, in %s", tls.VersionName(version)), func(ctx context.Context, s Server) string {
+		out = append(out, Probe{Name: label("tickets", "another server's, twice, in %s", tls.VersionName(version)), ask: func(ctx context.Context, s Server) string {
 			return resume(ctx, *p.Other, s, p.Page, version)
 		}})
 	}
@@ -29,8 +29,8 @@ func ticketProbes(p Paths) []Probe {
 		for _, method := range []string{"GET", "POST"} {
 			b := frame(frameHeaders, h3Fields(request(method, path)...))
 			out = append(out,
-				Probe{label("tickets", "early data with another server's: %s %s", method, path), func(ctx context.Context, s Server) string { return early(ctx, *p.Other, s, p.Page, b) }},
-				Probe{label("tickets", "replayed, with another server's: %s %s", method, path), func(ctx context.Context, s Server) string { return replay(ctx, *p.Other, s, p.Page, b) }})
+				Probe{Name: label("tickets", "early data with another server's: %s %s", method, path), ask: func(ctx context.Context, s Server) string { return early(ctx, *p.Other, s, p.Page, b) }},
+				Probe{Name: label("tickets", "replayed, with another server's: %s %s", method, path), ask: func(ctx context.Context, s Server) string { return replay(ctx, *p.Other, s, p.Page, b) }})
 		}
 	}
 	return dedupe(out)

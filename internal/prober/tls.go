@@ -14,7 +14,7 @@ import (
 func tlsProbes() []Probe {
 	var out []Probe
 	hello := func(name string, change func(c *tls.Config)) {
-		out = append(out, Probe{label("tls", "%s", name), func(ctx context.Context, s Server) string {
+		out = append(out, Probe{Name: label("tls", "%s", name), ask: func(ctx context.Context, s Server) string {
 			cfg := clientTLS()
 			change(cfg)
 			c, err := dialTLS(ctx, s, cfg)
@@ -62,7 +62,7 @@ func tlsProbes() []Probe {
 	}
 
 	raw := func(name string, b []byte, half bool) {
-		out = append(out, Probe{label("tcp", "%s", name), func(ctx context.Context, s Server) string {
+		out = append(out, Probe{Name: label("tcp", "%s", name), ask: func(ctx context.Context, s Server) string {
 			c, err := s.Network.Dial(ctx, "tcp", s.Addr)
 			if err != nil {
 				return ending(err)

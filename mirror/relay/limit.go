@@ -111,6 +111,15 @@ type turnstile struct {
 // copyBytes is how much of a body goes out at a time: a block, mostly.
 const copyBytes = maxSection
 
+// newTurnstile has all that t bounds of clients who are nobody's yet. pacer may be nil.
+func newTurnstile(next http.Handler, t Throttle, pacer *pacer) *turnstile {
+	t = t.withDefaults()
+	return &turnstile{
+		next: next, rates: newRates[netip.Prefix](t.PerAddress),
+		places: wire.NewPlaces[netip.Prefix](t.AtOnce, t.AtOncePerAddress), pacer: pacer,
+	}
+}
+
 func (d *turnstile) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	from := wire.Origin(r.RemoteAddr)
 	extend(w)

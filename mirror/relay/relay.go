@@ -26,7 +26,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -231,11 +230,7 @@ func (r *Relay) Start(ctx context.Context) (err error) {
 	if r.cfg.Hooks.Wrap != nil {
 		serve = r.cfg.Hooks.Wrap(serve)
 	}
-	serve = &turnstile{
-		next: serve, rates: newRates[netip.Prefix](throttle.PerAddress),
-		places: wire.NewPlaces[netip.Prefix](throttle.AtOnce, throttle.AtOncePerAddress),
-		pacer:  newPacer(r.cfg.Traffic.PerSecond),
-	}
+	serve = newTurnstile(serve, throttle, newPacer(r.cfg.Traffic.PerSecond))
 	cfg := &tls.Config{Certificates: []tls.Certificate{r.keys.cert}}
 	if r.ech != nil {
 		cfg.GetEncryptedClientHelloKeys = wire.ECHFor(r.cfg.ECH, r.echKey)
