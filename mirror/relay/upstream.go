@@ -15,6 +15,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -129,23 +130,77 @@ func visitOf(ctx context.Context) *visit {
 	return &visit{}
 }
 
-// body is a visitor's, and remembers whose fault it was.
+// body is a visitor's, and remembers whose fault it was. As long as it is short it
+// remembers all of itself: a server behind may close a connection while a request comes,
+// to say that it has not looked at it (RFC 9113, section 6.8), and nginx does so after
+// every thousandth. Then it goes there again over another.
 type body struct {
-	io.ReadCloser
-	left  int64 // of the length that was said, < 0 for none
+	ctx   context.Context // the request's
+	from  io.ReadCloser
 	visit *visit
+
+	mu   sync.Mutex // also held to read
+	left int64      // of the length that was said, < 0 for none
+	n    int64      // how much has come
+	kept []byte     // all of that, or nil
+	err  error      // behind it
 }
 
-func (b *body) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
+// maxKept is how much of a body is kept, in bytes.
+const maxKept = 32 << 10
+
+// again returns the body from its beginning.
+func (b *body) again() (io.ReadCloser, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.n > int64(len(b.kept)) {
+		return nil, errTooLong
+	}
+	return &reading{of: b}, nil
+}
+
+var errTooLong = errors.New("the body was too long to be kept")
+
+// reading is one time that a body is read. An earlier one may still wait for what is to
+// come: the later one has that of it, too.
+type reading struct {
+	of *body
+	at int64
+}
+
+func (r *reading) Read(p []byte) (n int, err error) {
+	b := r.of
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	defer func() { r.at += int64(n) }()
+	switch {
+	case b.ctx.Err() != nil: // nobody touches the body of a request that is over
+		return 0, b.ctx.Err()
+	case r.at < int64(len(b.kept)):
+		return copy(p, b.kept[r.at:]), nil
+	case r.at < b.n:
+		return 0, errTooLong
+	case b.err != nil:
+		return 0, b.err
+	}
+	n, err = b.from.Read(p)
 	if b.left >= 0 {
 		b.left -= int64(n)
 	}
 	if err != nil && err != io.EOF || err == io.EOF && b.left > 0 {
 		b.visit.broken.Store(true)
 	}
+	if b.n == int64(len(b.kept)) && b.n+int64(n) <= maxKept {
+		b.kept = append(b.kept, p[:n]...)
+	} else {
+		b.kept = nil
+	}
+	b.n, b.err = b.n+int64(n), err
 	return n, err
 }
+
+// Close leaves the body to the server.
+func (r *reading) Close() error { return nil }
 
 // ServeHTTP implements http.Handler.
 func (u *Upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -172,7 +227,8 @@ func (u *Upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Del("Alt-Svc")
 	r = r.WithContext(ctx)
 	if r.Body != nil {
-		r.Body = &body{r.Body, r.ContentLength, v}
+		b := &body{ctx: ctx, from: r.Body, visit: v, left: r.ContentLength}
+		r.Body, r.GetBody = &reading{of: b}, b.again
 	}
 	u.proxy.ServeHTTP(&upgradable{w, ctx}, r)
 }

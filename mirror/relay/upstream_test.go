@@ -16,11 +16,13 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/net/http2"
 
 	"tamizdat/internal/netreal"
 	"tamizdat/transport"
@@ -150,6 +152,73 @@ type named struct {
 
 func (n *named) Dial(ctx context.Context, network, _ string) (net.Conn, error) {
 	return n.Network.Dial(ctx, network, n.to)
+}
+
+// TestUpstreamGoesAway: a site behind that says farewell to a connection while a short
+// request comes gets it over another one (RFC 9113, section 6.8).
+func TestUpstreamGoesAway(t *testing.T) {
+	cert := ownCert(t)
+	for size, want := range map[int]int{1000: http.StatusOK, maxKept: http.StatusOK, maxKept + 1: http.StatusBadGateway} {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			ln, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2"}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var conns sync.WaitGroup
+			t.Cleanup(conns.Wait)
+			t.Cleanup(func() { ln.Close() })
+			conns.Go(func() {
+				for first := true; ; first = false {
+					c, err := ln.Accept()
+					if err != nil {
+						return
+					}
+					conns.Go(func() {
+						defer c.Close()
+						if err := c.(*tls.Conn).HandshakeContext(t.Context()); err != nil {
+							return
+						}
+						if first {
+							farewell(c, size)
+							return
+						}
+						(&http2.Server{}).ServeConn(c, &http2.ServeConnOpts{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) })})
+					})
+				}
+			})
+			u := upstream(t, "https://"+ln.Addr().String(), t.Output())
+			u.transport.TLSClientConfig.InsecureSkipVerify = true
+			sent := string(noise(1, size))
+			rec := httptest.NewRecorder()
+			u.ServeHTTP(rec, httptest.NewRequest("POST", "https://www.example.org/", strings.NewReader(sent)))
+			u.Close()
+			if rec.Code != want || want == http.StatusOK && rec.Body.String() != sent {
+				t.Errorf("%d, %d bytes came back, want %d", rec.Code, rec.Body.Len(), want)
+			}
+		})
+	}
+}
+
+// farewell waits for so much of a request and says that it has not looked at it.
+func farewell(c net.Conn, size int) {
+	if _, err := io.ReadFull(c, make([]byte, len(http2.ClientPreface))); err != nil {
+		return
+	}
+	f := http2.NewFramer(c, c)
+	if f.WriteSettings() != nil {
+		return
+	}
+	for {
+		frame, err := f.ReadFrame()
+		if err != nil {
+			return
+		}
+		if data, ok := frame.(*http2.DataFrame); ok {
+			if size -= len(data.Data()); size == 0 {
+				_ = f.WriteGoAway(0, http2.ErrCodeNo, nil)
+			}
+		}
+	}
 }
 
 // What the listener says of HTTP/3 survives an interim response.
