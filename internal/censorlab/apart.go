@@ -41,6 +41,7 @@ func (a Apart) Wrong() string {
 
 // apart writes rows as Markdown.
 func apart(b *strings.Builder, rows []Apart) {
+	b.WriteString("Differences from the same website served plainly by the same libraries, not from a server of another make behind a relay.\n\n")
 	b.WriteString("| scenario | asked | differences | differences without a counter-measure | |\n|---|--:|--:|---|---|\n")
 	for _, a := range rows {
 		var without []string

@@ -56,9 +56,12 @@ outer name to hide behind.
   ten seconds that nobody has answered so far, and within two minutes that nobody does; a stick brings the rest). ` + "`seizure`" + `: TestSeizure in cmd.
 - ` + "`prober`" + ` has a table of its own: what it asks a relay over HTTP/1.1, 2 and 3, TLS, QUIC and
   UDP, well-formed and not, and where the answers differ from those of a plain server of the same
-  website and certificate; then the same of relays that are built as one would at first. It is written by
+  website and certificate, the built-in one, served by the same libraries; then the same of relays that are built as one would at first. It is written by
   ` + "`go test ./internal/censorlab -run Apart -args -apart`" + `. TestProber in mirror/relay
-  asks more, with other websites and settings.
+  asks more, with other websites and settings, and TestProberHeld what takes minutes, beside a website with
+  a relay's timeouts. No differences does **not** mean that a relay before another's server looks like that server:
+  before nginx every answer has its fields in another order, and malformed ones get Go's answers. What
+  that shows is a proxy written in Go ([threats.md](threats.md)).
 - The last columns are *models* of what people use today, not the programs
   themselves: a small program of the lab plays their round trips, packets and
   bytes against the same censor, for news of the same size, in their best case,

@@ -111,9 +111,9 @@ func (v visitor) ask(t *testing.T, method, base, path string, header http.Header
 var boundary = regexp.MustCompile(`\b([0-9]{20}|[0-9a-f]{60})\b`)
 
 // TestProberOfOthersSites: in front of nginx and of caddy the relay answers as they
-// do: status, body and all fields that the site sends. Handshakes, reason phrases, the order of
-// fields and malformed requests are those of a server written in Go: of caddy's kind,
-// and not of nginx's.
+// do: status, body and all fields that the site sends. Handshakes, settings, reason phrases, the
+// order and the case of fields and malformed requests are those of a proxy written in Go
+// before them, and differ from what either does alone (docs/threats.md).
 func TestProberOfOthersSites(t *testing.T) {
 	dir, cert := siteFolder(t), testservers.NewCert(t)
 	for name, c := range map[string]struct {

@@ -183,7 +183,8 @@ func siteOf(t *testing.T, dir string) http.Handler {
 }
 
 // TestProber looks for anything that tells a relay from the website that it
-// shows.
+// shows, served by the same listener; a website behind has the same proxy before it on
+// both sides.
 func TestProber(t *testing.T) {
 	dir := siteFolder(t)
 	behindURL := behind(t, siteOf(t, dir))
