@@ -14,6 +14,7 @@ const (
 	dnsTypeA    = 1
 	dnsTypeTXT  = 16
 	dnsServfail = 2
+	dnsNoName   = 3
 	dnsRefused  = 5
 	maxName     = 255
 	maxRecords  = 64

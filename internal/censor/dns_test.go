@@ -83,6 +83,7 @@ func TestForgedAnswers(t *testing.T) {
 		}
 		_ = c.SetReadDeadline(start.Add(patience))
 		var kinds []uint16
+		no := 0
 		for {
 			buf := make([]byte, 1500)
 			n, err := c.Read(buf)
@@ -90,7 +91,7 @@ func TestForgedAnswers(t *testing.T) {
 				t.Fatalf("the true answer never came: %v", err)
 			}
 			m := unpack(t, buf[:n])
-			if m.Id != 7 || len(m.Question) != 1 || m.Question[0].Name != "a."+newsZone+"." || len(m.Answer) != 1 {
+			if m.Id != 7 || len(m.Question) != 1 || m.Question[0].Name != "a."+newsZone+"." || len(m.Answer) > 1 {
 				t.Fatalf("answer to something else: %v", m)
 			}
 			if text(m) == "the truth" {
@@ -99,10 +100,14 @@ func TestForgedAnswers(t *testing.T) {
 			if d := time.Since(start); d > rtt/2 {
 				t.Errorf("forged answer after %v", d)
 			}
+			if m.Rcode == dns.RcodeNameError {
+				no++
+				continue
+			}
 			kinds = append(kinds, m.Answer[0].Header().Rrtype)
 		}
-		if len(kinds) != 2 || kinds[0] != dns.TypeA || kinds[1] != dns.TypeTXT || w.did(Inject) != 2 {
-			t.Errorf("forged: %v", kinds)
+		if len(kinds) != 2 || kinds[0] != dns.TypeA || kinds[1] != dns.TypeTXT || no != 1 || w.did(Inject) != 3 {
+			t.Errorf("forged: %v, and %d times no", kinds, no)
 		}
 		b, err := w.ask(resolverTo, query(t, 8, "free.example"))
 		if err != nil || text(unpack(t, b)) != "the truth" {

@@ -12,7 +12,7 @@ import (
 // ForgeAnswers injects forged answers to queries for listed zones, over UDP, to
 // whatever server; the query goes on, so the true answer comes too, later. One
 // has an address, whatever was asked, which is what the GFW does; if text was
-// asked another has text.
+// asked another has text, and another says that there is no such name.
 type ForgeAnswers struct{}
 
 // Name implements Rule.
@@ -49,7 +49,7 @@ func (f *forger) Out(b []byte) Verdict {
 		for i := range junk {
 			junk[i] = byte('a' + f.rand.IntN(26))
 		}
-		forged = append(forged, answerWith(reply(b, q, 0), dnsTypeTXT, 300, append([]byte{byte(len(junk))}, junk...)))
+		forged = append(forged, answerWith(reply(b, q, 0), dnsTypeTXT, 300, append([]byte{byte(len(junk))}, junk...)), reply(b, q, dnsNoName))
 	}
 	return Verdict{Inject: forged}
 }

@@ -78,6 +78,8 @@ type asking struct {
 	second *resolver // asked as well, and to be released
 	began  time.Time // when it was
 
+	others bool // somebody else is left to ask if this one says no
+
 	held    [][]byte
 	no      bool // somebody said there is no such name
 	spoiled bool
@@ -129,6 +131,9 @@ func (c *Client) ask(ctx context.Context, q query) ([]byte, error) {
 			}
 			break // nobody is left who may be asked soon
 		}
+		refused[r] = nil
+		a.others = c.pick(q.class, len(a.plain), turn, refused) != nil
+		delete(refused, r)
 		rec, err := a.try(ctx, r, try)
 		r.release()
 		switch {
@@ -265,10 +270,12 @@ func (a *asking) try(ctx context.Context, r *resolver, try int) ([]byte, error) 
 	defer timer.Stop()
 	late := a.hedgeAfter(r)
 	failed, heard := false, false // r has refused; r has said something else
+	due := started.Add(r.timeout(0))
 	var grace <-chan time.Time
-	wait := func() {
-		if grace == nil {
-			grace = time.After(r.grace())
+	var until time.Time // when grace is over
+	wait := func(d time.Duration) {
+		if t := time.Now().Add(d); grace == nil || t.Before(until) {
+			grace, until = time.After(d), t
 		}
 	}
 	for {
@@ -311,6 +318,7 @@ func (a *asking) try(ctx context.Context, r *resolver, try int) ([]byte, error) 
 						}
 					}
 				})
+				a.no, grace = false, nil        // what is cut is there
 				timer.Reset(2 * r.timeout(try)) // TCP takes a round trip more
 			case ev.kind == answerTruncated && ev.stream:
 				// Cut where nothing needs cutting: waiting brings nothing else.
@@ -324,7 +332,14 @@ func (a *asking) try(ctx context.Context, r *resolver, try int) ([]byte, error) 
 				failed = true
 			case ev.kind == answerNone:
 				a.no = true
-				wait()
+				switch {
+				case ev.stream:
+					wait(0) // nobody else puts an answer there: in its place there is none
+				case a.others:
+					wait(r.grace()) // what comes after that is heard, too
+				default:
+					wait(max(r.grace(), time.Until(due)))
+				}
 				timer.Stop() // that ends it, and an answer is not asked for again
 			case ev.kind == answerRecords && ev.check == take:
 				rtt := time.Duration(0)
@@ -344,7 +359,7 @@ func (a *asking) try(ctx context.Context, r *resolver, try int) ([]byte, error) 
 					a.held = append(a.held, ev.rec)
 				}
 				if a.recheck == nil {
-					wait()
+					wait(r.grace())
 				}
 			}
 		case <-a.recheck:
@@ -363,7 +378,7 @@ func (a *asking) try(ctx context.Context, r *resolver, try int) ([]byte, error) 
 				}
 			}
 			if len(a.held) > 0 {
-				wait()
+				wait(r.grace())
 			}
 		case <-grace:
 			if len(a.held) > 0 {

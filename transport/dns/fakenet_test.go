@@ -19,6 +19,8 @@ type fakeNet struct {
 	// answer is asked for the responses to a query, in order; it may be called
 	// at once.
 	answer func(req []byte, tcp bool) [][]byte
+	// early, if not nil, is what somebody on the way answers over UDP, long before that.
+	early func(req []byte) [][]byte
 	// noTCP: connections can't be made.
 	noTCP   bool
 	queries atomic.Int64
@@ -91,15 +93,20 @@ type fakeUDP struct {
 func (c *fakeUDP) Write(b []byte) (int, error) {
 	req := bytes.Clone(b)
 	c.n.queries.Add(1)
-	time.AfterFunc(c.n.rtt, func() {
-		for _, resp := range c.n.answer(req, false) {
-			select {
-			case c.in <- resp:
-			case <-c.closed:
-			}
-		}
-	})
+	if c.n.early != nil {
+		time.AfterFunc(5*time.Millisecond, func() { c.put(c.n.early(req)) })
+	}
+	time.AfterFunc(c.n.rtt, func() { c.put(c.n.answer(req, false)) })
 	return len(b), nil
+}
+
+func (c *fakeUDP) put(msgs [][]byte) {
+	for _, msg := range msgs {
+		select {
+		case c.in <- msg:
+		case <-c.closed:
+		}
+	}
 }
 
 func (c *fakeUDP) Read(b []byte) (int, error) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -183,6 +184,69 @@ func TestHostile(t *testing.T) {
 					t.Errorf("opening had %d pieces", n)
 				}
 			})
+		})
+	}
+}
+
+// Whoever says at once that there is no such name keeps nobody from hearing what takes
+// its time, of whom nothing was ever heard.
+func TestForgedNo(t *testing.T) {
+	for _, rtt := range []time.Duration{50, 150, 300, 600} {
+		for _, rcode := range []byte{0, 3} {
+			for _, resolvers := range [][]string{{addr1}, {addr1, addr2, addr3}} {
+				t.Run(fmt.Sprintf("%d ms, code %d, %d resolvers", rtt, rcode, len(resolvers)), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						w := newWorld(t)
+						n := &fakeNet{
+							rtt: rtt * time.Millisecond, answer: w.honest(),
+							early: func(req []byte) [][]byte { return [][]byte{withCode(req, rcode)} },
+						}
+						c, err := NewClient(ClientConfig{Network: n, Zone: testZone, Resolvers: resolvers, Hurry: true})
+						if err != nil {
+							t.Fatal(err)
+						}
+						w.heads(t.Context(), c)
+						w.fetchAll(t.Context(), c)
+						for _, r := range c.resolvers {
+							if len(resolvers) == 1 && !r.known() {
+								t.Error("answers, and is a stranger still")
+							}
+						}
+						c.probes.Wait()
+					})
+				})
+			}
+		}
+	}
+}
+
+// What is not there costs the patience for one answer, of one resolver that says so and
+// of several; of one that is known that is little more than a round trip.
+func TestTrueNo(t *testing.T) {
+	for n, resolvers := range [][]string{{addr1}, {addr1, addr2, addr3}} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			rtt := 50 * time.Millisecond
+			c, err := NewClient(ClientConfig{Network: &fakeNet{rtt: rtt, answer: w.honest()}, Zone: testZone, Resolvers: resolvers, Hurry: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			absent := func() time.Duration {
+				began := time.Now()
+				if _, err := c.Grant(t.Context(), w.ch, record.NameOf([]byte("no grant")).Label()); !errors.Is(err, transport.ErrNotFound) {
+					t.Error(err)
+				}
+				return time.Since(began)
+			}
+			if d := absent(); d < firstTimeout || d > firstTimeout+time.Duration(2*n)*(rtt+minGrace) {
+				t.Errorf("of %d strangers: %v", len(resolvers), d)
+			}
+			w.heads(t.Context(), c)
+			w.fetchAll(t.Context(), c)
+			c.probes.Wait()
+			if d := absent(); n == 0 && d > minTimeout || n > 0 && d > firstTimeout+10*rtt {
+				t.Errorf("of %d, one known: %v", len(resolvers), d)
+			}
 		})
 	}
 }

@@ -60,6 +60,7 @@ type pending struct {
 	try    int
 	link   *link
 	id     uint16
+	sent   time.Time
 	stop   func() // gives up waiting for it, if that costs something; nil if not
 
 	without Without
@@ -73,7 +74,8 @@ type event struct {
 	from   *resolver
 	try    int
 	stream bool
-	name   int // characters of the name asked for
+	name   int           // characters of the name asked for
+	took   time.Duration // since it was asked
 	// mixed: it was spelled with both kinds of letters; recased: and not so in the
 	// answer.
 	mixed, recased bool
@@ -129,6 +131,7 @@ func (l *link) send(p *pending) error {
 		l.mu.Unlock()
 		return errTooMany
 	}
+	p.sent = time.Now()
 	l.pending[p.id] = p
 	if l.waiting.IsZero() {
 		l.waiting = time.Now()
@@ -297,6 +300,7 @@ func (l *link) worked() bool {
 // here is lost like any datagram.
 func (p *pending) tell(ev event) {
 	ev.from, ev.try, ev.stream, ev.name = p.from, p.try, p.link.stream, len(p.name)
+	ev.took = time.Since(p.sent)
 	if ev.kind == answerJunk && len(p.events) > cap(p.events)/2 {
 		return // the other half is for answers
 	}

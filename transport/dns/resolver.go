@@ -181,8 +181,8 @@ func (r *resolver) wake() {
 	}
 }
 
-// answered records a good answer; rtt is 0 if it can't be told which try it
-// answers.
+// answered records a good answer; rtt is 0 if it came late. Then it counts only from a
+// stranger: one that never answers in time would be one for ever.
 func (r *resolver) answered(class record.Class, ev event, rtt time.Duration) {
 	size, stream := len(ev.rec), ev.stream
 	r.mu.Lock()
@@ -197,6 +197,9 @@ func (r *resolver) answered(class record.Class, ev event, rtt time.Duration) {
 	}
 	r.window = min(r.window, maxWindow)
 	r.wake()
+	if rtt == 0 && r.srtt == 0 && !stream && ev.took < maxTimeout {
+		rtt = ev.took
+	}
 	if rtt > 0 {
 		if r.srtt == 0 {
 			r.srtt, r.rttvar = rtt, rtt/2
@@ -369,8 +372,9 @@ func (r *resolver) hedge() time.Duration {
 	return max(r.srtt+2*r.rttvar, minHedge)
 }
 
-// grace is how long to go on listening after a "no" or an answer that can't be
-// checked: forgers are quick, the truth comes within a round trip.
+// grace is how long to go on listening at least after a "no" or an answer that can't be
+// checked: forgers are quick, the truth comes within a round trip. Where that is not
+// known yet, a "no" counts once an answer is late.
 func (r *resolver) grace() time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
