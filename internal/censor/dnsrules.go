@@ -12,7 +12,8 @@ import (
 // ForgeAnswers injects forged answers to queries for listed zones, over UDP, to
 // whatever server; the query goes on, so the true answer comes too, later. One
 // has an address, whatever was asked, which is what the GFW does; if text was
-// asked another has text, and another says that there is no such name.
+// asked another has text, another what reads as a record of the news with nothing below,
+// another one each time, and the last says that there is no such name.
 type ForgeAnswers struct{}
 
 // Name implements Rule.
@@ -49,7 +50,15 @@ func (f *forger) Out(b []byte) Verdict {
 		for i := range junk {
 			junk[i] = byte('a' + f.rand.IntN(26))
 		}
-		forged = append(forged, answerWith(reply(b, q, 0), dnsTypeTXT, 300, append([]byte{byte(len(junk))}, junk...)), reply(b, q, dnsNoName))
+		leaf := make([]byte, 1+200)
+		for i := range leaf {
+			leaf[i] = byte(f.rand.IntN(256))
+		}
+		leaf[0], leaf[1] = byte(len(leaf)-1), 0 // of what kind it is (FORMAT.md)
+		for _, text := range [][]byte{append([]byte{byte(len(junk))}, junk...), leaf} {
+			forged = append(forged, answerWith(reply(b, q, 0), dnsTypeTXT, 300, text))
+		}
+		forged = append(forged, reply(b, q, dnsNoName))
 	}
 	return Verdict{Inject: forged}
 }

@@ -37,9 +37,10 @@ const deadTries = 6
 type verdict int
 
 const (
-	drop verdict = iota // forged or spoiled: go on listening
-	take                // this is it
-	hold                // can't tell: take it if nothing better comes
+	drop  verdict = iota // forged or spoiled: go on listening
+	take                 // this is it
+	maybe                // take it, but it vouches for nobody: what it leads to tells
+	hold                 // can't tell: take it if nothing better comes
 )
 
 // query is one question, asked until an answer passes its check.
@@ -57,6 +58,8 @@ type query struct {
 	// better, if not nil, says which of two that are held is taken in the end; else
 	// it is the first.
 	better func(a, b []byte) bool
+	// stay, if not nil, is until when answers are still checked after one was taken.
+	stay context.Context
 	// recheck, if not nil, is closed when check may have learned enough to
 	// judge what it held.
 	recheck <-chan struct{}
@@ -96,8 +99,10 @@ func (c *Client) ask(ctx context.Context, q query) ([]byte, error) {
 	defer func() {
 		cancel()
 		a.wg.Wait()
-		for _, p := range a.sent {
-			p.forget()
+		if q.stay != nil {
+			context.AfterFunc(q.stay, a.forget)
+		} else {
+			a.forget()
 		}
 		if a.second != nil {
 			a.second.release()
@@ -138,7 +143,7 @@ func (c *Client) ask(ctx context.Context, q query) ([]byte, error) {
 		r.release()
 		switch {
 		case err == nil || ctx.Err() != nil:
-			if err == nil {
+			if err == nil && q.stay == nil { // else what comes may vouch for nobody
 				c.probe(q)
 			}
 			return rec, err
@@ -172,6 +177,13 @@ func (c *Client) asking(q query) *asking {
 		query: q, c: c, full: q.name + "." + c.zone,
 		plain:  q.name[strings.LastIndexByte(q.name, '.')+1:] + "." + c.zone,
 		events: make(chan event, 32),
+	}
+}
+
+// forget gives up what was asked.
+func (a *asking) forget() {
+	for _, p := range a.sent {
+		p.forget()
 	}
 }
 
@@ -354,6 +366,8 @@ func (a *asking) try(ctx context.Context, r *resolver, try int) ([]byte, error) 
 				}
 				ev.from.answered(a.class, ev, rtt)
 				return ev.rec, nil
+			case ev.kind == answerRecords && ev.check == maybe:
+				return ev.rec, nil
 			case ev.kind == answerRecords:
 				if len(a.held) < maxCandidates {
 					a.held = append(a.held, ev.rec)
@@ -370,6 +384,8 @@ func (a *asking) try(ctx context.Context, r *resolver, try int) ([]byte, error) 
 				switch a.check(rec) {
 				case take:
 					r.answered(a.class, event{rec: rec, stream: stream}, 0)
+					return rec, nil
+				case maybe:
 					return rec, nil
 				case hold:
 					a.held = append(a.held, rec)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -19,12 +18,6 @@ import (
 )
 
 const (
-	// namedTries is how often one of the few records by name is asked for: a line
-	// that loses 60 % one way answers at least once with a probability of 98 %.
-	namedTries = 8
-	// maxForged is how many forged grants or root notes are followed to their
-	// end before giving up.
-	maxForged = 4
 	// inFront is how many characters a random label takes in front, with its dot.
 	inFront     = 9
 	maxChannels = 16
@@ -223,58 +216,6 @@ func (c *Client) provenLarge() bool {
 	return true
 }
 
-// named fetches the piece whose top record stands under a label, until one
-// passes ok: anybody can forge such a record, but what is under it has to be
-// there and to make sense.
-func (c *Client) named(ctx context.Context, label string, limit int, ok func(data []byte) bool) ([]byte, error) {
-	var data []byte
-	err := c.bothClasses(func(class record.Class) error {
-		l := label
-		if class == record.Small {
-			l = smallLabel(label)
-		}
-		w := &walker{c: c, class: class, got: func(int) {}}
-		refused := map[record.Name]bool{}
-		for len(refused) < maxForged {
-			before := maps.Clone(refused) // a check may still run when its query is over
-			rec, err := c.ask(ctx, query{
-				name: c.fresh(l, len(refused) > 0), class: class, tries: namedTries,
-				check: func(rec []byte) verdict {
-					r, err := record.Parse(rec)
-					if err != nil || r.Class != class || before[record.NameOf(rec)] ||
-						(r.Kind != record.Leaf && r.Kind != record.Piece) || max(r.Size, len(r.Payload)) > limit {
-						return drop
-					}
-					return take
-				},
-			})
-			if err != nil {
-				return err
-			}
-			top, err := record.Parse(rec)
-			if err != nil {
-				return err // can't be: check parsed it
-			}
-			data, err = w.piece(ctx, &top)
-			if err == nil && ok(data) {
-				return nil
-			}
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			if err != nil && otherClass(err) {
-				return err
-			}
-			refused[record.NameOf(rec)] = true
-		}
-		return errSpoiled
-	})
-	if err != nil {
-		return nil, err
-	}
-	return data, nil
-}
-
 // Grant implements transport.Heads. What comes has one of the two sizes of a
 // grant; more can't be told without the invite.
 func (c *Client) Grant(ctx context.Context, _ channel.ID, name string) ([]byte, error) {
@@ -288,9 +229,8 @@ func (c *Client) grant(ctx context.Context, name string) ([]byte, error) {
 	if _, err := record.ParseLabel(label); err != nil {
 		return nil, fmt.Errorf("dns: no such grant: %w", transport.ErrNotFound)
 	}
-	data, err := c.named(ctx, label, channel.GrantLarge, func(data []byte) bool {
-		return len(data) == channel.GrantSmall || len(data) == channel.GrantLarge
-	})
+	size := func(n int) bool { return n == channel.GrantSmall || n == channel.GrantLarge }
+	data, err := c.named(ctx, label, false, size, func(data []byte) bool { return size(len(data)) })
 	if err != nil {
 		return nil, fmt.Errorf("grant: %w", err)
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -92,7 +91,8 @@ func (c *Client) rootNote(ctx context.Context, ch channel.ID, version uint64) ([
 	if roots := st.get(); roots != nil && version <= roots.Version() {
 		return roots.Notes()[version-1], nil
 	}
-	data, err := c.named(ctx, ch.RootLabel(version), channel.MaxRootNote, func(data []byte) bool {
+	size := func(n int) bool { return n <= channel.MaxRootNote }
+	data, err := c.named(ctx, ch.RootLabel(version), false, size, func(data []byte) bool {
 		return st.learn(ch, version, data)
 	})
 	if err != nil {
@@ -180,14 +180,14 @@ func (c *Client) head(ctx context.Context, ch channel.ID, have uint64) (*channel
 			if err := settle(ctx, rooted); err != nil {
 				return err
 			}
-			if check(raw) != take {
-				raw = c.best(ctx, ch, raw, held.all(), better)
-			}
-			if check(raw) == drop {
-				err = errSpoiled
-			}
-		} else {
-			raw, err = c.headParts(ctx, name, check, rooted)
+		} else if raw, err = c.headParts(ctx, name, check, rooted); err != nil {
+			return err
+		}
+		if check(raw) != take {
+			raw = c.best(ctx, ch, raw, held.all(), better)
+		}
+		if check(raw) == drop {
+			err = errSpoiled
 		}
 		return err
 	})
@@ -270,99 +270,4 @@ func settle(ctx context.Context, rooted <-chan struct{}) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-}
-
-// headParts fetches a head of the Small class: three parts at once, which is
-// all that heads have today, and a fourth if there is one.
-func (c *Client) headParts(ctx context.Context, name string, check func([]byte) verdict, rooted <-chan struct{}) ([]byte, error) {
-	var err error
-	for range maxForged {
-		var raw []byte
-		if raw, err = c.joinParts(ctx, name); err == nil {
-			if err := settle(ctx, rooted); err != nil {
-				return nil, err
-			}
-			if check(raw) != drop {
-				return raw, nil
-			}
-			err = errSpoiled
-		}
-		if ctx.Err() != nil || errors.Is(err, transport.ErrNotFound) || otherClass(err) && !errors.Is(err, errSpoiled) {
-			return nil, err
-		}
-		// Parts of two heads, or forged ones: past the cache this time.
-		name = c.fresh(name[strings.LastIndexByte(name, '.')+1:], true)
-	}
-	return nil, err
-}
-
-func (c *Client) joinParts(ctx context.Context, name string) ([]byte, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer cancel()
-	type got struct {
-		i   int
-		rec record.Record
-		err error
-	}
-	results := make(chan got, record.MaxParts)
-	get := func(i int) {
-		wg.Go(func() {
-			rec, err := c.ask(ctx, query{
-				name: partLabel(name, i), class: record.Small, tries: namedTries,
-				check: func(rec []byte) verdict {
-					r, err := record.Parse(rec)
-					if err != nil || r.Kind != record.Part {
-						return drop
-					}
-					if k, _ := r.PartIndex(); k != i {
-						return drop
-					}
-					return take
-				},
-			})
-			var r record.Record
-			if err == nil {
-				r, err = record.Parse(rec)
-			}
-			results <- got{i, r, err}
-		})
-	}
-	asked, need := record.MaxParts-1, 0 // need is 0 until a part tells
-	for i := range asked {
-		get(i)
-	}
-	var parts [record.MaxParts]got
-	var done [record.MaxParts]bool
-	for range record.MaxParts {
-		g := <-results
-		parts[g.i], done[g.i] = g, true
-		if g.err == nil && need == 0 {
-			_, need = g.rec.PartIndex()
-			if need > asked {
-				get(asked)
-			}
-		}
-		if parts[0].err != nil {
-			return nil, parts[0].err
-		}
-		complete := need > 0
-		joined := make([]record.Record, need)
-		for i := range need {
-			if parts[i].err != nil {
-				return nil, parts[i].err
-			}
-			complete = complete && done[i]
-			joined[i] = parts[i].rec
-		}
-		if complete {
-			raw, err := record.Join(joined)
-			if err != nil {
-				return nil, fmt.Errorf("%w: %w", errSpoiled, err)
-			}
-			return raw, nil
-		}
-	}
-	return nil, errSpoiled
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"tamizdat/bundle"
+	"tamizdat/bundle/channel"
 	"tamizdat/bundle/record"
 	"tamizdat/transport"
 )
@@ -440,6 +441,84 @@ func TestForgedTop(t *testing.T) {
 			t.Errorf("grant of %d bytes, %v", len(got), err)
 		}
 	})
+}
+
+// A forger who knows the format says something else each time, sooner than the truth
+// comes or just before it, and as often as he likes.
+func TestFreshForgeries(t *testing.T) {
+	for _, rtt := range []time.Duration{50, 300} {
+		for _, class := range record.Classes {
+			for _, each := range []int{1, 8} {
+				t.Run(fmt.Sprintf("%d ms, %v, %d each", rtt, class, each), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						w := newWorld(t)
+						var n atomic.Int64
+						forge := func(req []byte) (out [][]byte) {
+							low, class := bytes.ToLower(req), record.Large
+							if req[11] == 0 {
+								class = record.Small
+							}
+							for range each {
+								junk := random(fmt.Sprint("f", n.Add(1)), channel.GrantSmall)
+								var forged []byte
+								switch {
+								case bytes.Contains(low, []byte(w.grant)):
+									forged = record.NewTree(class, junk).Top()
+								case bytes.Contains(low, []byte(w.ch.RootLabel(1))) && n.Load()%2 == 0:
+									forged = record.NewTree(class, junk[:3000]).Top()
+								case bytes.Contains(low, []byte(w.ch.RootLabel(1))):
+									forged = record.NewTree(class, junk[:200]).Top()
+								case bytes.Contains(low, []byte(w.ch.Label())) && class == record.Small:
+									parts, err := record.Parts(junk[:len(w.head.Compact())])
+									if err != nil {
+										t.Error(err)
+									}
+									for i, p := range parts {
+										if bytes.Contains(low, []byte(partLabel(w.ch.Label(), i))) {
+											forged = p
+										}
+									}
+								case bytes.Contains(low, []byte(w.ch.Label())):
+									forged = bytes.Clone(w.head.Compact())
+									copy(forged[len(forged)-8:], junk)
+								}
+								if forged != nil {
+									out = append(out, withTXT(req, txtData(class, forged)))
+								}
+							}
+							return out
+						}
+						truth := w.honest()
+						answer := truth
+						if class == record.Small {
+							answer = func(req []byte, tcp bool) [][]byte {
+								if req[11] != 0 {
+									return nil // drops EDNS
+								}
+								return truth(req, tcp)
+							}
+						}
+						fake := &fakeNet{rtt: rtt * time.Millisecond, noTCP: true, early: forge, answer: answer}
+						if rtt == 50 {
+							fake.early = nil
+							fake.answer = func(req []byte, tcp bool) [][]byte { return append(forge(req), answer(req, tcp)...) }
+						}
+						w.heads(t.Context(), w.fakeClient(fake, true))
+						pieces := 0
+						for _, err := range w.fakeClient(fake, true).Open(t.Context(), transport.Ask{Channel: w.ch, Grant: w.grant}) {
+							if err != nil {
+								t.Fatal(err)
+							}
+							pieces++
+						}
+						if pieces != 5 || n.Load() == 0 {
+							t.Errorf("opening had %d pieces, after %d forgeries", pieces, n.Load())
+						}
+					})
+				})
+			}
+		}
+	}
 }
 
 // From nothing to headlines in three round trips.

@@ -98,9 +98,7 @@ func (c *Client) probe(q query) {
 		_, err := a.try(ctx, r, 0)
 		cancel()
 		a.wg.Wait()
-		for _, p := range a.sent {
-			p.forget()
-		}
+		a.forget()
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		if err != nil {
