@@ -221,16 +221,17 @@ func (c *Client) provenLarge() bool {
 func (c *Client) Grant(ctx context.Context, _ channel.ID, name string) ([]byte, error) {
 	c.enter()
 	defer c.leave()
-	return c.grant(ctx, name)
+	return c.grant(ctx, name, false)
 }
 
-func (c *Client) grant(ctx context.Context, name string) ([]byte, error) {
+// grant fetches a grant, past the resolver's cache if fresh.
+func (c *Client) grant(ctx context.Context, name string, fresh bool) ([]byte, error) {
 	label := lowerASCII(name)
 	if _, err := record.ParseLabel(label); err != nil {
 		return nil, fmt.Errorf("dns: no such grant: %w", transport.ErrNotFound)
 	}
 	size := func(n int) bool { return n == channel.GrantSmall || n == channel.GrantLarge }
-	data, err := c.named(ctx, label, false, size, func(data []byte) bool { return size(len(data)) })
+	data, err := c.named(ctx, label, fresh, size, func(data []byte) bool { return size(len(data)) })
 	if err != nil {
 		return nil, fmt.Errorf("grant: %w", err)
 	}

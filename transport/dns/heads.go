@@ -106,7 +106,7 @@ func (c *Client) rootNote(ctx context.Context, ch channel.ID, version uint64) ([
 func (c *Client) Head(ctx context.Context, ch channel.ID, have uint64) ([]byte, error) {
 	c.enter()
 	defer c.leave()
-	h, raw, err := c.head(ctx, ch, have)
+	h, raw, err := c.head(ctx, ch, have, have > 0)
 	if err != nil {
 		return nil, err
 	}
@@ -116,11 +116,11 @@ func (c *Client) Head(ctx context.Context, ch channel.ID, have uint64) ([]byte, 
 	return raw, nil
 }
 
-// head fetches the head, and root note 1 at the same time if the client has
+// head fetches the head, past the resolver's cache if fresh, and root note 1 at the same time if the client has
 // none to check it with. The result is nil with the raw bytes if the head could
 // not be checked since a newer root note is needed. What can't be checked at all
 // is not handed on: what a resolver spoils is not the zone's lie.
-func (c *Client) head(ctx context.Context, ch channel.ID, have uint64) (*channel.Head, []byte, error) {
+func (c *Client) head(ctx context.Context, ch channel.ID, have uint64, fresh bool) (*channel.Head, []byte, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -169,7 +169,7 @@ func (c *Client) head(ctx context.Context, ch channel.ID, have uint64) (*channel
 	}
 	var raw []byte
 	err := c.bothClasses(func(class record.Class) (err error) {
-		name := c.fresh(ch.Label(), have > 0)
+		name := c.fresh(ch.Label(), fresh)
 		if class == record.Large {
 			raw, err = c.ask(ctx, query{name: name, class: class, tries: namedTries, check: check, better: better, recheck: rooted})
 			if err != nil {

@@ -563,30 +563,65 @@ func TestQuietRate(t *testing.T) {
 	})
 }
 
+// keeping answers like a resolver that keeps the first answer for ever.
+func keeping(truth func(req []byte, tcp bool) [][]byte) func(req []byte, tcp bool) [][]byte {
+	var mu sync.Mutex
+	old := map[string][]byte{}
+	return func(req []byte, tcp bool) [][]byte {
+		mu.Lock()
+		defer mu.Unlock()
+		key := string(bytes.ToLower(req[headerLen:questionEnd(req)]))
+		if old[key] == nil {
+			old[key] = truth(req, tcp)[0]
+		}
+		resp := bytes.Clone(old[key])
+		binary.BigEndian.PutUint16(resp, binary.BigEndian.Uint16(req))
+		return [][]byte{resp}
+	}
+}
+
 // The wildcard gets past a resolver that keeps the first answer for ever.
 func TestStaleResolver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		truth := w.honest()
-		var mu sync.Mutex
-		old := map[string][]byte{}
-		c := w.fakeClient(&fakeNet{rtt: 10 * time.Millisecond, answer: func(req []byte, tcp bool) [][]byte {
-			mu.Lock()
-			defer mu.Unlock()
-			key := string(bytes.ToLower(req[headerLen:questionEnd(req)]))
-			if old[key] == nil {
-				old[key] = truth(req, tcp)[0]
-			}
-			resp := bytes.Clone(old[key])
-			binary.BigEndian.PutUint16(resp, binary.BigEndian.Uint16(req))
-			return [][]byte{resp}
-		}}, true)
+		c := w.fakeClient(&fakeNet{rtt: 10 * time.Millisecond, answer: keeping(w.honest())}, true)
 		if _, err := c.Head(t.Context(), w.ch, 0); err != nil {
 			t.Fatal(err)
 		}
 		w.publish(1, random("dir 2", 100), random("front 2", 4096))
 		if raw, err := c.Head(t.Context(), w.ch, 1); err != nil || !bytes.Equal(raw, w.head.Compact()) {
 			t.Errorf("the new head did not come: %v", err)
+		}
+	})
+}
+
+// The same in another run of the program, for the grant of a new epoch: for who has the
+// head before that, and for who has the new one, but could not open it.
+func TestStaleGrant(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		n := &fakeNet{rtt: 10 * time.Millisecond, answer: keeping(w.honest())}
+		w.heads(t.Context(), w.fakeClient(n, true))
+		w.publish(1, random("dir 2", 100), random("front 2", 4096))
+		w.e.Grants[w.grant] = Piece{Data: random("grant of the next epoch", channel.GrantSmall)}
+		if err := w.store.PutEdition(w.e); err != nil {
+			t.Fatal(err)
+		}
+		for _, ask := range []transport.Ask{{Have: 1}, {Signed: w.head.Time}} {
+			ask.Channel, ask.Grant, ask.Root = w.ch, w.grant, 1
+			came := 0
+			for p, err := range w.fakeClient(n, true).Open(t.Context(), ask) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				if p.Kind == transport.PieceHead && bytes.Equal(p.Data, w.head.Compact()) ||
+					p.Kind == transport.PieceGrant && bytes.Equal(p.Data, w.e.Grants[w.grant].Data) {
+					came++
+				}
+			}
+			if came != 2 {
+				t.Errorf("%+v: the newest head and grant: %d of 2", ask, came)
+			}
 		}
 	})
 }

@@ -33,7 +33,7 @@ func (c *Client) Open(ctx context.Context, ask transport.Ask) iter.Seq2[transpor
 			var data []byte
 			if ask.Grant != "" {
 				var err error
-				if data, err = c.grant(ctx, ask.Grant); err != nil && ctx.Err() == nil {
+				if data, err = c.grant(ctx, ask.Grant, readBefore(ask)); err != nil && ctx.Err() == nil {
 					c.log.Debug("dns: no grant", "err", err)
 				}
 			}
@@ -91,6 +91,11 @@ func (c *Client) Open(ctx context.Context, ask transport.Ask) iter.Seq2[transpor
 	}
 }
 
+// readBefore reports whether somebody asks who has read before: past what resolvers keep
+// then, the grant as well as the head, since the one of the epoch before opens nothing.
+// Who lacks the grant only says that he has nothing.
+func readBefore(ask transport.Ask) bool { return ask.Have > 0 || !ask.Signed.IsZero() }
+
 type frontResult struct {
 	blocks []transport.Block
 	err    error
@@ -99,7 +104,7 @@ type frontResult struct {
 // verifiedHead fetches the head and as many root notes as it takes to check it;
 // the result is nil if they can't be had.
 func (c *Client) verifiedHead(ctx context.Context, ask transport.Ask) (*channel.Head, []byte, error) {
-	h, raw, err := c.head(ctx, ask.Channel, ask.Have)
+	h, raw, err := c.head(ctx, ask.Channel, ask.Have, readBefore(ask))
 	st := c.state(ask.Channel)
 	for range maxNewerRoots {
 		roots := st.get()
