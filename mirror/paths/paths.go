@@ -433,11 +433,11 @@ func (s *Set) Forget(where string) {
 func PoolKey(where string) string { return "dns/resolvers/" + where }
 
 func (s *Set) zone(z channel.Zone, resolvers, found []string, pool *dns.Pool) ([]transport.Path, error) {
-	named := slices.Clone(resolvers)
+	var authority []string
 	if z.Authority != "" && !secret(slices.Concat(resolvers, found)) {
-		named = append(named, z.Authority)
+		authority = []string{z.Authority}
 	}
-	all := slices.Concat(named, found)
+	all := slices.Concat(resolvers, authority, found)
 	if len(all) == 0 {
 		return nil, errors.New("no resolver is known; name one with --resolver")
 	}
@@ -449,16 +449,19 @@ func (s *Set) zone(z channel.Zone, resolvers, found []string, pool *dns.Pool) ([
 		return nil, err
 	}
 	p := c.Path()
-	switch {
-	case len(found) == 0:
-	case len(named) == 0:
+	// A path is known by its name, of a few resolvers. A zone may have several servers,
+	// and which of those found are asked changes.
+	named := slices.Concat(authority, resolvers)
+	if len(named) == 0 {
 		p.Name = "dns " + z.Name + " via found ones"
-	default: // which of those found are asked changes, and a path is known by its name
-		of, err := client(named)
-		if err != nil {
-			return nil, err
-		}
-		p.Name = of.Path().Name + " and found ones"
+		return []transport.Path{p}, nil
+	}
+	of, err := client(named)
+	if err != nil {
+		return nil, err
+	}
+	if p.Name = of.Path().Name; len(found) > 0 {
+		p.Name += " and found ones"
 	}
 	return []transport.Path{p}, nil
 }

@@ -201,6 +201,27 @@ type notes map[string][]byte
 func (n notes) Load(key string) []byte         { return n[key] }
 func (n notes) Store(key string, value []byte) { n[key] = value }
 
+// Two servers of one zone are two paths, and each is known by its name, however many
+// resolvers are asked as well.
+func TestServersOfOneZone(t *testing.T) {
+	s := New(Config{Network: nothing{}})
+	defer s.Close()
+	s.system = func() []string { return []string{"192.0.2.1:53", "192.0.2.2:53", "192.0.2.3:53"} }
+	ps := s.Paths(channel.ID{}, nil, channel.Places{Zones: []channel.Zone{
+		{Name: "n.example", Authority: "198.51.100.1:53"}, {Name: "n.example", Authority: "198.51.100.2:53"},
+	}})
+	var names []string
+	for _, p := range ps {
+		names = append(names, p.Name)
+	}
+	if !slices.Equal(names, []string{
+		"dns n.example via 198.51.100.1:53, 192.0.2.1:53, 192.0.2.2:53 and 1 more",
+		"dns n.example via 198.51.100.2:53, 192.0.2.1:53, 192.0.2.2:53 and 1 more",
+	}) {
+		t.Errorf("%q", names)
+	}
+}
+
 // What a scan has found is asked beside the system's resolvers, on its network, and
 // never beside those that somebody named.
 func TestFoundResolvers(t *testing.T) {
