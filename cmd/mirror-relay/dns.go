@@ -9,13 +9,14 @@ import (
 	"sync"
 
 	"tamizdat/internal/cli"
+	"tamizdat/internal/netreal"
 	"tamizdat/mirror/relay"
 	"tamizdat/transport/dns"
 )
 
 // nameServer answers for the zones of --dns.
 func nameServer(ctx context.Context, r *relay.Relay, f relay.FileConfig, e *env) (io.Closer, error) {
-	zones, err := f.Zones()
+	zones, err := f.Zones(netreal.PublicAddrs()...)
 	if err != nil {
 		return nil, err
 	}
@@ -57,6 +58,11 @@ func nameServer(ctx context.Context, r *relay.Relay, f relay.FileConfig, e *env)
 		names[i] = z.Name
 	}
 	fmt.Fprintf(e.err, "name server for %s is up on %s (UDP and TCP)\n", strings.Join(names, ", "), pc.LocalAddr())
+	for _, z := range zones {
+		for _, host := range z.Unplaced() {
+			fmt.Fprintf(e.err, "nobody can tell resolvers where %s is, the name server of %s; say it with host or dns_ns in %s\n", host, z.Name, relay.ConfigFile)
+		}
+	}
 	return s, nil
 }
 

@@ -3,6 +3,8 @@ package testservers
 import (
 	"fmt"
 	"io"
+	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -60,16 +62,22 @@ func TSIGKey(t testing.TB, knot bool, name string) (file string) {
 // BIND runs named in dir with some configuration besides where it listens.
 func BIND(t testing.TB, dir, conf string) (addr string) {
 	t.Helper()
+	return bind(t, dir, "recursion no;", conf)
+}
+
+func bind(t testing.TB, dir, options, conf string) (addr string) {
+	t.Helper()
 	bin := unconfined(t, need(t, "named", "install the package bind9"))
 	return start(t, func(addr string) *exec.Cmd {
 		file := written(t, dir, "named.conf", fmt.Sprintf(`options {
 	directory "%s"; pid-file none; session-keyfile "session.key";
 	listen-on port %s { 127.0.0.1; }; listen-on-v6 { none; };
-	recursion no; notify no; dnssec-validation no;
+	notify no; dnssec-validation no;
 	minimal-responses yes;
+	%s
 };
 controls { };
-%s`, dir, portOf(addr), conf))
+%s`, dir, portOf(addr), options, conf))
 		return exec.Command(bin, "-g", "-c", file)
 	})
 }
@@ -169,6 +177,39 @@ remote-control:
 %s`, portOf(addr), dir, options, stubs))
 		return exec.Command(bin, "-d", "-p", "-c", file)
 	})
+}
+
+// Root runs Knot as the root of all names, on port 53 of an address of loopback, which
+// only root may take. records are lines of its zone file besides SOA and name server.
+func Root(t testing.TB, at netip.Addr, records string) {
+	t.Helper()
+	ln, err := net.Listen("tcp", netip.AddrPortFrom(at, 53).String())
+	if err != nil {
+		skip(t, fmt.Sprintf("resolvers ask port 53 only, which can't be had on loopback, so no delegation was tested: %v", err))
+	}
+	_ = ln.Close() // it is only the number that is wanted
+	dir := t.TempDir()
+	written(t, dir, "root.zone", fmt.Sprintf(". 3600 SOA a.root.test. hostmaster.root.test. 1 3600 600 604800 60\n. 3600 NS a.root.test.\na.root.test. 3600 A %s\n%s", at, records))
+	Knot(t, dir, fmt.Sprintf("server:\n    listen: %s@53\n\nzone:\n  - domain: .\n    file: root.zone\n", at))
+}
+
+// BINDFrom runs named as a resolver that begins at that root.
+func BINDFrom(t testing.TB, root netip.Addr) (addr string) {
+	t.Helper()
+	dir := t.TempDir()
+	written(t, dir, "hints", hints(root))
+	return bind(t, dir, "recursion yes; allow-query { any; };", `zone "." { type hint; file "hints"; };`)
+}
+
+// UnboundFrom runs unbound as a resolver that begins at that root.
+func UnboundFrom(t testing.TB, root netip.Addr) (addr string) {
+	t.Helper()
+	file := written(t, t.TempDir(), "hints", hints(root))
+	return unbound(t, fmt.Sprintf("	module-config: \"iterator\"\n	root-hints: %q\n	local-zone: \"test.\" nodefault", file), "")
+}
+
+func hints(root netip.Addr) string {
+	return fmt.Sprintf(". 3600 NS a.root.test.\na.root.test. 3600 A %s\n", root)
 }
 
 func portOf(addr string) string { return addr[len("127.0.0.1:"):] }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -204,8 +205,9 @@ func TestZones(t *testing.T) {
 		Host: "192.0.2.9", DNSZone: "n.example", DNSNS: []string{"ns1.host.example", "a.n.example=192.0.2.1"},
 		DNSZones: []ZoneConfig{{Name: "m.example", NS: []string{"ns2.host.example"}}, {Name: "o.example"}},
 	}
+	own := []netip.Addr{netip.MustParseAddr("198.51.100.1"), netip.MustParseAddr("198.51.100.2")}
 	show := func(c FileConfig) string {
-		zones, err := c.Zones()
+		zones, err := c.Zones(own...)
 		if err != nil {
 			return "refused"
 		}
@@ -228,6 +230,15 @@ func TestZones(t *testing.T) {
 		{"by flag", c.OnlyZones([]string{"M.example.", "p.example"}), "M.example. ns2.host.example[]; p.example ns.p.example[192.0.2.9]"},
 		{"by flag, with dns_ns", FileConfig{DNSNS: []string{"ns1.host.example"}}.OnlyZones([]string{"p.example"}), "p.example ns1.host.example[]"},
 		{"by flags, with dns_ns", FileConfig{DNSNS: []string{"ns1.host.example"}}.OnlyZones([]string{"p.example", "q.example"}), "refused"},
+		{"a host by name", FileConfig{Host: "relay.example.org", DNSZone: "n.example"}, "n.example relay.example.org[198.51.100.1]"},
+		{"with a port", FileConfig{Host: "relay.example.org:8443", DNSZone: "n.example"}, "n.example relay.example.org[198.51.100.1]"},
+		{"by address, with a port", FileConfig{Host: "[2001:db8::9]:8443", DNSZone: "n.example"}, "n.example ns.n.example[2001:db8::9]"},
+		{"that is the zone", FileConfig{Host: "N.example.", DNSZone: "n.example"}, "n.example ns.n.example[198.51.100.1]"},
+		{"that only this house knows", FileConfig{Host: "server", DNSZone: "n.example"}, "n.example ns.n.example[198.51.100.1]"},
+		{"that readers hide", FileConfig{Host: "relay.example.org", ECH: "www.example.org", DNSZone: "n.example"}, "n.example ns.n.example[198.51.100.1]"},
+		{"no host", FileConfig{DNSZone: "n.example"}, "n.example ns.n.example[198.51.100.1]"},
+		{"no host, listening on one address", FileConfig{DNSZone: "n.example", DNSListen: "198.51.100.2:53"}, "n.example ns.n.example[198.51.100.2]"},
+		{"no host, listening on one behind another", FileConfig{DNSZone: "n.example", DNSListen: "127.0.0.1:5353"}, "n.example ns.n.example[198.51.100.1]"},
 		{"without", FileConfig{}, ""},
 		{"no address", FileConfig{DNSZone: "n.example", DNSNS: []string{"a=b"}}, "refused"},
 		{"of nothing", FileConfig{DNSNS: []string{"ns1.host.example"}}, "refused"},

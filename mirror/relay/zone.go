@@ -81,8 +81,9 @@ func (c FileConfig) zones() []ZoneConfig {
 	return append([]ZoneConfig{{c.DNSZone, c.DNSNS}}, c.DNSZones...)
 }
 
-// Zones are the zones that the relay answers for.
-func (c FileConfig) Zones() ([]dns.Zone, error) {
+// Zones are the zones that the relay answers for. own are this machine's public
+// addresses, the likeliest first, in case nothing else says where a zone's name server is.
+func (c FileConfig) Zones(own ...netip.Addr) ([]dns.Zone, error) {
 	if c.DNSZone == "" && len(c.DNSNS) > 0 {
 		return nil, fmt.Errorf("%s: dns_ns is for dns_zone; set that as well, and ns of each of dns_zones", ConfigFile)
 	}
@@ -100,12 +101,36 @@ func (c FileConfig) Zones() ([]dns.Zone, error) {
 			}
 			z.NS = append(z.NS, ns)
 		}
-		if addr, err := netip.ParseAddr(c.Host); err == nil && len(z.NS) == 0 {
-			z.NS = []dns.NS{{Host: "ns." + z.Name, Addrs: []netip.Addr{addr}}}
+		if len(z.NS) == 0 {
+			z.NS = []dns.NS{c.itself(z.Name, own)}
 		}
 		out = append(out, z)
 	}
 	return out, nil
+}
+
+// itself is the relay as a zone's only name server: under the name that others know it by,
+// or as ns.<zone> where that is an address, or the zone's own name or one without a dot,
+// which can't be asked for, or readers hide it. The address that goes with a name in the
+// zone is that in Host, or the one that the name server listens on, or a guess.
+func (c FileConfig) itself(zone string, own []netip.Addr) dns.NS {
+	host := c.Host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h // the port is the website's
+	}
+	host = strings.Trim(host, "[]")
+	if addr, err := netip.ParseAddr(host); err == nil {
+		return dns.NS{Host: "ns." + zone, Addrs: []netip.Addr{addr}}
+	}
+	if at, _, err := net.SplitHostPort(c.DNSListen); err == nil {
+		if addr, err := netip.ParseAddr(at); err == nil && slices.Contains(own, addr) {
+			own = []netip.Addr{addr}
+		}
+	}
+	if c.ECH != "" || sameZone(host, zone) || !strings.Contains(host, ".") {
+		host = "ns." + zone
+	}
+	return dns.NS{Host: host, Addrs: own[:min(1, len(own))]}
 }
 
 // Secondaries reads the keys of the name servers in the configuration; dir is

@@ -45,6 +45,22 @@ type Zone struct {
 	Serial uint32
 }
 
+// Unplaced are the name servers that lie in the zone and have no address there, so that
+// resolvers which ask the zone for it get no further.
+func (z Zone) Unplaced() []string {
+	checked, err := newZone(z, nil)
+	if err != nil {
+		return nil
+	}
+	var out []string
+	for _, ns := range checked.ns {
+		if len(ns.Addrs) == 0 && inZone(ns.Host, checked.name) {
+			out = append(out, ns.Host)
+		}
+	}
+	return out
+}
+
 // NS is one name server of a zone.
 type NS struct {
 	// Host is its full name.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/netip"
+	"strings"
 	"testing"
 
 	mdns "github.com/miekg/dns"
@@ -67,6 +68,19 @@ func TestWriteZone(t *testing.T) {
 	}
 	if n != len(got) {
 		t.Errorf("%d TXT records for %d entries", len(got), n)
+	}
+}
+
+func TestUnplaced(t *testing.T) {
+	at := []netip.Addr{netip.MustParseAddr("192.0.2.7")}
+	for want, zone := range map[string]Zone{
+		"ns.news.test": {Name: "News.test."},
+		"a.news.test":  {Name: testZone, NS: []NS{{Host: "A.news.test."}, {Host: "b.news.test", Addrs: at}}},
+		"":             {Name: testZone, NS: []NS{{Host: "ns.elsewhere.example"}, {Host: "b.news.test", Addrs: at}}},
+	} {
+		if got := strings.Join(zone.Unplaced(), " "); got != want {
+			t.Errorf("%q instead of %q", got, want)
+		}
 	}
 }
 
