@@ -160,8 +160,9 @@ func (s *Server) Serve(parent context.Context, pc net.PacketConn, ln net.Listene
 	defer stop()
 	var wg sync.WaitGroup
 	if pc != nil {
+		a := newAnswerer(pc)
 		for range udpWorkers {
-			wg.Go(func() { cancel(s.serveUDP(ctx, pc)) })
+			wg.Go(func() { cancel(s.serveUDP(ctx, a)) })
 		}
 	}
 	if ln != nil {
@@ -179,11 +180,11 @@ var errStopped = errors.New("stopped")
 
 // serveUDP is one of several workers that share the socket, so that a slow
 // store holds up few and nobody can make goroutines grow.
-func (s *Server) serveUDP(ctx context.Context, pc net.PacketConn) error {
-	in, out := make([]byte, maxMessage), make([]byte, 0, 2048)
+func (s *Server) serveUDP(ctx context.Context, a *answerer) error {
+	in, control, out := make([]byte, maxMessage), make([]byte, controlBytes), make([]byte, 0, 2048)
 	failures := 0
 	for {
-		n, from, err := pc.ReadFrom(in)
+		n, from, source, err := a.read(in, control)
 		if err != nil {
 			if ctx.Err() != nil {
 				return errStopped
@@ -200,7 +201,7 @@ func (s *Server) serveUDP(ctx context.Context, pc net.PacketConn) error {
 		resp := s.respond(lookup, in[:n], out, peer{addr: addrOf(from)})
 		cancel()
 		if resp != nil {
-			_, _ = pc.WriteTo(resp, from) // lost like any datagram
+			a.write(resp, source, from)
 		}
 	}
 }

@@ -9,9 +9,11 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	mdns "github.com/miekg/dns"
 
@@ -157,6 +159,70 @@ func TestServer(t *testing.T) {
 			t.Errorf("notify: %v, %v", resp, err)
 		}
 	}
+}
+
+// On a machine with several addresses each answer comes from the one that was asked, as
+// resolvers want it.
+func TestAnswersComeFromWhereAsked(t *testing.T) {
+	w := newWorld(t)
+	for _, open := range []string{":0", "0.0.0.0:0", "[::]:0", "127.0.0.1:0"} {
+		t.Run(open, func(t *testing.T) {
+			srv, err := NewServer(ServerConfig{Store: w.store, Zones: []Zone{{Name: testZone}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			pc, ln, err := Listen(t.Context(), w.nw, open)
+			if err != nil {
+				t.Skipf("can't listen on %s: %v", open, err)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error, 1)
+			go func() { done <- srv.Serve(ctx, pc, ln) }()
+			defer func() {
+				cancel()
+				if err := <-done; err != nil {
+					t.Error(err)
+				}
+			}()
+			_, port, err := net.SplitHostPort(pc.LocalAddr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			// A whole 127.0.0.0/8 is a machine's own on Linux only.
+			ask := []string{"127.0.0.1", "127.0.1.9", "::1"}
+			switch {
+			case open == "127.0.0.1:0":
+				ask = ask[:1]
+			case runtime.GOOS != "linux":
+				t.Skip("only Linux answers for several addresses of loopback unasked")
+			case open == "0.0.0.0:0" || !hasIPv6():
+				ask = ask[:2]
+			}
+			for _, host := range ask {
+				c, err := net.Dial("udp", net.JoinHostPort(host, port)) // takes nothing from elsewhere
+				if err != nil {
+					t.Fatal(err)
+				}
+				c.SetDeadline(time.Now().Add(10 * time.Second))
+				if _, err := c.Write(appendQuery(nil, 7, w.ch.Label()+"."+testZone, record.Large)); err != nil {
+					t.Fatal(err)
+				}
+				n, err := c.Read(make([]byte, 2048))
+				if err != nil || n < 200 {
+					t.Errorf("asked at %s: %d bytes, %v", host, n, err)
+				}
+				c.Close()
+			}
+		})
+	}
+}
+
+func hasIPv6() bool {
+	pc, err := net.ListenPacket("udp", "[::1]:0")
+	if err == nil {
+		pc.Close()
+	}
+	return err == nil
 }
 
 // The sizes that the design promises: a full record in 1,232, a full small one
