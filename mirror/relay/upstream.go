@@ -24,7 +24,6 @@ import (
 
 	"tamizdat/transport"
 	"tamizdat/transport/gateway"
-	wire "tamizdat/transport/relay"
 )
 
 const (
@@ -35,7 +34,7 @@ const (
 	// upgradeIdle is how long a WebSocket may be silent.
 	upgradeIdle = 10 * time.Minute
 	// maxForwarded bounds the requests that are at the site behind at once,
-	// WebSockets included, and maxForwardedPerAddress those of one visitor.
+	// WebSockets included, and maxForwardedPerAddress those of one visitor; see slots.
 	maxForwarded           = 512
 	maxForwardedPerAddress = maxForwarded / 4
 	// maxUpstreamHeader bounds the header of its answers, in bytes.
@@ -52,14 +51,14 @@ const (
 // data in Early-Data (RFC 8470, section 5.1). WebSockets pass over HTTP/1.1.
 //
 // A site behind that can't be reached is answered for with 502, one that does
-// not answer in time with 504, one that has too much to do with 503, and who
-// sends half a request with 400.
+// not answer in time with 504, one that has too much to do with 503 (see slots), and
+// who sends half a request with 400.
 type Upstream struct {
 	at        *url.URL
 	keepHost  bool
 	proxy     *httputil.ReverseProxy
 	transport *http.Transport
-	slots     *wire.Places[netip.Prefix]
+	slots     *slots
 	complain  rate.Sometimes
 	log       *slog.Logger
 	life      context.Context
@@ -87,7 +86,7 @@ func NewUpstream(network transport.Network, rawURL string, roots *x509.CertPool,
 	_, err = netip.ParseAddr(at.Hostname())
 	u := &Upstream{
 		at: at, keepHost: err == nil || at.Hostname() == "localhost",
-		slots: wire.NewPlaces[netip.Prefix](maxForwarded, maxForwardedPerAddress), complain: rate.Sometimes{Interval: time.Minute}, log: log,
+		slots: newSlots(maxForwarded, maxForwardedPerAddress), complain: rate.Sometimes{Interval: time.Minute}, log: log,
 	}
 	u.life, u.end = context.WithCancel(context.Background())
 	u.transport = &http.Transport{
@@ -117,8 +116,9 @@ type visit struct {
 	// altSvc is what the listener says of other ways here. It has to survive an
 	// interim response, after which httputil begins with an empty header.
 	altSvc []string
-	// broken means that the visitor sent half a body, or a malformed one.
-	broken atomic.Bool
+	// broken means that the visitor sent half a body, or a malformed one, and ended that
+	// his slot was needed.
+	broken, ended atomic.Bool
 }
 
 type visitKey struct{}
@@ -214,15 +214,22 @@ func (u *Upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, http.StatusText(http.StatusBadRequest), http.StatusBadRequest)
 		return
 	}
-	leave, ok := u.slots.Enter(wire.Origin(r.RemoteAddr))
+	v := &visit{altSvc: w.Header()["Alt-Svc"]}
+	ctx, cancel := context.WithCancel(context.WithValue(r.Context(), visitKey{}, v))
+	defer cancel()
+	sent := r.Body
+	leave, ok := u.slots.enter(visitorOf(r.RemoteAddr), func() {
+		v.ended.Store(true)
+		cancel()
+		if p, ok := sent.(*patient); ok {
+			p.stop() // whoever reads it waits for the visitor
+		}
+	})
 	if !ok {
 		http.Error(w, http.StatusText(http.StatusServiceUnavailable), http.StatusServiceUnavailable)
 		return
 	}
 	defer leave()
-	v := &visit{altSvc: w.Header()["Alt-Svc"]}
-	ctx, cancel := context.WithCancel(context.WithValue(r.Context(), visitKey{}, v))
-	defer cancel()
 	defer context.AfterFunc(u.life, cancel)() // a WebSocket outlives the server that it came to
 	w.Header().Del("Alt-Svc")
 	r = r.WithContext(ctx)
@@ -343,7 +350,9 @@ func (u *Upstream) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if ne, ok := errors.AsType[net.Error](err); ok && ne.Timeout() {
 		status = http.StatusGatewayTimeout
 	}
-	if v.broken.Load() {
+	if v.ended.Load() {
+		status = http.StatusServiceUnavailable
+	} else if v.broken.Load() {
 		status = http.StatusBadRequest
 	} else if r.Context().Err() == nil { // else it was the visitor who went
 		u.complain.Do(func() { u.log.Warn("the website behind does not answer", "err", err) })

@@ -277,16 +277,17 @@ func TestUpstreamSlowOrBusy(t *testing.T) {
 		return w.Code
 	}
 	for range maxForwardedPerAddress {
-		u.slots.Enter(wire.Origin("[2001:db8::1]:1"))
+		u.slots.enter(visitorOf("[2001:db8::1]:1"), func() {})
 	}
-	if code := ask("[2001:db8::2]:2"); code != http.StatusServiceUnavailable {
+	if code := ask("[2001:db8:0:1::1]:2"); code != http.StatusServiceUnavailable {
 		t.Errorf("one visitor too busy: %d", code)
 	}
-	if code := ask("[2001:db8:0:1::1]:1"); code != http.StatusBadGateway {
+	if code := ask("[2001:db8:1::1]:1"); code != http.StatusBadGateway {
 		t.Errorf("another one: %d", code)
 	}
-	for i := range maxForwarded - maxForwardedPerAddress {
-		u.slots.Enter(wire.Origin(fmt.Sprintf("192.0.2.%d:1", i%200)))
+	u.slots = newSlots(maxForwarded, maxForwardedPerAddress)
+	for i := range maxForwarded {
+		u.slots.enter(visitorOf(fmt.Sprintf("192.0.2.%d:1", i%200)), func() {})
 	}
 	if code := ask("198.51.100.1:1"); code != http.StatusServiceUnavailable {
 		t.Errorf("a busy site: %d", code)
