@@ -164,28 +164,12 @@ func TestUpstreamGoesAway(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			var conns sync.WaitGroup
-			t.Cleanup(conns.Wait)
-			t.Cleanup(func() { ln.Close() })
-			conns.Go(func() {
-				for first := true; ; first = false {
-					c, err := ln.Accept()
-					if err != nil {
-						return
-					}
-					conns.Go(func() {
-						defer c.Close()
-						if err := c.(*tls.Conn).HandshakeContext(t.Context()); err != nil {
-							return
-						}
-						if first {
-							farewell(c, size)
-							return
-						}
-						(&http2.Server{}).ServeConn(c, &http2.ServeConnOpts{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) })})
-					})
-				}
-			})
+			server := &http.Server{
+				TLSConfig: &tls.Config{NextProtos: []string{"h2"}}, // it is told that it may
+				Handler:   http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) }),
+			}
+			go func() { _ = server.Serve(&butFirst{Listener: ln, first: func(c net.Conn) { farewell(c, size) }}) }() // ends with Close
+			t.Cleanup(func() { server.Close() })
 			u := upstream(t, "https://"+ln.Addr().String(), t.Output())
 			u.transport.TLSClientConfig.InsecureSkipVerify = true
 			sent := string(noise(1, size))
@@ -197,6 +181,31 @@ func TestUpstreamGoesAway(t *testing.T) {
 			}
 		})
 	}
+}
+
+// butFirst is a listener whose first connection somebody else has.
+type butFirst struct {
+	net.Listener
+	once  sync.Once
+	first func(c net.Conn)
+}
+
+func (l *butFirst) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err == nil {
+		took := false
+		l.once.Do(func() {
+			took = true
+			go func() {
+				defer c.Close()
+				l.first(c)
+			}()
+		})
+		if took {
+			return l.Accept()
+		}
+	}
+	return c, err
 }
 
 // farewell waits for so much of a request and says that it has not looked at it.
