@@ -18,8 +18,8 @@ import (
 var elsewhere = []struct{ scenario, what, lack, test, dir string }{
 	{"offline", "a library, and what comes on a stick", "there is no stick: the program says that nobody answers", "TestOffline", "internal/censorlab"},
 	{"prober", "who has no secret is in the website's own code", "a relay answers wrong secrets itself, or makes paths clean first: the prober finds it", "TestApart", "internal/censorlab"},
-	{"evil-relay", "no way back from a newer head", "–", "TestNeverBack", "internal/censorlab"},
-	{"evil-relay", "proof of a second history is kept", "–", "TestForkIsKept", "internal/censorlab"},
+	{"evil-relay", "no way back from a newer head", "the reader forgets which head it held: it goes back", "TestForgetfulGoesBack", "internal/censorlab"},
+	{"evil-relay", "proof of a second history is kept", "the relay that lies is the only one: its history is shown, without an alarm", "TestForkIsKept", "internal/censorlab"},
 	{"seizure", "a library under a key", "–", "TestSeizure", "cmd"},
 }
 

@@ -27,6 +27,13 @@ var speeds = []speed{
 		},
 		of: "pictures", news: largePicture,
 	},
+	{ // That the relay's wire sends again what was not heard is no row: the median waits as long without.
+		measure: measure{
+			scenario: "loss-60-up", what: "QUIC beside TCP", lack: "the relay is asked over TCP alone",
+			ways: overBoth, relay: relayB, off: []handicap{no(transport.KindQUIC)},
+		},
+		of: "pictures",
+	},
 	{
 		measure: measure{
 			scenario: "throttle", what: "several connections", lack: "pieces come over one connection",

@@ -183,6 +183,11 @@ func TestForkIsKept(t *testing.T) {
 			if !o.Fork {
 				t.Error("no fork was noticed")
 			}
+			// With nobody to contradict that relay there is no proof, and its history is shown.
+			m := measure{ways: overQUIC, off: []handicap{onlyOther}}
+			if o, err := m.read(t, w, s, 0, false); !errors.Is(err, ErrFalse) || o.Fork {
+				t.Errorf("with that relay alone: fork %t, %v", o.Fork, err)
+			}
 		})
 	}
 }
@@ -225,4 +230,49 @@ func TestNeverBack(t *testing.T) {
 			t.Errorf("DNS was open: %d editions of %d, over %q: %v", again.Size, w.Size(), again.By["head"], again.Err)
 		}
 	})
+}
+
+// What keeps a reader from going back is that he remembers which head he held: in the
+// same place, before the same relay that is stuck in the past, one who has forgotten
+// it, and nothing else, does.
+func TestForgetfulGoesBack(t *testing.T) {
+	for _, forgets := range []bool{false, true} {
+		inWorld(t, func(t *testing.T, w *World) {
+			rd, err := w.NewReader(t.Context(), find(t, "open"), Reading{Only: overQUIC})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer rd.Close()
+			invited, err := rd.Lib.State(t.Context(), rd.ch)
+			if err != nil {
+				t.Fatal(err)
+			}
+			o, err := rd.Sync(t.Context())
+			if err != nil || !o.Newest {
+				t.Fatal(err, o.Err)
+			}
+			s := find(t, "open")
+			s.Rules = append(s.Rules, censor.DropRelays{Every: time.Hour}) // relay B is left
+			s.Far = censor.Far{Relay: []censor.Evil{censor.EvilOld}}
+			if err := w.evil.set(s.Far, 0); err != nil {
+				t.Fatal(err)
+			}
+			rd.Set(s)
+			if err := rd.Restart(); err != nil {
+				t.Fatal(err)
+			}
+			if forgets {
+				if err := rd.Lib.SetState(t.Context(), rd.ch, invited); err != nil {
+					t.Fatal(err)
+				}
+			}
+			again, err := rd.Sync(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if back := again.Size > 0 && again.Size < o.Size; back != forgets {
+				t.Errorf("forgets %t: held %d editions, then %d: %v", forgets, o.Size, again.Size, again.Err)
+			}
+		})
+	}
 }
