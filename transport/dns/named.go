@@ -44,7 +44,7 @@ func (c *Client) named(ctx context.Context, label string, fresh bool, fits func(
 		}
 		n := &naming{c: c, fits: fits, ok: ok, heard: map[record.Name]int{}}
 		for i := range maxForged {
-			data, err = n.ask(ctx, c.fresh(l, fresh || i > 0), class)
+			data, err = n.ask(ctx, query{name: c.fresh(l, fresh || i > 0), class: class, tries: namedTries})
 			if err == nil || ctx.Err() != nil || !errors.Is(err, errForged) {
 				return err
 			}
@@ -60,9 +60,9 @@ func (c *Client) named(ctx context.Context, label string, fresh bool, fits func(
 // errForged: something came, but nothing good. It is worth asking again.
 var errForged = errors.New("forged answers only")
 
-// ask asks once, and follows what comes until something is good, or nothing more can
+// ask asks q once, and follows what comes until something is good, or nothing more can
 // be expected.
-func (n *naming) ask(ctx context.Context, name string, class record.Class) ([]byte, error) {
+func (n *naming) ask(ctx context.Context, q query) ([]byte, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -73,28 +73,24 @@ func (n *naming) ask(ctx context.Context, name string, class record.Class) ([]by
 	n.mu.Unlock()
 
 	tops := make(chan record.Record, maxTops)
-	rec, err := n.c.ask(ctx, query{
-		name: name, class: class, tries: namedTries, stay: ctx,
-		check: func(rec []byte) verdict {
-			top, ok := n.top(rec, class)
-			switch {
-			case !ok || !n.hear(rec, round):
-				return drop
-			case top.Kind == record.Leaf:
-				if !n.ok(top.Payload) {
-					return drop
-				}
-			}
-			select {
-			case tops <- top:
-			default:
-			}
-			if top.Kind == record.Leaf {
-				return take
-			}
-			return maybe
-		},
-	})
+	q.stay, q.check = ctx, func(rec []byte) verdict {
+		top, ok := n.top(rec, q.class)
+		switch {
+		case !ok || !n.hear(rec, round):
+			return drop
+		case top.Kind == record.Leaf && !n.ok(top.Payload):
+			return drop
+		}
+		select {
+		case tops <- top:
+		default:
+		}
+		if top.Kind == record.Leaf {
+			return take
+		}
+		return maybe
+	}
+	rec, err := n.c.ask(ctx, q)
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +105,7 @@ func (n *naming) ask(ctx context.Context, name string, class record.Class) ([]by
 		err  error
 	}
 	ends := make(chan end)
-	w := &walker{c: n.c, class: class, got: func(int) {}}
+	w := &walker{c: n.c, class: q.class, got: func(int) {}}
 	followed, under := map[record.Name]bool{}, 0
 	follow := func(top record.Record) {
 		name := record.NameOf(top.Append(nil))

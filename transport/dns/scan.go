@@ -30,8 +30,8 @@ const (
 	// records a good one is asked for at once.
 	scanTries  = 2
 	scanLeaves = 8
-	// scanPatience is how long one may keep the others waiting who was asked what to
-	// ask for.
+	// scanPatience is how long the parts of a long root note may take, and how long one may
+	// keep the others waiting who was asked what to ask for.
 	scanPatience = 15 * time.Second
 )
 
@@ -162,29 +162,24 @@ func (s *scan) probeZone(ctx context.Context, a Address, zone string) (Facts, er
 // else, in either class, by the plain one; of the Small class with nothing newer than
 // RFC 1035.
 func (s *scan) note(ctx context.Context, c *Client, class record.Class, long bool) bool {
-	q := query{name: s.ch.RootLabel(1), class: class, tries: 1, check: func(rec []byte) verdict {
-		r, err := record.Parse(rec)
-		if err != nil || r.Class != class {
-			return drop
-		}
-		if r.Kind == record.Leaf {
-			if _, err := channel.ParseRoots(s.ch, [][]byte{r.Payload}); err != nil {
-				return drop
-			}
-			return take
-		}
-		if r.Kind == record.Piece && r.Size <= channel.MaxRootNote {
-			return take // a long note: the size is all that can be told
-		}
-		return drop
-	}}
+	q := query{name: s.ch.RootLabel(1), class: class, tries: 1}
 	if class == record.Small {
 		q.name = smallLabel(q.name)
 	}
 	if long {
 		q.name, q.mixed, q.tries = c.fresh(q.name, true), true, scanTries
 	}
-	_, err := c.ask(ctx, q)
+	ctx, cancel := context.WithTimeout(ctx, scanPatience)
+	defer cancel()
+	n := &naming{
+		c: c, heard: map[record.Name]int{},
+		fits: func(size int) bool { return size <= channel.MaxRootNote },
+		ok: func(note []byte) bool {
+			_, err := channel.ParseRoots(s.ch, [][]byte{note})
+			return err == nil
+		},
+	}
+	_, err := n.ask(ctx, q)
 	return err == nil
 }
 
