@@ -49,8 +49,8 @@ func nameServer(ctx context.Context, r *relay.Relay, f relay.FileConfig, e *env)
 			e.log.Error("name server stopped", "err", err)
 		}
 	})
+	s.done.Go(func() { records.Watch(ctx) })
 	if len(secondaries.Keys) > 0 {
-		s.done.Go(func() { records.Watch(ctx) })
 		s.done.Go(func() { server.Notify(ctx, r.Network(), secondaries.Tell) })
 	}
 	names := make([]string, len(zones))

@@ -81,6 +81,12 @@ func (p *press) edition(t *testing.T, picture int) *sheet {
 // article packs the next edition with an article of that text.
 func (p *press) article(t *testing.T, picture int, body string) *sheet {
 	t.Helper()
+	return p.granting(t, picture, body, map[string][]byte{p.batch.GrantName(p.ch): noise(99, 4096), "aaaaaaaaaaaaaaaaaaaaaaaaaa": noise(98, 4096)})
+}
+
+// granting is the same with those grants.
+func (p *press) granting(t *testing.T, picture int, body string, grants map[string][]byte) *sheet {
+	t.Helper()
 	n := uint64(len(p.tree.Leaves()))
 	a := bundle.Article{
 		ID: fmt.Sprintf("%016x", n), Title: fmt.Sprintf("The river rose by %d metres", n), Lead: "Nobody was hurt.",
@@ -92,7 +98,7 @@ func (p *press) article(t *testing.T, picture int, body string) *sheet {
 	packed, err := bundle.Pack(bundle.Input{
 		Channel: p.ch, Name: "River", Langs: []string{"en"}, Edition: n, Key: channel.EpochKey{1}, RootVersion: p.roots.Version(),
 		Date: time.Unix(1_700_000_100+int64(n), 0), Articles: []bundle.Article{a}, Previous: p.front, PreviousLeaf: p.leaf,
-		Leaves: p.tree.Leaves(), RootNotes: p.notes, Grants: map[string][]byte{p.batch.GrantName(p.ch): noise(99, 4096), "aaaaaaaaaaaaaaaaaaaaaaaaaa": noise(98, 4096)},
+		Leaves: p.tree.Leaves(), RootNotes: p.notes, Grants: grants,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -34,6 +34,7 @@ type Records struct {
 
 	mu       sync.RWMutex
 	channels map[channel.ID]*recordList
+	holders  map[string][]channel.ID // of each label; see hold
 	version  *version
 }
 
@@ -43,10 +44,11 @@ type recordList struct {
 	files   []*recordFile // newest first
 	records map[record.Name]*recordFile
 	named   map[string]*recordFile // the newest that has something under a label
+	chosen  map[string]bool        // of these labels, what is a grant's name in every edition
 }
 
 func newRecordList(files []*recordFile) *recordList {
-	l := &recordList{files: files, records: map[record.Name]*recordFile{}, named: map[string]*recordFile{}}
+	l := &recordList{files: files, records: map[record.Name]*recordFile{}, named: map[string]*recordFile{}, chosen: map[string]bool{}}
 	for _, f := range slices.Backward(files) {
 		if f.index == nil {
 			continue
@@ -54,7 +56,8 @@ func newRecordList(files []*recordFile) *recordList {
 		for name := range f.index.Names() {
 			l.records[name] = f
 		}
-		for label := range f.index.Labels() {
+		for label, chosen := range f.index.Labels() {
+			l.chosen[label] = chosen && (l.chosen[label] || l.named[label] == nil)
 			l.named[label] = f
 		}
 	}
@@ -82,7 +85,7 @@ func (r *Relay) Records(zones ...dns.Zone) (*Records, error) {
 	if err != nil {
 		return nil, err
 	}
-	rs := &Records{store: r.store, carried: r.carried, log: r.cfg.Log, channels: map[channel.ID]*recordList{}, version: v}
+	rs := &Records{store: r.store, carried: r.carried, log: r.cfg.Log, channels: map[channel.ID]*recordList{}, holders: map[string][]channel.ID{}, version: v}
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
 	for _, c := range r.carried.channels() {
@@ -102,6 +105,7 @@ func (rs *Records) Close() error {
 		}
 	}
 	clear(rs.channels)
+	clear(rs.holders)
 	return nil
 }
 
@@ -131,22 +135,23 @@ func (rs *Records) Record(_ context.Context, name record.Name) ([]byte, error) {
 
 // Named implements dns.Store.
 func (rs *Records) Named(_ context.Context, label string) ([]byte, error) {
-	return rs.find(func(l *recordList) ([]byte, bool) {
-		f, ok := l.named[label]
-		if !ok {
-			return nil, false
+	// Each catches up before any is asked: another may have the label as well.
+	carried := slices.DeleteFunc(slices.Clone(rs.carried.channels()), func(c carriedChannel) bool { return !rs.catchUp(c.id) })
+	rs.mu.RLock()
+	defer rs.mu.RUnlock()
+	if ch, ok := rs.holder(label, carried); ok {
+		if rec, ok := rs.channels[ch].named[label].index.Named(label); ok {
+			return rec, nil
 		}
-		return f.index.Named(label)
-	})
+	}
+	return nil, transport.ErrNotFound
 }
 
 // find asks every channel.
 func (rs *Records) find(ask func(*recordList) ([]byte, bool)) ([]byte, error) {
 	for _, c := range rs.carried.channels() {
-		if newest, _ := rs.store.newest(c.id); newest == nil {
+		if !rs.catchUp(c.id) {
 			continue
-		} else if rs.stale(c.id, newest) {
-			rs.update(c.id)
 		}
 		rs.mu.RLock()
 		if l := rs.channels[c.id]; l != nil {
@@ -158,6 +163,16 @@ func (rs *Records) find(ask func(*recordList) ([]byte, bool)) ([]byte, error) {
 		rs.mu.RUnlock()
 	}
 	return nil, transport.ErrNotFound
+}
+
+// catchUp brings one channel's list in line with the store if it isn't; false if the store
+// has nothing of the channel.
+func (rs *Records) catchUp(ch channel.ID) bool {
+	newest, _ := rs.store.newest(ch)
+	if newest != nil && rs.stale(ch, newest) {
+		rs.update(ch)
+	}
+	return newest != nil
 }
 
 func (rs *Records) stale(ch channel.ID, newest *edition) bool {
@@ -209,7 +224,60 @@ func (rs *Records) refresh(ch channel.ID) {
 			f.release()
 		}
 	}
-	rs.channels[ch] = newRecordList(now)
+	rs.hold(ch, newRecordList(now))
+}
+
+// hold makes l a channel's list; rs.mu is held. All channels are in one zone, and a
+// publisher names grants as he likes. So what follows from a channel's ID is that
+// channel's, and a grant's name belongs to who had it first, for as long as he has it,
+// and then to the next. That is not remembered from one run to the next: after a start
+// the channel that has been carried longer comes first.
+func (rs *Records) hold(ch channel.ID, l *recordList) {
+	var old map[string]*recordFile
+	if was := rs.channels[ch]; was != nil {
+		old = was.named
+	}
+	rs.channels[ch] = l
+	for label := range old {
+		if l.named[label] != nil {
+			continue
+		}
+		rs.holders[label] = slices.DeleteFunc(rs.holders[label], func(o channel.ID) bool { return o == ch })
+		if len(rs.holders[label]) == 0 {
+			delete(rs.holders, label)
+		}
+	}
+	type clash struct{ has, lacks channel.ID }
+	clashes := map[clash]int{}
+	for label := range l.named {
+		if old[label] != nil {
+			continue
+		}
+		switch others := rs.holders[label]; {
+		case len(others) == 0:
+			rs.holders[label] = []channel.ID{ch}
+		case l.chosen[label]:
+			clashes[clash{others[0], ch}]++
+			rs.holders[label] = append(others, ch)
+		default:
+			clashes[clash{ch, others[0]}]++
+			rs.holders[label] = append([]channel.ID{ch}, others...)
+		}
+	}
+	for c, n := range clashes {
+		rs.log.Warn("a channel has grants under names that are another's; it goes without them in dns",
+			"channel", c.lacks, "other", c.has, "names", n)
+	}
+}
+
+// holder is the channel, of those carried, whose thing stands under a label; rs.mu is held.
+func (rs *Records) holder(label string, carried []carriedChannel) (channel.ID, bool) {
+	for _, ch := range rs.holders[label] {
+		if slices.ContainsFunc(carried, func(c carriedChannel) bool { return c.id == ch }) {
+			return ch, true
+		}
+	}
+	return channel.ID{}, false
 }
 
 // list is a channel's editions; rs.mu is held.

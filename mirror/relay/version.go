@@ -13,6 +13,7 @@ import (
 	"reflect"
 	"time"
 
+	"tamizdat/bundle/channel"
 	"tamizdat/bundle/record"
 	"tamizdat/internal/durable"
 	"tamizdat/transport/dns"
@@ -116,21 +117,28 @@ func (rs *Records) Version() (serial uint32, newer <-chan struct{}) {
 func (rs *Records) Snapshot() (*dns.Snapshot, error) {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
-	var held [][]*recordFile
-	for _, c := range rs.carried.channels() {
-		held = append(held, rs.list(c.id))
+	var held []heldList
+	owners := map[string]channel.ID{}
+	carried := rs.carried.channels()
+	for label, holders := range rs.holders {
+		if len(holders) > 1 {
+			owners[label], _ = rs.holder(label, carried)
+		}
+	}
+	for _, c := range carried {
+		held = append(held, heldList{c.id, rs.list(c.id)})
 		for _, f := range rs.list(c.id) {
 			f.users++
 		}
 	}
 	return &dns.Snapshot{
 		Serial:  rs.version.saved.Serial,
-		Entries: entries(held),
+		Entries: entries(held, owners),
 		Release: func() {
 			rs.mu.Lock()
 			defer rs.mu.Unlock()
-			for _, files := range held {
-				for _, f := range files {
+			for _, l := range held {
+				for _, f := range l.files {
 					f.release()
 				}
 			}
@@ -138,19 +146,29 @@ func (rs *Records) Snapshot() (*dns.Snapshot, error) {
 	}, nil
 }
 
+// heldList is what of a channel is in a snapshot.
+type heldList struct {
+	id    channel.ID
+	files []*recordFile
+}
+
 // entries yields what those editions have in DNS, each owner name once: of what
-// stands under a label, the newest.
-func entries(channels [][]*recordFile) iter.Seq2[dns.Entry, error] {
+// stands under a label, the newest. owners says whose it is where several channels
+// have one.
+func entries(lists []heldList, owners map[string]channel.ID) iter.Seq2[dns.Entry, error] {
 	return func(yield func(dns.Entry, error) bool) {
 		seen := map[string]bool{}
-		for _, files := range channels {
-			for _, f := range files {
+		for _, l := range lists {
+			for _, f := range l.files {
 				if f.index == nil {
 					continue
 				}
 				for e, err := range f.index.All(f.file) {
 					// What rotted in a file is not handed on.
 					if err == nil && (seen[e.Label] || !e.Named && record.NameOf(e.Data).Label() != e.Label) {
+						continue
+					}
+					if owner, ok := owners[e.Label]; ok && e.Named && owner != l.id {
 						continue
 					}
 					seen[e.Label] = true
@@ -164,8 +182,8 @@ func entries(channels [][]*recordFile) iter.Seq2[dns.Entry, error] {
 }
 
 // Watch brings the records in line with the store when something comes, until ctx
-// ends, not only when somebody asks: other name servers wait for the next version.
-// It ends before Close.
+// ends, not only when somebody asks: other name servers wait for the next version, and
+// who had a label first is seen when it comes. It ends before Close.
 func (rs *Records) Watch(ctx context.Context) {
 	for ctx.Err() == nil {
 		tick := time.NewTimer(watchEvery)
@@ -174,10 +192,8 @@ func (rs *Records) Watch(ctx context.Context) {
 			{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(tick.C)},
 		}
 		for _, c := range rs.carried.channels() {
-			newest, wake := rs.store.newest(c.id)
-			if newest != nil && rs.stale(c.id, newest) {
-				rs.update(c.id)
-			}
+			_, wake := rs.store.newest(c.id)
+			rs.catchUp(c.id)
 			cases = append(cases, reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(wake)})
 		}
 		rs.mu.Lock()

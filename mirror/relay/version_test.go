@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -305,5 +307,79 @@ func TestRecordsOfAllEditions(t *testing.T) {
 		if _, err := rs.Named(t.Context(), label); err == nil {
 			t.Errorf("%q is there", label)
 		}
+	}
+}
+
+// TestLabelsOfOthers: all channels are in one zone, and no publisher gets another's root
+// note or grants out of it by grants of the same names, wherever his channel stands in
+// the list. When the one who was first is carried no more, the next has the name.
+func TestLabelsOfOthers(t *testing.T) {
+	var log lockedBuffer
+	r := start(t, Config{Log: slog.New(slog.NewTextHandler(&log, nil))})
+	evil, good := newPress(t, "evil"), newPress(t, "good")
+	if err := errors.Join(r.carried.add(evil.ch), r.carried.add(good.ch)); err != nil {
+		t.Fatal(err)
+	}
+	rootNote, grant, early := good.ch.RootLabel(1), good.batch.GrantName(good.ch), strings.Repeat("a", 26)
+	theirs := noise(1, 4096)
+	claim := func(names ...string) *sheet {
+		grants := map[string][]byte{}
+		for _, name := range names {
+			grants[name] = theirs
+		}
+		return evil.granting(t, 0, "<p>Nothing.</p>", grants)
+	}
+	// What stands under a label, asked for and as part of the zone.
+	whose := func(rs *Records, label string) []byte {
+		t.Helper()
+		asked, err := rs.Named(t.Context(), label)
+		if err != nil {
+			t.Fatal(err)
+		}
+		snap, err := rs.Snapshot()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer snap.Release()
+		n := 0
+		for e, err := range snap.Entries {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if e.Label == label {
+				if n++; n > 1 || !bytes.Equal(e.Data, asked) {
+					t.Errorf("%s: the zone as a whole has something else", label)
+				}
+			}
+		}
+		if n == 0 {
+			t.Errorf("%s: it is not in the zone as a whole", label)
+		}
+		return asked
+	}
+	top := func(data []byte) []byte { return record.NewTree(record.Large, data).Top() }
+	rs := openedRecords(t, r)
+	push(t, r, claim(rootNote, early))
+	if !bytes.Equal(whose(rs, rootNote), top(theirs)) {
+		t.Error("a name that nobody else has")
+	}
+	push(t, r, good.edition(t, 0))
+	if !bytes.Equal(whose(rs, rootNote), top(good.notes[0])) {
+		t.Error("the root note is not that of the channel")
+	}
+	push(t, r, claim(rootNote, early, grant))
+	for label, want := range map[string][]byte{rootNote: good.notes[0], grant: noise(99, 4096), early: theirs} {
+		if !bytes.Equal(whose(rs, label), top(want)) {
+			t.Errorf("%s went to the other", label)
+		}
+	}
+	if !strings.Contains(log.String(), "channel="+evil.ch.String()+" other="+good.ch.String()+" names=2") {
+		t.Errorf("log: %s", log.String())
+	}
+	if err := os.WriteFile(filepath.Join(r.cfg.Dir, carriedFile), []byte(good.ch.String()+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(whose(rs, early), top(noise(98, 4096))) {
+		t.Error("the name stays with one that is carried no more")
 	}
 }

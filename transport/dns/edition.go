@@ -176,6 +176,7 @@ type Index struct {
 	leaves  []leafAt // sorted by name
 	indexes map[record.Name][]byte
 	named   map[string][]byte
+	chosen  map[string]bool // of named, what is a grant
 }
 
 type leafAt struct {
@@ -188,7 +189,7 @@ type leafAt struct {
 // NewIndex makes the index of an edition. It keeps nothing of e but the head
 // and what it made.
 func NewIndex(e *Edition) (*Index, error) {
-	x := &Index{indexes: map[record.Name][]byte{}, named: map[string][]byte{}}
+	x := &Index{indexes: map[record.Name][]byte{}, named: map[string][]byte{}, chosen: map[string]bool{}}
 	for p, err := range e.records() {
 		switch {
 		case err != nil:
@@ -200,6 +201,9 @@ func NewIndex(e *Edition) (*Index, error) {
 		default:
 			x.leaves = append(x.leaves, leafAt{p.name, p.pos, uint16(p.size), record.KindByte(p.class, record.Leaf)})
 		}
+	}
+	for name := range e.Grants {
+		x.chosen[name], x.chosen[smallLabel(name)] = true, true
 	}
 	slices.SortFunc(x.leaves, compareLeaf)
 	x.leaves = slices.CompactFunc(x.leaves, func(a, b leafAt) bool { return a.name == b.name })
@@ -251,8 +255,17 @@ func (x *Index) Names() iter.Seq[record.Name] {
 	}
 }
 
-// Labels yields the labels that Named knows.
-func (x *Index) Labels() iter.Seq[string] { return maps.Keys(x.named) }
+// Labels yields the labels that Named knows, and whether the publisher chose them: a
+// grant's name is whatever an edition says, all others follow from the channel's ID.
+func (x *Index) Labels() iter.Seq2[string, bool] {
+	return func(yield func(string, bool) bool) {
+		for label := range x.named {
+			if !yield(label, x.chosen[label]) {
+				return
+			}
+		}
+	}
+}
 
 // Named returns what stands under a label that is no hash; false if nothing of
 // this edition does. All editions of a channel share these labels: ask the
