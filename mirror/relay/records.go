@@ -69,7 +69,7 @@ type recordFile struct {
 	e     *edition
 	file  blob
 	index *dns.Index
-	bytes int64 // of the layers in DNS
+	bytes int64 // of recordBytes
 	users int   // the list that it is in, and snapshots; Records.mu is held for it
 }
 
@@ -304,11 +304,7 @@ func openRecords(ch channel.ID, e *edition, room int64) (*recordFile, error) {
 	r := &recordFile{e: e, file: f}
 	d, err := dns.ReadEdition(io.NewSectionReader(f, 0, e.size), ch, room)
 	if err == nil {
-		for _, pieces := range [][]dns.Piece{d.Front, d.Text, d.Dict, d.Log} {
-			for _, p := range pieces {
-				r.bytes += int64(len(p.Data))
-			}
-		}
+		r.bytes = d.Size()
 		r.index, err = dns.NewIndex(d)
 	}
 	if err != nil {

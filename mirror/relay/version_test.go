@@ -383,3 +383,27 @@ func TestLabelsOfOthers(t *testing.T) {
 		t.Error("the name stays with one that is carried no more")
 	}
 }
+
+// Grants take of the room that a channel has in DNS as texts do, each as often as it has a
+// name.
+func TestGrantsTakeRoom(t *testing.T) {
+	r := start(t, Config{})
+	p := newPress(t, "many grants")
+	const grants, size = 400, 60_000
+	for i := range 4 { // of 24 MB
+		names := map[string][]byte{}
+		for k := range grants {
+			names[record.NameOf([]byte(fmt.Sprint(k))).Label()] = noise(uint64(i), size)
+		}
+		push(t, r, p.granting(t, 0, "<p>Nothing.</p>", names))
+	}
+	sum, n := int64(0), 0
+	for _, f := range openedRecords(t, r).list(p.ch) {
+		if f.index != nil {
+			sum, n = sum+f.bytes, n+1
+		}
+	}
+	if n != 2 || sum < int64(n*grants*size) || sum > recordBytes {
+		t.Errorf("%d editions with %d bytes are in dns", n, sum)
+	}
+}

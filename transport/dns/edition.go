@@ -21,6 +21,9 @@ type Piece struct {
 	Pos  int64
 }
 
+// cost is what a piece takes of a limit.
+func (p Piece) cost() int64 { return int64(len(p.Data)) + entryCost }
+
 // Edition is what one edition puts into DNS.
 type Edition struct {
 	Channel channel.ID
@@ -73,6 +76,24 @@ func (e *Edition) Names() map[string]record.Names {
 		}
 	}
 	return out
+}
+
+// Size is what the edition takes of a limit like ReadEdition's: root notes and grants
+// count as layers do, and what stands at several places there counts at each.
+func (e *Edition) Size() int64 {
+	n := int64(0)
+	for _, pieces := range e.layers() {
+		for _, p := range pieces {
+			n += p.cost()
+		}
+	}
+	for _, p := range e.RootNotes {
+		n += p.cost()
+	}
+	for _, p := range e.Grants {
+		n += p.cost()
+	}
+	return n
 }
 
 func (e *Edition) layers() iter.Seq2[string, []Piece] {

@@ -150,14 +150,22 @@ func (c *collector) edition(ch channel.ID, headCID, root cid.Cid) (*Edition, err
 	return e, c.head(e, headCID, root)
 }
 
+// list takes room in a list for a piece.
+func (c *collector) list(p Piece) error {
+	if c.listed -= p.cost(); c.listed < 0 {
+		return fmt.Errorf("%w: edition too large for dns", ErrFull)
+	}
+	return nil
+}
+
 // file lists a file's blocks depth first.
 func (c *collector) file(id cid.Cid, to []Piece) ([]Piece, error) {
 	p, err := c.get(id)
 	if err != nil {
 		return nil, err
 	}
-	if c.listed -= int64(len(p.Data)) + entryCost; c.listed < 0 {
-		return nil, fmt.Errorf("%w: edition too large for dns", ErrFull)
+	if err := c.list(p); err != nil {
+		return nil, err
 	}
 	to = append(to, p)
 	if id.Prefix().Codec == cid.Raw {
@@ -189,6 +197,9 @@ func (c *collector) folder(id cid.Cid, f func(name string, p Piece) error) error
 	}
 	for _, l := range links {
 		p, err := c.get(l.CID)
+		if err == nil {
+			err = c.list(p)
+		}
 		if err != nil {
 			return err
 		}
