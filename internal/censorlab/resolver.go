@@ -127,6 +127,14 @@ func (r *resolver) answer(req *dns.Msg) *dns.Msg {
 	resp.Id, resp.Response, resp.RecursionAvailable, resp.Authoritative = req.Id, true, true, false
 	resp.Question = req.Question // as it was spelled
 	resp.RecursionDesired, resp.Truncated = req.RecursionDesired, false
+	// A name stands there once, as with all resolvers: a Small record fits 512 bytes then,
+	// under the longest name.
+	resp.Compress = true
+	for _, rr := range resp.Answer {
+		if h := rr.Header(); strings.EqualFold(h.Name, q.Name) {
+			h.Name = req.Question[0].Name
+		}
+	}
 	resp.Extra = nil
 	if req.IsEdns0() != nil {
 		resp.SetEdns0(1232, false)
