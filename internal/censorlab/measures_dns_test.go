@@ -2,6 +2,7 @@ package censorlab
 
 import (
 	"crypto/tls"
+	"fmt"
 	"io"
 	"net/http"
 	"net/netip"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"tamizdat/internal/censor"
 	"tamizdat/internal/simnet"
 	"tamizdat/mirror/paths"
 	"tamizdat/transport"
@@ -50,6 +52,7 @@ var (
 	noAgain        = without(func(w *dnspath.Without) { w.Again = true })
 	noSmallRecords = without(func(w *dnspath.Without) { w.Small = true })
 	noCase         = without(func(w *dnspath.Without) { w.Case = true })
+	noShorter      = without(func(w *dnspath.Without) { w.Shorter = true })
 	noLabels       = without(func(w *dnspath.Without) { w.Labels = true })
 )
 
@@ -84,6 +87,11 @@ var dnsMeasures = []measure{
 		scenario: "dns-hostile", what: "letters compared without their case", lack: "an answer in other letters than the question is none",
 		ways: overDNS, text: true, off: []handicap{noCase},
 	},
+	{ // the row's own 72 characters are more than any name of ours has: a zone's has 33 at most
+		scenario: "dns-hostile", what: "names without a label in front, where 64 characters are too many", lack: "a name that is lost is asked for in no other form",
+		ways: overDNS, text: true, zones: []string{zoneLong}, again: true, revoked: true, off: []handicap{noShorter},
+		worst: censor.Resolver{LongestName: 64, MixCase: true, LargestAnswer: 512, NoTCP: true, Spoil: true, Rate: 10},
+	},
 	{
 		scenario: "dns-ttl", what: "a label before the head's name", lack: "the head is asked for by its plain name",
 		ways: overDNS, text: true, again: true, off: []handicap{noLabels},
@@ -108,6 +116,17 @@ var dnsMeasures = []measure{
 		scenario: "loss-60-up", what: "asking again", lack: "each record is asked for once",
 		ways: overDNS, text: true, off: []handicap{noAgain},
 	},
+}
+
+// revoke ends an epoch, for the sake of a batch that nobody has.
+func (w *World) revoke() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	batch := fmt.Sprintf("lost %d", w.size)
+	if _, err := w.pub.Invite(batch); err != nil {
+		return err
+	}
+	return w.pub.Revoke(batch)
 }
 
 // secondResolver starts the ISP's other resolver, which has no vices but those of

@@ -30,8 +30,8 @@ type measure struct {
 	worst censor.Rule
 	// returning: he has been here before, in an open net, and has a grant that tells
 	// what else the relay offers. again: he has, under this censor, and there is a new
-	// edition since.
-	returning, again bool
+	// edition since. revoked: that is of a new epoch.
+	returning, again, revoked bool
 	// beside is what is switched off with the measure on, too, since it would do as
 	// well; off switches the measure off.
 	beside, off []handicap
@@ -296,6 +296,11 @@ func (m measure) read(t *testing.T, w *World, s censor.Scenario, seed uint64, on
 	if m.returning || m.again {
 		if o, err := rd.Sync(t.Context()); err != nil || !o.Newest {
 			t.Fatal(err, o.Err)
+		}
+		if m.revoked {
+			if err := w.revoke(); err != nil {
+				t.Fatal(err)
+			}
 		}
 		if err := w.Publish(t.Context(), News(int(w.Size()), time.Now())); err != nil {
 			t.Fatal(err)

@@ -64,7 +64,8 @@ const (
 	nameGateway = "gateway.example"
 	nameMirror  = "mirror.example"
 	zoneNews    = "n.example"
-	zoneMore    = "m.example" // the same, in no invite
+	zoneMore    = "m.example"                      // the same, in no invite
+	zoneLong    = "the-news-of-the-meadow.example" // the same again
 	zoneTunnel  = "t.example"
 )
 

@@ -205,7 +205,7 @@ func (w *World) names(ctx context.Context, r *relay.Relay) error {
 		return err
 	}
 	w.closers = append(w.closers, records)
-	server, err := dns.NewServer(dns.ServerConfig{Zones: []dns.Zone{{Name: zoneNews}, {Name: zoneMore}}, Store: records})
+	server, err := dns.NewServer(dns.ServerConfig{Zones: []dns.Zone{{Name: zoneNews}, {Name: zoneMore}, {Name: zoneLong}}, Store: records})
 	if err != nil {
 		return err
 	}
@@ -232,6 +232,7 @@ func (w *World) resolver(ctx context.Context, on *simnet.Host, addr netip.Addr) 
 	r := newResolver(on, map[string]string{
 		zoneNews:   netip.AddrPortFrom(addrAuthority, 53).String(),
 		zoneMore:   netip.AddrPortFrom(addrAuthority, 53).String(),
+		zoneLong:   netip.AddrPortFrom(addrAuthority, 53).String(),
 		nameMirror: netip.AddrPortFrom(addrTunnel, 53).String(),
 		zoneTunnel: netip.AddrPortFrom(addrTunnel, 53).String(),
 	})

@@ -198,7 +198,7 @@ func (a *asking) tooLong() bool {
 // ones; and how that is spelled, if not in lower case.
 func (a *asking) called(r *resolver) (name, mixed string) {
 	name = a.full
-	if a.tooLong() || !r.standing.carriesName(len(name)) {
+	if (a.tooLong() || !r.standing.carriesName(len(name))) && !a.c.pool.cfg.Without.Shorter {
 		name = a.plain
 	}
 	if a.mixed && r.standing.keepsCase() {

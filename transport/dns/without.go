@@ -16,6 +16,8 @@ type Without struct {
 	Case bool
 	// Labels: nothing stands in front of a name to get past a resolver's cache.
 	Labels bool
+	// Shorter: what stands in front of a name is never left out, however many are lost.
+	Shorter bool
 }
 
 // of is a query as it is asked without them.
