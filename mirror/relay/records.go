@@ -135,8 +135,10 @@ func (rs *Records) Record(_ context.Context, name record.Name) ([]byte, error) {
 
 // Named implements dns.Store.
 func (rs *Records) Named(_ context.Context, label string) ([]byte, error) {
-	// Each catches up before any is asked: another may have the label as well.
-	carried := slices.DeleteFunc(slices.Clone(rs.carried.channels()), func(c carriedChannel) bool { return !rs.catchUp(c.id) })
+	carried := rs.carried.channels()
+	for _, c := range carried { // before any is asked: another may have the label as well
+		rs.catchUp(c.id)
+	}
 	rs.mu.RLock()
 	defer rs.mu.RUnlock()
 	if ch, ok := rs.holder(label, carried); ok {
@@ -273,6 +275,9 @@ func (rs *Records) hold(ch channel.ID, l *recordList) {
 // holder is the channel, of those carried, whose thing stands under a label; rs.mu is held.
 func (rs *Records) holder(label string, carried []carriedChannel) (channel.ID, bool) {
 	for _, ch := range rs.holders[label] {
+		if newest, _ := rs.store.newest(ch); newest == nil {
+			continue
+		}
 		if slices.ContainsFunc(carried, func(c carriedChannel) bool { return c.id == ch }) {
 			return ch, true
 		}
