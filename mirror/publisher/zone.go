@@ -127,10 +127,14 @@ func (p *Publisher) editionRecords(n uint64, newest, pointer bool) iter.Seq2[dns
 // most of them of grants (300 kB as a zone file). Usual limits of big providers, not
 // all of which are in their own documentation, and which change:
 //
-//	Amazon Route 53      10,000 records; a change of at most 32,000 characters
+//	Amazon Route 53      10,000 records, 1,000 in an imported file; a change of at most
+//	                     32,000 characters, a value of 4,000; \DDD is octal
 //	Azure DNS            10,000 record sets
 //	Cloudflare           200 records (free, zones since September 2024), 3,500 (Pro);
 //	                     zone files of 256 KiB, records of 4,096 bytes
+//
+// A full record takes some 3,400 characters in a zone file, where \DDD is decimal (RFC 1035).
+// None of the three takes updates (RFC 2136), so their files are put there by hand.
 //
 // A megabyte of text takes 4,600 records, in both classes together.
 func (p *Publisher) inDNS(car io.ReaderAt, size int64, pointer bool) (*dns.Edition, error) {

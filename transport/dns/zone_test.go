@@ -22,6 +22,15 @@ func TestWriteZone(t *testing.T) {
 	if err := WriteZone(&file, zone, w.store.All()); err != nil {
 		t.Fatal(err)
 	}
+	longest := 0
+	for line := range strings.Lines(file.String()) {
+		if _, value, ok := strings.Cut(line, " IN TXT "); ok {
+			longest = max(longest, len(value)-1)
+		}
+	}
+	if longest < 3200 || longest > 4000 {
+		t.Errorf("a value of %d characters: Route 53 takes 4,000", longest)
+	}
 	got := map[string][]byte{}
 	counts := map[uint16]int{}
 	p := mdns.NewZoneParser(bytes.NewReader(file.Bytes()), "", "")
