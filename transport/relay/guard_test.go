@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -367,25 +369,91 @@ func TestUnknownAddressesAreVerifiedUnderLoad(t *testing.T) {
 	}
 }
 
+// hellos are first packets of that many handshakes, each with a whole ClientHello.
+func hellos(t *testing.T, n int) [][]byte {
+	t.Helper()
+	listen := func() net.PacketConn {
+		pc, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pc
+	}
+	pc, sink := listen(), listen()
+	defer pc.Close()
+	defer sink.Close()
+	tr := &quic.Transport{Conn: pc}
+	defer tr.Close()
+	out := map[string][]byte{} // by the connection's name
+	for len(out) < n {
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			_, _ = tr.Dial(ctx, sink.LocalAddr(), &tls.Config{
+				InsecureSkipVerify: true, NextProtos: []string{http3.NextProtoH3}, ServerName: "x",
+				CurvePreferences: []tls.CurveID{tls.X25519}, // or it takes two packets
+			}, &quic.Config{InitialPacketSize: minPacket})
+		}()
+		for before := len(out); len(out) == before; { // what an earlier one says at its end has its name
+			b := make([]byte, 2*minPacket)
+			k, _, err := sink.ReadFrom(b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if name := string(b[6 : 6+b[5]]); out[name] == nil {
+				out[name] = b[:k]
+			}
+		}
+		cancel()
+		<-done
+	}
+	return slices.Collect(maps.Values(out))
+}
+
 // A flood of Initials that are none, and of such as begin a handshake and never
 // go on, neither stops a relay nor makes it grow.
 func TestJunkInitials(t *testing.T) {
+	const every = 125 // of a sender's 12,500 packets one is a ClientHello
+	begin := hellos(t, 4*12_500/every)
 	s, cert := limited(t, Limits{})
 	if err := visit(t, s, cert, 0); err != nil {
 		t.Fatal(err)
 	}
 	before := runtime.NumGoroutine()
-	var wg sync.WaitGroup
-	for range 4 {
+	var wg, answers sync.WaitGroup
+	t.Cleanup(answers.Wait)
+	var begun, retried atomic.Int64
+	for sender := range 4 {
 		wg.Go(func() {
 			c, err := net.Dial("udp", s.Addr().String())
 			if err != nil {
 				t.Error(err)
 				return
 			}
-			defer c.Close()
+			t.Cleanup(func() { c.Close() })
+			answers.Go(func() {
+				b := make([]byte, 2*minPacket)
+				for {
+					n, err := c.Read(b)
+					if errors.Is(err, net.ErrClosed) {
+						return
+					}
+					switch { // of version 1; what a Retry answers to is not held
+					case n < 5 || b[4] != 1:
+					case b[0]&0xf0 == 0xc0:
+						begun.Add(1)
+					case b[0]&0xf0 == 0xf0:
+						retried.Add(1)
+					}
+				}
+			})
 			packet := make([]byte, 1200)
 			for i := range 12_500 {
+				if i%every == every-1 {
+					_, _ = c.Write(begin[sender*12_500/every+i/every])
+					continue
+				}
 				rand.Read(packet)
 				switch i % 4 {
 				case 0, 1: // an Initial that does not decrypt
@@ -403,6 +471,9 @@ func TestJunkInitials(t *testing.T) {
 		if err := visit(t, s, cert, kind); err != nil {
 			t.Errorf("a reader after the flood: %v", err)
 		}
+	}
+	if begun.Load() == 0 || retried.Load() == 0 {
+		t.Errorf("%d packets of handshakes came back, %d of those that were told to begin again: this tests nothing", begun.Load(), retried.Load())
 	}
 	// A handshake that was begun costs a goroutine or two for five seconds; no
 	// more of them may be under way than may begin without showing an address.
