@@ -47,7 +47,7 @@ func FuzzRules(f *testing.F) {
 						keep := string(b)
 						for range 3 {
 							for _, v := range []Verdict{i.Out(b), i.In(b)} {
-								if len(v.Data) > 4*len(b)+600 || len(v.Inject) > 2 {
+								if len(v.Data) > 4*len(b)+600 || len(v.Inject) > 4 {
 									t.Fatalf("%s: %d bytes became %d", r.Name(), len(b), len(v.Data))
 								}
 							}
