@@ -282,7 +282,7 @@ func (a *asking) try(ctx context.Context, r *resolver, try int) ([]byte, error) 
 	defer timer.Stop()
 	late := a.hedgeAfter(r)
 	failed, heard := false, false // r has refused; r has said something else
-	due := started.Add(r.timeout(0))
+	due := started.Add(r.patience())
 	var grace <-chan time.Time
 	var until time.Time // when grace is over
 	wait := func(d time.Duration) {
@@ -339,6 +339,7 @@ func (a *asking) try(ctx context.Context, r *resolver, try int) ([]byte, error) 
 				return nil, errSilent
 			case ev.kind == answerJunk:
 				a.spoiled = true
+				r.guesses(ev)
 			case ev.kind == answerFailed:
 				// Anybody on the way can say so first: the truth may still come.
 				failed = true
@@ -367,6 +368,7 @@ func (a *asking) try(ctx context.Context, r *resolver, try int) ([]byte, error) 
 				ev.from.answered(a.class, ev, rtt)
 				return ev.rec, nil
 			case ev.kind == answerRecords && ev.check == maybe:
+				ev.from.guesses(ev)
 				return ev.rec, nil
 			case ev.kind == answerRecords:
 				if len(a.held) < maxCandidates {

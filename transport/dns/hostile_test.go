@@ -252,6 +252,25 @@ func TestTrueNo(t *testing.T) {
 	}
 }
 
+// Where all that comes of one class is spoiled, the other one is turned to after a
+// second, and not after one for each question that is spoiled again.
+func TestSpoiledSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		truth, rtt := w.honest(), 50*time.Millisecond
+		began := time.Now()
+		w.heads(t.Context(), w.fakeClient(&fakeNet{rtt: rtt, noTCP: true, answer: func(req []byte, tcp bool) [][]byte {
+			if req[11] != 0 {
+				return [][]byte{withTXT(req, []byte("\x00spoiled"))}
+			}
+			return truth(req, tcp)
+		}}, true))
+		if d := time.Since(began); d > firstTimeout+20*rtt {
+			t.Errorf("after %v", d)
+		}
+	})
+}
+
 // Of every ten answers three are lost, each way alike.
 func TestLoss(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -130,10 +130,18 @@ func (n *naming) ask(ctx context.Context, q query) ([]byte, error) {
 		})
 	}
 	follow(first)
-	patience := time.After(maxGrace)
+	began := time.Now()
 	var silent error // of all that were followed
 	lies := 0
-	for under > 0 || patience != nil {
+	for {
+		var over <-chan time.Time
+		if under == 0 {
+			left := n.c.patience() - time.Since(began)
+			if left <= 0 || lies == 0 && len(followed) == 1 {
+				break
+			}
+			over = time.After(left)
+		}
 		select {
 		case top := <-tops:
 			follow(top)
@@ -145,14 +153,10 @@ func (n *naming) ask(ctx context.Context, q query) ([]byte, error) {
 			case e.err != nil && otherClass(e.err):
 				silent = e.err
 				n.forget(e.of)
-				if len(followed) == 1 {
-					patience = nil
-				}
 			default:
 				lies++
 			}
-		case <-patience:
-			patience = nil
+		case <-over:
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}

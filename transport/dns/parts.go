@@ -103,7 +103,7 @@ func (c *Client) joinParts(ctx context.Context, name string, judge func(raw []by
 				held = raw
 			}
 			if patience == nil {
-				patience = time.After(maxGrace)
+				patience = time.After(c.patience())
 			}
 		}
 		return nil, nil
@@ -128,7 +128,7 @@ func (c *Client) joinParts(ctx context.Context, name string, judge func(raw []by
 				}
 			}
 			if left == 0 && patience == nil {
-				patience = time.After(maxGrace)
+				patience = time.After(c.patience())
 			}
 		case <-patience:
 			if held != nil {

@@ -48,6 +48,9 @@ type resolver struct {
 	lastCut  time.Time
 
 	srtt, rttvar time.Duration
+	// guess is how long the last answer took that vouches for nothing: to ask a stranger
+	// again sooner costs little, but its "no" is to be believed no sooner.
+	guess time.Duration
 
 	// How the Large class fares: good answers ever; spoiled ones and unanswered
 	// tries since the last good one; truncations since the last good one over
@@ -222,6 +225,15 @@ func (r *resolver) answered(class record.Class, ev event, rtt time.Duration) {
 	}
 }
 
+// guesses records an answer that vouches for nothing: of anybody on the way, it may be.
+func (r *resolver) guesses(ev event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !ev.stream {
+		r.guess = ev.took
+	}
+}
+
 // lost records a try without a good answer; spoiled says that there was one,
 // but not what was published.
 func (r *resolver) lost(class record.Class, spoiled bool) {
@@ -349,7 +361,11 @@ func (r *resolver) carries(class record.Class) bool {
 func (r *resolver) timeout(try int) time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.srtt == 0 {
+	srtt, rttvar := r.srtt, r.rttvar
+	if srtt == 0 {
+		srtt, rttvar = r.guess, r.guess/2
+	}
+	if srtt == 0 {
 		// A stranger: on a line that loses most of what is sent the next try is
 		// worth more than a longer wait.
 		t := firstTimeout
@@ -358,7 +374,27 @@ func (r *resolver) timeout(try int) time.Duration {
 		}
 		return min(t, maxTimeout)
 	}
-	return min(max(r.srtt+4*r.rttvar, minTimeout)<<min(max(try, 0), 5), maxTimeout)
+	return min(max(srtt+4*rttvar, minTimeout)<<min(max(try, 0), 5), maxTimeout)
+}
+
+// patience is how long an answer may take before a "no" counts.
+func (r *resolver) patience() time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.srtt == 0 {
+		return firstTimeout
+	}
+	return min(max(r.srtt+4*r.rttvar, minTimeout), maxTimeout)
+}
+
+// patience is the longest one of those that may be asked.
+func (c *Client) patience() (d time.Duration) {
+	for _, r := range c.resolvers {
+		if !r.isCool() {
+			d = max(d, r.patience())
+		}
+	}
+	return min(d, maxGrace)
 }
 
 // hedge is after how long without an answer another resolver is worth asking as
