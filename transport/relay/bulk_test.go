@@ -103,7 +103,7 @@ func fetchOf(t *testing.T, seed uint64, line simnet.Link, req transport.Request,
 // 1 MiB over good lines and bad ones: with -v of 30 seeds each, and beside it over
 // one connection alone.
 func TestBulk(t *testing.T) {
-	n := uint64(3)
+	n := uint64(9)
 	if testing.Verbose() {
 		n = 30
 	}
