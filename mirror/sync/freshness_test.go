@@ -472,3 +472,48 @@ type oldHeads struct {
 }
 
 func (h oldHeads) Head(context.Context, channel.ID, uint64) ([]byte, error) { return h.head, nil }
+
+// Who lied is not excused by saying that there is nothing newer, but by what is true.
+func TestLiesArePast(t *testing.T) {
+	c := published(t, 1)
+	synctest.Test(t, func(t *testing.T) {
+		m := transporttest.NewMemory(t, c.Editions()...)
+		from := func(name string, patience time.Duration, heads transport.Heads) transport.Path {
+			p := m.Path(name)
+			p.Kind, p.Source, p.Hints.Patience = transport.KindTCP, "relay", patience
+			if heads != nil {
+				p.Heads = heads
+			}
+			return p
+		}
+		liar := oldHeads{m.Path("liar").Heads, []byte("no head")}
+		r := newReader(t, c, from("honest", 0, nil))
+		r.sync()
+		past := func() bool {
+			t.Helper()
+			reports, err := sync.Reports(t.Context(), r.lib, c.ID())
+			i := slices.IndexFunc(reports, func(p sync.PathReport) bool { return p.Name == "liar" })
+			if err != nil || i < 0 || reports[i].State != "lied" {
+				t.Fatalf("%+v, %v", reports, err)
+			}
+			return reports[i].Past
+		}
+		_, _ = r.over(from("liar", 0, liar)).e.Sync(t.Context(), c.ID())
+		if past() {
+			t.Error("at once")
+		}
+		both := []transport.Path{from("honest", 0, nil), from("liar", time.Hour, liar)}
+		r.over(both...).sync()
+		if past() {
+			t.Error("by nothing newer")
+		}
+		e := c.Publish(transporttest.Articles(1)...)
+		if err := m.Publish(t.Context(), e.Source(), nil); err != nil {
+			t.Fatal(err)
+		}
+		r.over(both...).sync()
+		if !past() {
+			t.Error("not by news")
+		}
+	})
+}

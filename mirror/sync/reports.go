@@ -47,8 +47,8 @@ type PathReport struct {
 	Tree     string    `json:"tree,omitempty"`
 	HeadTime time.Time `json:"head_time,omitzero"`
 	Seen     time.Time `json:"seen,omitzero"`
-	// Past: the path has not been needed since, and its source has answered as it
-	// should over another one. What State and Error say of it is an old story.
+	// Past: the path has not been needed since, and its source has done as it should
+	// over another one. What State and Error say of it is an old story.
 	Past bool `json:"past,omitempty"`
 }
 
@@ -56,8 +56,13 @@ type PathReport struct {
 // may be innocent: nobody has told it yet.
 func (r PathReport) Older() bool { return r.State == stateOK && r.Error == laggard }
 
-// good reports whether the path answered in this sync, and with nothing old.
-func (r PathReport) good() bool { return r.State == stateOK && r.Error == "" && !r.Seen.IsZero() }
+// excuses reports whether what a path did in this sync makes an old story of what
+// another one to the same source did before. That there is nothing newer can be said by
+// who lies with every byte.
+func (r PathReport) excuses(o PathReport) bool {
+	return r.State == stateOK && r.Error == "" && !r.Seen.IsZero() && sharesSource(r, o) &&
+		(o.State != stateLied || r.Head > 0 || r.Blocks > 0)
+}
 
 func (s *session) report(p transport.Path) *PathReport {
 	r, ok := s.reports[p.Name]
@@ -106,7 +111,7 @@ func (s *session) storeReports(ctx context.Context, reports []PathReport) (err e
 		case r.State == stateIdle:
 			merged[i] = old[j]
 			merged[i].Source = r.Source // more may be known of it by now
-			merged[i].Past = merged[i].Past || slices.ContainsFunc(reports, func(o PathReport) bool { return o.good() && sharesSource(o, r) })
+			merged[i].Past = merged[i].Past || slices.ContainsFunc(reports, func(o PathReport) bool { return o.excuses(merged[i]) })
 		default:
 			merged[i].Blocks += old[j].Blocks
 			merged[i].Bytes += old[j].Bytes
