@@ -66,7 +66,10 @@ func TestOthersClient(t *testing.T) {
 	}
 	_, _, err = ask(3, 7, func(s *channel.Submission) { s.Proof[0][7] ^= 1 })
 	refused("a wrong proof", "proof", err)
-	_, _, err = ask(3, 7, func(s *channel.Submission) { s.Checkpoint[len(s.Checkpoint)-9] ^= 1 })
+	_, _, err = ask(3, 7, func(s *channel.Submission) {
+		at := &s.Checkpoint[len(s.Checkpoint)-9]
+		*at = map[bool]byte{true: 'B', false: 'A'}[*at == 'A'] // base64 still
+	})
 	refused("a wrong signature", "signature", err)
 	if lines, _, err = ask(3, 7, nil); err != nil {
 		t.Fatal(err)
