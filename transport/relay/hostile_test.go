@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/big"
 	"net"
 	"net/http"
@@ -278,24 +279,44 @@ func TestIsReset(t *testing.T) {
 // is sent again, on the same connection, and not for ever.
 func TestUnheardRequestIsSentAgain(t *testing.T) {
 	var asked, deaf atomic.Int64
-	unheard := func(w http.ResponseWriter) {
-		s := w.(http3.HTTPStreamer).HTTPStream()
-		s.CancelRead(quic.StreamErrorCode(http3.ErrCodeRequestIncomplete))
-		s.CancelWrite(quic.StreamErrorCode(http3.ErrCodeRequestIncomplete))
-	}
-	_, r := serve(t, certificate(t), "127.0.0.1:0", func(w http.ResponseWriter, _ *http.Request) {
-		asked.Add(1)
-		if deaf.Add(-1) >= 0 {
-			unheard(w)
-			return
-		}
-		w.WriteHeader(http.StatusNotFound)
-	})
-	c, err := New(Config{Network: &netreal.Network{}, Relay: r})
+	cert := certificate(t)
+	ln, err := quic.ListenAddr("127.0.0.1:0", http3.ConfigureTLSConfig(&tls.Config{Certificates: []tls.Certificate{cert}}), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { c.Close() })
+	server := &http3.Server{Handler: http.NotFoundHandler(), Logger: slog.New(slog.DiscardHandler)}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		conn, err := ln.Accept(context.Background()) // there is one
+		if err != nil {
+			return
+		}
+		h, err := server.NewRawServerConn(conn)
+		if err != nil {
+			return
+		}
+		for {
+			str, err := conn.AcceptStream(context.Background())
+			if err != nil {
+				return
+			}
+			asked.Add(1)
+			if deaf.Add(-1) < 0 {
+				go h.HandleRequestStream(str)
+				continue
+			}
+			str.CancelRead(quic.StreamErrorCode(http3.ErrCodeRequestIncomplete))
+			str.CancelWrite(quic.StreamErrorCode(http3.ErrCodeRequestIncomplete))
+		}
+	}()
+	t.Cleanup(func() { ln.Close(); <-done })
+	at := ln.Addr().(*net.UDPAddr)
+	c, err := New(Config{Network: &netreal.Network{}, Relay: channel.Relay{Host: "127.0.0.1", Port: uint16(at.Port), Pin: channel.PinOf(cert.Leaf)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() }) // before the listener, whose one connection that ends
 	p := c.Paths()[0]
 	deaf.Store(maxUnheard)
 	if _, err := p.Heads.Head(t.Context(), channel.ID{}, 0); !errors.Is(err, transport.ErrNotFound) {
