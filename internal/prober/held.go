@@ -170,7 +170,10 @@ func untaken1(ctx context.Context, s Server, path string) string {
 	if _, err := io.WriteString(c, "GET "+path+" HTTP/1.1\r\nHost: "+Host+"\r\nConnection: close\r\n\r\n"); err != nil {
 		return "cannot ask: " + ending(err)
 	}
-	dripping(ctx, 1, func(int) error { time.Sleep(heldFor / 2); return nil })
+	select {
+	case <-ctx.Done():
+	case <-time.After(dripEvery + heldFor/2):
+	}
 	n, err := io.Copy(io.Discard, c)
 	return fmt.Sprintf("%d bytes [%s]", n, ending(err))
 }
