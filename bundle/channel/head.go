@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"cmp"
 	"crypto/ed25519"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"iter"
+	"math"
 	"math/bits"
 	"time"
 
@@ -163,23 +165,40 @@ func (h *Head) Compact() []byte {
 	return b
 }
 
-// CompactSize reads the tree size and the log's generation of a head in compact form
-// without checking the rest. false: it has another form, and the caller's check shall
-// say what is wrong with it.
-func CompactSize(raw []byte) (size, generation uint64, ok bool) {
-	if len(raw) == 0 || raw[0] != compactVersion {
-		return 0, 0, false
+// Claim is what a head in compact form says of itself, unchecked.
+type Claim struct {
+	Size, Generation uint64
+	Root             cid.Cid
+}
+
+// ClaimOf reads a head in compact form without checking it, for a path that carries one
+// beside something else. false: it has another form, and the caller's check shall say
+// what is wrong with it.
+func ClaimOf(compact []byte) (c Claim, ok bool) {
+	if len(compact) == 0 || compact[0] != compactVersion {
+		return c, false
 	}
-	var numbers [4]uint64 // edition, epoch, root note, generation
-	rest := raw[1:]
+	var numbers [6]uint64 // edition, epoch, root note, generation, date, time
+	rest := compact[1:]
 	for i := range numbers {
 		var n int
 		if numbers[i], n = binary.Uvarint(rest); n <= 0 {
-			return 0, 0, false
+			return c, false
 		}
 		rest = rest[n:]
 	}
-	return numbers[0] + 1, numbers[3], numbers[0]+1 != 0
+	if len(rest) < sha256.Size || numbers[0] == math.MaxUint64 {
+		return c, false
+	}
+	c.Root, ok = compactRoot(rest[:sha256.Size])
+	c.Size, c.Generation = numbers[0]+1, numbers[3]
+	return c, ok
+}
+
+// compactRoot is the root CID of which the compact form has the digest alone.
+func compactRoot(digest []byte) (cid.Cid, bool) {
+	mh, err := multihash.Encode(digest, multihash.SHA2_256)
+	return cid.NewCidV1(cid.DagProtobuf, mh), err == nil
 }
 
 // Head checks a head in text or compact form, in the order of FORMAT.md: size,
@@ -342,11 +361,7 @@ func (r *Roots) parseCompact(raw []byte) (*Head, error) {
 	take := func(n int) (out []byte) { out, b = b[:n], b[n:]; return out }
 	h := &Head{Generation: v[3], Size: v[0] + 1, Time: time.Unix(int64(v[5]), 0).UTC()}
 	h.Leaf = Leaf{Channel: r.ch, Edition: v[0], Epoch: v[1], RootVersion: v[2], Date: time.Unix(int64(v[4]), 0).UTC()}
-	mh, err := multihash.Encode(take(32), multihash.SHA2_256)
-	if err != nil {
-		return nil, err
-	}
-	h.Root = cid.NewCidV1(cid.DagProtobuf, mh)
+	h.Root, _ = compactRoot(take(sha256.Size))
 	copy(h.Front.Large[:], take(16))
 	copy(h.Front.Small[:], take(16))
 	copy(h.Content[:], take(32))

@@ -52,8 +52,8 @@ func (h *heads) Head(ctx context.Context, _ channel.ID, have uint64) ([]byte, er
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if size, generation, ok := channel.CompactSize(r.compact); ok && have > 0 &&
-		generation == 0 && (size < have || size == have && bytes.Equal(r.compact, h.given)) {
+	if c, ok := channel.ClaimOf(r.compact); ok && have > 0 &&
+		c.Generation == 0 && (c.Size < have || c.Size == have && bytes.Equal(r.compact, h.given)) {
 		return nil, transport.ErrNoNewer
 	}
 	h.given = r.compact

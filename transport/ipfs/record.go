@@ -163,5 +163,10 @@ func parseRecord(name ipns.Name, raw []byte) (*signed, error) {
 	if len(r.compact) == 0 || len(r.compact) > maxCompact {
 		return refuse(fmt.Errorf("a head of %d bytes in it", len(r.compact)))
 	}
+	// Where the head is asked for and where the files are must be one edition: root notes
+	// and grants are looked for below the value.
+	if c, ok := channel.ClaimOf(r.compact); ok && !c.Root.Equals(r.root) {
+		return refuse(errors.New("the head in it is of another edition"))
+	}
 	return r, nil
 }

@@ -273,7 +273,7 @@ func (h *heads) Head(ctx context.Context, _ channel.ID, have uint64) ([]byte, er
 	if h.newest == nil || i.Seq > h.newest.Seq {
 		h.newest = i
 	}
-	if size, generation, ok := channel.CompactSize(h.newest.Compact); ok && have > 0 && generation == 0 && size < have {
+	if c, ok := channel.ClaimOf(h.newest.Compact); ok && have > 0 && c.Generation == 0 && c.Size < have {
 		return nil, transport.ErrNoNewer
 	}
 	return h.newest.Compact, nil
