@@ -141,7 +141,7 @@ func headIn(key ed25519.PublicKey, value []byte) ([]byte, error) {
 		return nil, fmt.Errorf("%w: no text in it", ErrItem)
 	}
 	compact := []byte(strings.Join(txt.TXT, ""))
-	if same, err := packet(key, compact); err != nil || string(same) != string(value) {
+	if same, err := packet(key, compact); err != nil || len(compact) == 0 || string(same) != string(value) {
 		return nil, fmt.Errorf("%w: not the packet of a head", ErrItem)
 	}
 	return compact, nil
