@@ -1066,6 +1066,87 @@ const smallText = s => {
   return b
 }
 
+// 13. IPNS records, and packets of BitTorrent's DHT.
+
+// cbor reads one value of DAG-CBOR: numbers, bytes, texts and maps, all that a record has.
+function cbor(b) {
+  const first = b.byte(), kind = first >> 5, short = first & 31
+  need(short <= 27, 'DAG-CBOR has lengths')
+  const n = short < 24 ? short : Number(`0x${b.take(2 ** (short - 24)).toString('hex')}`)
+  need(short < 24 || n >= [24, 2 ** 8, 2 ** 16, 2 ** 32][short - 24], 'numbers are minimal')
+  if (kind === 0) return n
+  if (kind === 2) return b.take(n)
+  if (kind === 3) return utf8(b.take(n))
+  need(kind === 5 && n <= b.left, 'a value of a record')
+  const out = new Map()
+  for (let i = 0; i < n; i++) {
+    const key = cbor(b)
+    need(typeof key === 'string' && !out.has(key), 'keys are texts, and distinct')
+    out.set(key, cbor(b))
+  }
+  return out
+}
+
+const ipnsID = key => Buffer.concat([Buffer.from([1, 0x72, 0, 36, 8, 1, 18, 32]), key])
+const ipnsName = key => `k${BigInt(`0x${ipnsID(key).toString('hex')}`).toString(36)}`
+
+// claimedRoot is the root CID that a compact head states.
+function claimedRoot(compact) {
+  const b = new Bytes(compact)
+  need(b.byte() === 1, 'the first byte is 1')
+  for (let i = 0; i < 6; i++) b.varint()
+  return 'b' + b32(Buffer.concat([Buffer.from([1, PB, 0x12, 32]), b.take(32)]))
+}
+
+// ipnsRecord checks a record (specs.ipfs.tech/ipns/ipns-record) whose key is known.
+export function ipnsRecord(bytes, key) {
+  need(bytes.length <= 10240, 'at most 10,240 bytes')
+  const f = new Map(fields(bytes)), signature = f.get(8), data = f.get(9)
+  need(data?.length > 0 && signature?.length === 64, 'signed data, and a signature of version 2')
+  need(!f.has(7) || same(f.get(7), ipnsID(key).subarray(4)), 'a key beside it is the same')
+  need(ed25519(Buffer.concat([Buffer.from('ipns-signature:'), data]), signature, key), 'the IPNS key signed it')
+  const b = new Bytes(data), m = cbor(b)
+  need(b.left === 0 && m instanceof Map, 'signed data is one map')
+  for (const [name, n] of [['Value', 1], ['ValidityType', 3], ['Validity', 4], ['Sequence', 5], ['TTL', 6]]) {
+    const v = m.get(name), old = f.get(n)
+    need(Buffer.isBuffer(v) ? Buffer.isBuffer(old ?? v) : typeof v === 'number', 'the fields of a record')
+    if (f.has(1) || f.has(2)) need(Buffer.isBuffer(v) ? same(old ?? [], v) : (old ?? 0) === v, 'fields of version 1 say the same')
+  }
+  need(m.get('ValidityType') === 0, 'its validity ends at a time')
+  const head = m.get('_head'), value = utf8(m.get('Value'))
+  need(Buffer.isBuffer(head) && head.length >= 1 && head.length <= 1040, 'a compact head of 1 to 1,040 bytes')
+  need(value.startsWith('/ipfs/'), 'the value begins with /ipfs/')
+  parseCID(value.slice(6))
+  need(claimedRoot(head) === value.slice(6), 'value and head name one edition')
+  return { head, root: value.slice(6), sequence: m.get('Sequence'), validity: utf8(m.get('Validity')) }
+}
+
+const zbase32 = bytes => b32(bytes).replace(/./g, c => 'ybndrfg8ejkmcpqxot1uwisza345h769'['abcdefghijklmnopqrstuvwxyz234567'.indexOf(c)])
+const packetName = key => `_head.${zbase32(key)}.`
+
+// packetOf is the one DNS packet of a head.
+function packetOf(head, key) {
+  const u16 = n => { const b = Buffer.alloc(2); b.writeUInt16BE(n); return b }, strings = []
+  for (let i = 0; i < head.length; i += 255) strings.push(Buffer.from([Math.min(255, head.length - i)]), head.subarray(i, i + 255))
+  const txt = Buffer.concat(strings), labels = packetName(key).split('.').map(l => Buffer.from([l.length, ...Buffer.from(l)]))
+  return Buffer.concat([...[0, 0x8400, 0, 1, 0, 0].map(u16), ...labels, ...[16, 1, 0, 60, txt.length].map(u16), txt])
+}
+
+// signedPacket checks one as it travels.
+export function signedPacket(bytes, key) {
+  need(bytes.length > 72, 'signature, number and value')
+  const signature = bytes.subarray(0, 64), n = bytes.readBigInt64BE(64), value = bytes.subarray(72)
+  const bencoded = Buffer.concat([Buffer.from(`${value.length}:`), value])
+  need(n >= 0n && bencoded.length <= 1000, 'a number, and a value of at most 1,000 bytes, bencoded')
+  need(ed25519(Buffer.concat([Buffer.from(`3:seqi${n}e1:v`), bencoded]), signature, key), 'the IPNS key signed it')
+  const strings = new Bytes(value), head = []
+  strings.take(packetOf([], key).length)
+  while (strings.left > 0) head.push(strings.take(strings.byte()))
+  const whole = Buffer.concat(head)
+  need(whole.length > 0 && same(packetOf(whole, key), value), 'the one packet of a head')
+  return { head: whole, number: Number(n) }
+}
+
 // The whole of it.
 
 // named is false for who does not look at the names of DNS trees.
@@ -1335,6 +1416,33 @@ async function vectors(dir) {
   const all = invalid.length + dns.length
   console.log(`${good} valid files agree; ${all - bad.length} of ${all} invalid ones are refused`)
   need(bad.length === 0, bad.join('\n'))
+  pointerVectors(read)
+}
+
+// pointerVectors are IPNS records and signed packets.
+function pointerVectors(read) {
+  const ipns = JSON.parse(read('ipns.json')), packets = JSON.parse(read('packets.json')), hex = s => Buffer.from(s, 'hex'), key = hex(ipns.key)
+  need(ipnsName(key) === ipns.name && packets.key === ipns.key && packetName(key) === packets.name, 'names of the IPNS key')
+  for (const r of ipns.records) {
+    const got = ipnsRecord(hex(r.hex), key)
+    need(same(got.head, read(r.head)) && got.root === r.root && got.sequence === r.sequence && got.validity === r.validity, `IPNS record of ${r.head}`)
+  }
+  for (const p of packets.packets) {
+    const got = signedPacket(hex(p.hex), key)
+    need(same(got.head, read(p.head)) && got.number === p.number, `signed packet of ${p.head}`)
+  }
+  const taken = [[ipns, ipnsRecord], [packets, signedPacket]].flatMap(([v, open]) => v.refused.filter(x => {
+    try {
+      open(hex(x.hex), key)
+      return true
+    } catch (e) {
+      if (!(e instanceof Refused)) throw e
+      if (process.env.VERBOSE) console.log(`${x.check}: ${e.message}`)
+      return false
+    }
+  }))
+  need(taken.length === 0, `taken, though: ${taken.map(x => x.check).join('; ')}`)
+  console.log(`pointers: ${ipns.records.length + packets.packets.length} agree; ${ipns.refused.length + packets.refused.length} invalid ones are refused`)
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
