@@ -32,12 +32,12 @@ func (c *pushCmd) Run(e *env) (err error) {
 	if err != nil {
 		return err
 	}
+	aside, err := p.Aside(e.network, targets)
+	if err != nil {
+		return err
+	}
+	targets = append(targets, aside...)
 	if c.Heartbeat {
-		aside, err := p.Aside(e.network, targets)
-		if err != nil {
-			return err
-		}
-		targets = append(targets, aside...)
 		if err := p.Heartbeat(e.ctx, targets, time.Now()); err != nil {
 			return err
 		}

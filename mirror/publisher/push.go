@@ -135,8 +135,11 @@ func (p *Publisher) Push(ctx context.Context, targets []Target, progress func(ta
 	p.pushAll(ctx, targets, out, progress)
 	if err == nil {
 		// Who was slow does not hold up the news; and a relay did not know the channel, or
-		// its newest keys, before it had the edition.
-		again := func(i int) bool { return out[i].Err == nil && asked[i] != nil && !finally(asked[i]) }
+		// its newest keys, before it had the edition. Those aside get none, and nobody waits
+		// longer for whom he did not name.
+		again := func(i int) bool {
+			return !targets[i].Aside && out[i].Err == nil && asked[i] != nil && !finally(asked[i])
+		}
 		answers, more, failed := p.cosign(ctx, targets, lateCosignTime, again)
 		for i := range targets {
 			if again(i) {
