@@ -81,11 +81,11 @@ func (p panel) unnoticed(st web.Status) bool {
 	some := func(is func(web.PathStatus) bool) bool { return slices.ContainsFunc(st.Paths, is) }
 	switch p.lie {
 	case censor.EvilOld:
-		return !some(func(s web.PathStatus) bool { return s.Older })
+		return !some(func(s web.PathStatus) bool { return s.Older && !s.Past })
 	case censor.EvilFork:
 		return !forked(st)
 	case censor.EvilFlip:
-		return !some(func(s web.PathStatus) bool { return s.State == web.PathLied })
+		return !some(func(s web.PathStatus) bool { return s.State == web.PathLied && !s.Past })
 	default:
 		return false
 	}

@@ -69,6 +69,12 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request) {
 	ctx, ui := r.Context(), s.ui(r)
 	q := r.URL.Query()
 	v := listPage{Search: clip(strings.TrimSpace(q.Get("q")), maxQuery), Lang: s.langFilter(w, r), Unread: q.Get("unread") == "1"}
+	// The panel is asked before all else: what it knows to have come stands then on a page
+	// that does not load itself anew.
+	if s.o.Panel != nil {
+		v.Panel = newPanelView(s.o.Panel.View(ctx))
+		v.Lively = v.Panel.Busy && v.Search == "" && !q.Has("after")
+	}
 	metas, newest, err := s.metas(ctx)
 	if err != nil {
 		s.trouble(w, r, err)
@@ -83,10 +89,6 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request) {
 	}
 	v.Fresh = append(ui.freshLines(status.Fresh, s.o.Now()), ui.oddLines(status.Paths)...)
 	v.Gone = ui.goneLines(metas)
-	if s.o.Panel != nil {
-		v.Panel = newPanelView(s.o.Panel.View(ctx))
-		v.Lively = v.Panel.Busy && v.Search == "" && !q.Has("after")
-	}
 	v.Langs = langChips(ui, metas, v.Lang, q)
 	v.UnreadLink = link(q, "unread", map[bool]string{true: "", false: "1"}[v.Unread], "after")
 

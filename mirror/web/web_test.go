@@ -691,6 +691,30 @@ func TestPanel(t *testing.T) {
 	}
 }
 
+// lastWord is a panel that has nothing more to wait for, since just then something came.
+type lastWord struct{ *fake }
+
+func (p lastWord) View(ctx context.Context) PanelView {
+	p.st.Paths = append(p.st.Paths, PathStatus{Name: "late", Kind: "dns", State: PathWorking, Older: true})
+	p.heads = append(p.heads, headline("00000000000000ff", "Came just now", "en", "ltr"))
+	return p.fake.View(ctx)
+}
+
+// TestPanelIsAskedFirst: a page that does not load itself anew has on it what its panel
+// did not have to wait for any more.
+func TestPanelIsAskedFirst(t *testing.T) {
+	f := sample()
+	n := visit(t, f, func(o *Options) { o.Panel, o.Refresh = lastWord{f}, 5*time.Second }).get("/", 200)
+	if len(find(n, "meta", "http-equiv=refresh")) != 0 {
+		t.Fatal("it loads itself anew")
+	}
+	for _, want := range []string{english.T("status.older"), "Came just now"} {
+		if !strings.Contains(text(n), want) {
+			t.Errorf("without %q", want)
+		}
+	}
+}
+
 func TestLeave(t *testing.T) {
 	b := visit(t, sample())
 	b.get("/?lang=fa", 200)
