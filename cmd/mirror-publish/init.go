@@ -28,7 +28,7 @@ func (c *initCmd) Run(e *env) error {
 		return err
 	}
 	fmt.Fprintf(e.out, "channel %s\n", p.Channel())
-	fmt.Fprintf(e.err, "made in %s; back up its keys folder now: who has it can speak as this channel, and without it nobody can\n", dir)
+	fmt.Fprintf(e.err, "made in %s; back up this folder now, whole: who has its keys can speak as this channel, and without them nobody can\n", dir)
 	fmt.Fprintf(e.err, "next: mirror-publish pack SOURCE, and give the channel's line above to a relay's volunteer\n")
 	return p.Close()
 }

@@ -35,7 +35,10 @@ func (k *keyring) key(seed []byte) ed25519.PrivateKey { return ed25519.NewKeyFro
 
 func (p *Publisher) loadKeys() error {
 	b, err := os.ReadFile(filepath.Join(p.dir, "keys", "keys.json"))
-	if err != nil {
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return errors.New("keys/keys.json is missing; restore it from a backup")
+	case err != nil:
 		return err
 	}
 	p.keys, err = parseKeyring(b)

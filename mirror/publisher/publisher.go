@@ -13,6 +13,7 @@
 //	                  from a backup (see Find): then N.json has its hash
 //	editions/left-out editions that a new generation of the log has left out
 //	lock              held by the one process that may write
+//	unfinished        there while Init is at work
 //
 // Edition N exists when N.car does: it is renamed into place after everything
 // it needs is on disk, so that a crash leaves an edition whole or not at all,
@@ -20,6 +21,7 @@
 package publisher
 
 import (
+	"cmp"
 	"crypto/ed25519"
 	"errors"
 	"os"
@@ -30,6 +32,7 @@ import (
 	"time"
 
 	"tamizdat/bundle"
+	"tamizdat/bundle/car"
 	"tamizdat/bundle/channel"
 	"tamizdat/internal/durable"
 	"tamizdat/internal/filelock"
@@ -40,7 +43,13 @@ var (
 	ErrExists = errors.New("there is a channel in this folder already")
 	// ErrNone: Open found no publisher in the folder.
 	ErrNone = errors.New("no channel in this folder; run mirror-publish init")
+	// ErrPart: the folder holds keys or a root note of a channel, which Init would
+	// destroy, and no publisher.toml, without which Open can't go on.
+	ErrPart = errors.New("this folder holds a channel's keys, but not its publisher.toml; restore that from a backup, or write it anew (name = \"…\", and the targets)")
 )
+
+// foundingFile is there while Init is at work: the keys beside it were never used.
+const foundingFile = "unfinished"
 
 // Publisher is an opened folder. It isn't safe for use from several goroutines
 // at once, besides Push's own.
@@ -61,29 +70,64 @@ func Init(dir, name string, langs []string) (*Publisher, error) {
 	if err := checkName(name); err != nil {
 		return nil, err
 	}
-	if _, err := os.Stat(filepath.Join(dir, configFile)); err == nil {
-		return nil, ErrExists
-	}
-	for _, d := range []string{dir, filepath.Join(dir, "keys"), filepath.Join(dir, "root"), filepath.Join(dir, "grants"), filepath.Join(dir, "editions")} {
-		if err := os.MkdirAll(d, 0o700); err != nil {
-			return nil, err
-		}
+	if err := durable.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
 	}
 	p := &Publisher{dir: dir}
 	if err := p.acquire(); err != nil {
 		return nil, err
 	}
-	err := p.found(name, langs)
-	if err != nil {
+	if err := p.vacant(); err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
+	if err := p.found(name, langs); err != nil {
 		return nil, errors.Join(err, p.Close())
 	}
 	return p, nil
 }
 
+// vacant reports as an error what of a channel is in the folder already.
+func (p *Publisher) vacant() error {
+	switch {
+	case p.has(configFile):
+		return ErrExists
+	case p.part():
+		return ErrPart
+	}
+	return nil
+}
+
+// part reports whether keys or a root note are here that Init has not just left in a
+// crash.
+func (p *Publisher) part() bool {
+	return !p.has(foundingFile) && (p.has("keys", "keys.json") || p.has("root", "1"))
+}
+
+// has reports whether a file is there, or may be.
+func (p *Publisher) has(name ...string) bool {
+	_, err := os.Lstat(filepath.Join(p.dir, filepath.Join(name...)))
+	return !errors.Is(err, os.ErrNotExist)
+}
+
+// makeFolders makes those that are missing: a backup may have left out empty ones.
+func (p *Publisher) makeFolders() error {
+	for _, d := range []string{"keys", "root", "grants", "editions"} {
+		if err := durable.MkdirAll(filepath.Join(p.dir, d), 0o700); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // found writes keys, root note and, last, publisher.toml: a folder is a
 // channel's once that is there.
 func (p *Publisher) found(name string, langs []string) error {
-	// A crash of an earlier Init may have left keys: they were never used.
+	if err := durable.Write(filepath.Join(p.dir, foundingFile), 0o600, nil); err != nil {
+		return err
+	}
+	if err := p.makeFolders(); err != nil {
+		return err
+	}
 	p.keys = keyring{Root: random(), Log: random(), IPNS: random(), Epochs: []channel.EpochKey{channel.EpochKey(random())}}
 	for range leastBatches {
 		p.keys.Batches = append(p.keys.Batches, batch{Seed: channel.Seed(random())})
@@ -108,19 +152,34 @@ func (p *Publisher) found(name string, langs []string) error {
 		return err
 	}
 	p.cfg = Config{Name: name, Langs: langs}
-	return writeConfig(p.dir, p.cfg)
+	if err := writeConfig(p.dir, p.cfg); err != nil {
+		return err
+	}
+	return p.founded()
+}
+
+// founded removes what says that Init is at work. It is durable: else what is restored
+// of the folder some day could be taken for what Init has left.
+func (p *Publisher) founded() error {
+	if err := os.Remove(filepath.Join(p.dir, foundingFile)); err != nil {
+		return err
+	}
+	return durable.SyncDir(p.dir)
 }
 
 // Open opens the folder that Init made and takes its lock.
 func Open(dir string) (*Publisher, error) {
-	cfg, err := loadConfig(dir)
-	if errors.Is(err, os.ErrNotExist) {
+	p := &Publisher{dir: dir}
+	var err error
+	p.cfg, err = loadConfig(dir)
+	switch {
+	case errors.Is(err, os.ErrNotExist) && p.part():
+		return nil, ErrPart
+	case errors.Is(err, os.ErrNotExist):
 		return nil, ErrNone
-	}
-	if err != nil {
+	case err != nil:
 		return nil, err
 	}
-	p := &Publisher{dir: dir, cfg: cfg}
 	if err := p.acquire(); err != nil {
 		return nil, err
 	}
@@ -135,6 +194,14 @@ func Open(dir string) (*Publisher, error) {
 
 // load reads all of the folder, and ends what a crash has cut off.
 func (p *Publisher) load() error {
+	if p.has(foundingFile) {
+		if err := p.founded(); err != nil {
+			return err
+		}
+	}
+	if err := p.makeFolders(); err != nil {
+		return err
+	}
 	if err := p.loadKeys(); err != nil {
 		return err
 	}
@@ -166,7 +233,52 @@ func (p *Publisher) loadRoots() error {
 		}
 		notes = append(notes, note)
 	}
+	if len(notes) == 0 {
+		var err error
+		if notes, err = p.rootsOfEditions(); err != nil {
+			return err
+		}
+	}
 	return p.setRoots(notes)
+}
+
+// rootsOfEditions takes the root notes out of the newest edition's file, if they name a
+// log key that is here, and writes them, durably: a backup may be of keys and editions
+// only. None is no error.
+func (p *Publisher) rootsOfEditions() ([][]byte, error) {
+	names, err := filepath.Glob(filepath.Join(p.dir, "editions", "*.car"))
+	if err != nil || len(names) == 0 {
+		return nil, err
+	}
+	number := func(name string) int {
+		n, _ := strconv.Atoi(strings.TrimSuffix(filepath.Base(name), ".car")) // loadEditions says what is no number
+		return n
+	}
+	newest := slices.MaxFunc(names, func(a, b string) int { return cmp.Compare(number(a), number(b)) })
+	f, err := os.Open(newest)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	r, err := car.NewReader(f)
+	if err != nil {
+		return nil, nil // as if it were not there
+	}
+	in, err := r.Intro()
+	if err != nil || len(in.RootNotes) == 0 {
+		return nil, nil
+	}
+	id, _ := channel.FoundedBy(in.RootNotes[0])
+	roots, err := channel.ParseRoots(id, in.RootNotes)
+	if err != nil || !p.hasLogKey(roots.Last().Log.Key) {
+		return nil, nil
+	}
+	for i, note := range slices.Backward(roots.Notes()) { // with the first one all are there
+		if err := durable.Write(filepath.Join(p.dir, "root", strconv.Itoa(i+1)), 0o644, note); err != nil {
+			return nil, err
+		}
+	}
+	return roots.Notes(), nil
 }
 
 func (p *Publisher) setRoots(notes [][]byte) (err error) {
