@@ -53,9 +53,7 @@ func (c *recoverCmd) Run(e *env) (err error) {
 		return err
 	}
 	fmt.Fprintf(e.out, "recovered: the next edition is number %d\n", p.Size())
-	if found.Epochs > 0 || found.Revoked > 0 {
-		fmt.Fprintln(e.err, "the names of batches that were handed out after the backup are lost: give new readers batches with new names, and revoke none by a name that you don't remember")
-	}
+	fmt.Fprintln(e.err, "batches that were handed out after the backup have lost their names, and invite gives them out as if nobody had them: who then shares one with earlier readers is revoked with them; to be sure have more (batches in publisher.toml)")
 	return nil
 }
 

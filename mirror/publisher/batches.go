@@ -220,12 +220,12 @@ func (p *Publisher) batchNamed(name string) (*batch, error) {
 		switch b := &p.keys.Batches[i]; {
 		case b.Name == name:
 			return b, nil
-		case b.Name == "" && unused == nil:
+		case b.Name == "" && !b.revoked() && unused == nil: // revoked without a name: recovered
 			unused = b
 		}
 	}
 	if unused == nil {
-		return nil, fmt.Errorf("all %d batches are handed out; use one of them again with --batch, or have more (batches in publisher.toml)", len(p.keys.Batches))
+		return nil, fmt.Errorf("all %d batches are handed out or revoked; use one of them again with --batch, or have more (batches in publisher.toml)", len(p.keys.Batches))
 	}
 	unused.Name = name
 	return unused, p.saveKeys()

@@ -247,7 +247,7 @@ func TestMoreBatches(t *testing.T) {
 	for n := 1; n < leastBatches; n++ {
 		invited(t, p, fmt.Sprint(n))
 	}
-	if _, err := p.Invite("one more"); err == nil || !strings.Contains(err.Error(), "all 16 batches are handed out") {
+	if _, err := p.Invite("one more"); err == nil || !strings.Contains(err.Error(), "all 16 batches are handed out or revoked") {
 		t.Errorf("the seventeenth: %v", err)
 	}
 	packStory(t, p, 1)

@@ -103,3 +103,28 @@ func TestRecoverCountsBatches(t *testing.T) {
 		})
 	}
 }
+
+// TestInviteAfterRecovering: a batch that was revoked after the backup has no name here, and
+// is nevertheless not given to anybody again.
+func TestInviteAfterRecovering(t *testing.T) {
+	b := newBacked(t)
+	b.pack(0)
+	old := b.backup("backup")
+	students := invited(t, b.p, "students")
+	if err := b.p.Revoke("students"); err != nil {
+		t.Fatal(err)
+	}
+	b.pack(1)
+	p, found := recovered(t, reopen(t, old))
+	if found.Revoked != 1 {
+		t.Fatalf("%d batches are revoked", found.Revoked)
+	}
+	fresh := invited(t, p, "fresh")
+	if fresh == students {
+		t.Error("the invite of a revoked batch")
+	}
+	packStory(t, p, 9)
+	if g, _ := grantFor(t, p, fresh); len(g.Epochs) != len(p.keys.Epochs) {
+		t.Errorf("%d epochs of %d", len(g.Epochs), len(p.keys.Epochs))
+	}
+}
