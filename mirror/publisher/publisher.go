@@ -208,6 +208,9 @@ func (p *Publisher) load() error {
 	if err := p.loadRoots(); err != nil {
 		return err
 	}
+	if err := p.dropRootKey(); err != nil {
+		return err
+	}
 	if err := p.useLogKey(); err != nil {
 		return err
 	}

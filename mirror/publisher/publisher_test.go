@@ -2,6 +2,7 @@ package publisher
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"errors"
 	"os"
 	"path/filepath"
@@ -169,5 +170,36 @@ func TestRestoredWithoutRootNotes(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(old, "root", "1")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("and their root note: %v", err)
+	}
+}
+
+// TestRootKeyDroppedAfterCrash: if the machine fails between a root note and the end of the
+// root key that it leaves out, the key goes when the folder is next opened.
+func TestRootKeyDroppedAfterCrash(t *testing.T) {
+	b := newBacked(t)
+	key, err := NewRootKey(filepath.Join(b.dir, "a.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := LoadRootKey(filepath.Join(b.dir, "a.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := b.p.Rotate(Rotation{Keys: []ed25519.PublicKey{key}, Threshold: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Sign(secret); err != nil {
+		t.Fatal(err)
+	}
+	dir := b.backup("crashed")
+	write(t, dir, map[string][]byte{"root/2": d.Marshal()})
+	p := reopen(t, dir)
+	if p.Roots().Version() != 2 {
+		t.Fatalf("root note %d", p.Roots().Version())
+	}
+	keys := files(t, dir)["keys/keys.json"]
+	if kept, err := parseKeyring(keys); err != nil || len(kept.Root) > 0 {
+		t.Errorf("the old root key is still there, %v", err)
 	}
 }
