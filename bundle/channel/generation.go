@@ -104,7 +104,7 @@ func (v *View) Replace(h *Head, before []Hash) error {
 	v.withdraw(v.parting(all, edge))
 	v.settle()
 	v.edgeSize, v.edge, v.leaves, v.head = 0, nil, all, h
-	return nil
+	return v.forgetOldest()
 }
 
 // replaced keeps what proves that the head held is not in h's history.

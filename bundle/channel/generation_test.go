@@ -467,3 +467,45 @@ func TestGrantsOfAStolenKey(t *testing.T) {
 		t.Error("the thief's grant holds on")
 	}
 }
+
+// TestLongLog: of a log as long as a thief may make it the oldest leaves are forgotten; what
+// is stored stays small, is read again, and goes on, also where the root keys leave out
+// all that is remembered.
+func TestLongLog(t *testing.T) {
+	p := newPublisher(t, "a")
+	v := view(t, p)
+	v.Consider(p.publish(t, "first"))
+	short := slices.Clone(p.history.Leaves())
+	for v.Size() < 3*maxLeaves/2 {
+		from := v.Size()
+		for range maxLeaves/2 + 1 {
+			p.history.Append(Hash{1})
+		}
+		h := p.publish(t, "next")
+		if err := v.Fold(h, p.history.Leaves()[from:h.Edition]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(v.leaves) > maxLeaves || len(v.leaves) < keptLeaves {
+		t.Errorf("%d leaves are remembered", len(v.leaves))
+	}
+	b, err := v.Marshal()
+	if err != nil || len(b) > 15<<20 {
+		t.Fatalf("%d bytes are stored, %v", len(b), err)
+	}
+	if v, err = ParseView(b); err != nil {
+		t.Fatal(err)
+	}
+	mustConsider(t, v, p.publish(t, "and on"), Newer)
+	n := p.note
+	n.Version, n.Channel, n.Previous = 2, p.id, sha256.Sum256(p.note.Text())
+	n.Log = LogKey{Generation: 1, Key: pub(key("the next log key")), Base: 1, BaseHash: TreeHash(slices.Values(short))}
+	msg, err := n.Sign(p.root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	extend(t, v, msg)
+	if first, yes := v.Withdrawn(); !yes || first > 1 || v.Size() != 0 {
+		t.Errorf("withdrawn from %d, %v; %d editions", first, yes, v.Size())
+	}
+}

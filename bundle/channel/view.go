@@ -71,6 +71,10 @@ const (
 	maxEvidence = 8
 	// maxFold bounds how many leaves one Fold takes: 300 years at ten a day.
 	maxFold = 1 << 20
+	// maxLeaves bounds the leaf hashes that are remembered, so that what is stored stays
+	// below library.MaxState however long a log a thief of the key leads a reader along;
+	// of more the last keptLeaves stay. 70 years at ten a day.
+	maxLeaves, keptLeaves = 1 << 18, 1 << 17
 )
 
 // View is all that a reader remembers about a channel: the invite, the root
@@ -271,6 +275,24 @@ func (v *View) Fold(h *Head, between []Hash) error {
 		return ErrFork
 	}
 	v.leaves, v.head = grown, h
+	return v.forgetOldest()
+}
+
+// forgetOldest moves the edge forward if too many leaves are remembered: what lies before
+// it is then known as to who joined there.
+func (v *View) forgetOldest() error {
+	if len(v.leaves) <= maxLeaves {
+		return nil
+	}
+	r, err := rangeOf(v.edgeSize, v.edge)
+	if err != nil {
+		return err
+	}
+	old := len(v.leaves) - keptLeaves
+	for _, l := range v.leaves[:old] {
+		appendHash(r, l)
+	}
+	v.edgeSize, v.edge, v.leaves = r.End(), edgeOf(r), slices.Clone(v.leaves[old:])
 	return nil
 }
 
