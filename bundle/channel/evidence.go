@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/transparency-dev/merkle/compact"
 	"github.com/transparency-dev/merkle/proof"
@@ -83,9 +84,21 @@ func (v *View) Evidence() []Evidence { return v.evidence }
 // since, by a new generation of the log.
 func (v *View) Forked() bool { return len(v.evidence) > v.settled }
 
-// accuse keeps evidence against h, and proves it if h's tree is the smaller one:
-// our own history is at hand. Of a larger tree somebody has to get the leaves; see
-// Unproven.
+// Accuse keeps evidence against a checked head that contradicts what is held, and holds
+// nothing else of it.
+func (v *View) Accuse(h *Head) {
+	switch v.Clone().Consider(h) {
+	case Fork, Overruled:
+		v.accuse(h)
+	default:
+	}
+}
+
+// accuse keeps evidence against h, and proves it if that can be done with what is here:
+// if h's tree is the smaller one our own history does it, if it is larger by one leaf the
+// path to that. Of a larger one somebody has to get the leaves; see Unproven. If the list
+// is full, what is proven takes the place of what is not: else who is accused could fill
+// it with what convinces nobody.
 func (v *View) accuse(h *Head) {
 	if v.head == nil {
 		return // only a root note stands against it, which who signed it knows
@@ -98,15 +111,35 @@ func (v *View) accuse(h *Head) {
 			return
 		}
 	}
-	if len(v.evidence)-v.settled >= maxEvidence {
+	tree, err := (*history)(nil), error(nil)
+	switch {
+	case h.Size < v.head.Size:
+		tree, err = v.history()
+	case h.Edition == v.head.Size:
+		tree, err = (&View{edgeSize: h.Edition, edge: h.Path, leaves: []Hash{h.Leaf.Hash()}}).history()
+	}
+	if tree != nil && err == nil { // without it, it may still convince who holds the leaves
+		e.Root, e.Proof, _ = tree.past(min(h.Size, v.head.Size), max(h.Size, v.head.Size))
+	}
+	if len(v.evidence)-v.settled < maxEvidence {
+		v.evidence = append(v.evidence, e)
 		return
 	}
-	if h.Size < v.head.Size {
-		if tree, err := v.history(); err == nil {
-			e.Root, e.Proof, _ = tree.past(h.Size, v.head.Size) // without it, it may still convince who holds the leaves
+	if !v.roots.proves(e) {
+		return
+	}
+	for i := len(v.evidence) - 1; i >= v.settled; i-- {
+		if !v.roots.proves(v.evidence[i]) {
+			v.evidence = append(slices.Delete(slices.Clone(v.evidence), i, i+1), e)
+			return
 		}
 	}
-	v.evidence = append(v.evidence, e)
+}
+
+// proves reports whether evidence convinces whoever has the root notes.
+func (r *Roots) proves(e Evidence) bool {
+	_, _, err := r.CheckEvidence(e)
+	return err == nil
 }
 
 // Unproven are the heads of those forks of which there is evidence that convinces

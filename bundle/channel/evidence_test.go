@@ -132,3 +132,65 @@ func TestProveTakesTheTrueLogOnly(t *testing.T) {
 		t.Errorf("%v, %d unproven", err, len(v.Unproven()))
 	}
 }
+
+// TestNextHeadProvesItself: a fork's head that is longer than ours by one edition shows by
+// its own path that it does not continue it.
+func TestNextHeadProvesItself(t *testing.T) {
+	for common := range 9 {
+		ours, _, ah, bh := fork(t, common, 1, 2)
+		v := view(t, ours)
+		for _, h := range ah {
+			v.Consider(h)
+		}
+		mustConsider(t, v, bh[common+1], Fork)
+		if len(v.Evidence()) != 1 || len(v.Unproven()) != 0 {
+			t.Errorf("%d in common: %d pieces, %d unproven", common, len(v.Evidence()), len(v.Unproven()))
+		}
+	}
+}
+
+// TestProofDisplacesWhatProvesNothing: whoever signs many heads whose logs he keeps to
+// himself does not keep out what proves it.
+func TestProofDisplacesWhatProvesNothing(t *testing.T) {
+	ours, _, ah, bh := fork(t, 2, 1, 1)
+	v := view(t, ours)
+	for _, h := range ah {
+		v.Consider(h)
+	}
+	for i := range maxEvidence + 1 {
+		p := newPublisher(t, "a")
+		for range 4 {
+			p.publish(t, fmt.Sprint("another ", i))
+		}
+		h := p.publish(t, "its newest")
+		mustConsider(t, v, h, Provisional)
+		if err := v.Fold(h, p.history.Leaves()[len(ah):h.Edition]); !errors.Is(err, ErrFork) {
+			t.Fatal(err)
+		}
+	}
+	if n := len(v.Unproven()); n != maxEvidence || len(v.Evidence()) != n {
+		t.Fatalf("%d pieces, %d unproven", len(v.Evidence()), n)
+	}
+	mustConsider(t, v, bh[2], Fork)
+	if n := len(v.Unproven()); n != maxEvidence-1 || len(v.Evidence()) != maxEvidence {
+		t.Errorf("%d pieces, %d unproven", len(v.Evidence()), n)
+	}
+}
+
+// TestAccuse keeps evidence, and holds nothing of a head that contradicts what is held.
+func TestAccuse(t *testing.T) {
+	ours, _, ah, bh := fork(t, 2, 1, 1)
+	v := view(t, ours)
+	for _, h := range ah[:2] {
+		v.Consider(h)
+	}
+	v.Accuse(ah[2]) // it continues
+	if v.Size() != 2 || len(v.Evidence()) != 0 {
+		t.Errorf("%d editions, %d pieces", v.Size(), len(v.Evidence()))
+	}
+	v.Consider(ah[2])
+	v.Accuse(bh[2])
+	if v.Head().Tree != ah[2].Tree || len(v.Evidence()) != 1 {
+		t.Errorf("%d pieces", len(v.Evidence()))
+	}
+}

@@ -27,14 +27,26 @@ func (v *View) attest(h *Head) bool {
 	return true
 }
 
+// Overrules reports whether a checked head would take the place of the one held though it
+// contradicts it, since enough witnesses have seen it, and not enough have seen ours. Who
+// asks first can wait for what it names: all that is here goes for it.
+func (v *View) Overrules(h *Head) bool {
+	return v.mayOverrule(h) && v.Clone().Consider(h) == Overruled
+}
+
+func (v *View) mayOverrule(h *Head) bool {
+	// Without a head we hold what a root note vouches for.
+	return v.head != nil && !v.Witnessed().Met() && v.roots.Witnessed(h).Met()
+}
+
 // contradicted keeps evidence against a head, and takes it in place of ours if
 // enough witnesses have seen it and not enough have seen ours: then it is we who
 // were shown a history of our own. We begin with it as if we had just joined, and all
 // that came so far is withdrawn: where the two part is not known.
 func (v *View) contradicted(h *Head) Verdict {
 	v.accuse(h)
-	if v.head == nil || v.Witnessed().Met() || !v.roots.Witnessed(h).Met() {
-		return Fork // without a head we hold what a root note vouches for
+	if !v.mayOverrule(h) {
+		return Fork
 	}
 	v.edgeSize, v.edge, v.leaves = h.Edition, h.Path, []Hash{h.Leaf.Hash()}
 	v.head = h

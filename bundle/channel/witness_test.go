@@ -323,6 +323,9 @@ func TestWitnessesDecideForks(t *testing.T) {
 				theirs = b.publish(t, fmt.Sprintf("theirs %d", i))
 			}
 			theirs = sign(theirs, c.theirs)
+			if overrules := v.Overrules(theirs); overrules != (c.want == Overruled && theirs.Edition <= v.Size()) {
+				t.Errorf("overrules: %v", overrules)
+			}
 			got := v.Consider(theirs)
 			if got == Provisional {
 				switch err := v.Fold(theirs, b.history.Leaves()[4:theirs.Edition]); {
