@@ -2,17 +2,15 @@ package reader
 
 import (
 	"context"
-	"time"
 
 	"tamizdat/bundle/channel"
 	newsync "tamizdat/mirror/sync"
 )
 
-// rhythm is when a channel's editions were packed, read from the front page of
-// one head: to open that again for each page of the browser would cost too much.
+// rhythm is what the front page of one head says of the channel's editions: to open that again for each page of the browser would cost too much.
 type rhythm struct {
-	tree   channel.Hash
-	packed []time.Time
+	tree  channel.Hash
+	shown newsync.Shown
 }
 
 // Freshness says how fresh a channel's news is, by what is on the device.
@@ -25,29 +23,30 @@ func (r *Reader) Freshness(ctx context.Context, ch channel.ID) (newsync.Freshnes
 	if err != nil {
 		return newsync.Freshness{}, err
 	}
-	return newsync.Judge(view, reports, r.packed(ctx, ch, view.Head()), r.cfg.Now()), nil
+	return newsync.Judge(view, reports, r.shown(ctx, ch, view), r.cfg.Now()), nil
 }
 
-// packed is nil while the front page is not here: the rhythm is not known then.
-func (r *Reader) packed(ctx context.Context, ch channel.ID, head *channel.Head) []time.Time {
+// shown remembers what was read of the front page of the head held.
+func (r *Reader) shown(ctx context.Context, ch channel.ID, view *channel.View) newsync.Shown {
+	head := view.Head()
 	if head == nil {
-		return nil
+		return newsync.Shown{}
 	}
 	r.mu.Lock()
 	known, ok := r.rhythms[ch]
 	r.mu.Unlock()
 	if ok && known.tree == head.Tree {
-		return known.packed
+		return known.shown
 	}
-	packed, err := r.Shelf().Packed(ctx, ch)
+	shown, err := r.Shelf().Shown(ctx, ch)
 	if err != nil {
 		r.log.Info("the channel's rhythm is not known", "error", err)
-		return nil
+		return shown
 	}
-	if len(packed) > 0 {
+	if shown.Size == head.Size && len(shown.Packed) > 0 {
 		r.mu.Lock()
-		r.rhythms[ch] = rhythm{head.Tree, packed}
+		r.rhythms[ch] = rhythm{head.Tree, shown}
 		r.mu.Unlock()
 	}
-	return packed
+	return shown
 }

@@ -92,7 +92,11 @@ type Freshness struct {
 	File    time.Time `json:"file,omitzero"`
 	// Tried is when a path, files apart, last did anything, be it that it failed.
 	Tried time.Time `json:"tried,omitzero"`
-	// Packed is when the edition held was packed, Signed the newest signed time.
+	// FirstTime: nothing is here with which older editions than the first one that came
+	// could be compared.
+	FirstTime bool `json:"first_time"`
+	// Packed is when the edition was packed whose news is shown, Signed the newest signed
+	// time; if the newest edition's front page has not come, Packed as well.
 	Packed time.Time `json:"packed,omitzero"`
 	Signed time.Time `json:"signed,omitzero"`
 	// Age is how old Signed is; 0 if the device's clock is behind it.
@@ -122,12 +126,20 @@ type Freshness struct {
 // Alarming reports whether a person should be told before anything else.
 func (f Freshness) Alarming() bool { return f.Forked || f.Verdict == VerdictFrozen }
 
+// Shown is the news that is here: that of the newest edition whose front page is.
+type Shown struct {
+	// Size is the number of editions up to it, 0 if there is none.
+	Size uint64
+	// Packed are the times at which it and the editions that its front page names were
+	// packed, its own first, the others in any order: the channel's rhythm.
+	Packed []time.Time
+}
+
 // Judge says how fresh the news is. reports are those of the channel's paths
-// (Reports), packed the times at which its editions were packed (Packed), in any
-// order and possibly none; now is the device's clock.
-func Judge(view *channel.View, reports []PathReport, packed []time.Time, now time.Time) Freshness {
+// (Reports), shown is what is here (Shelf.Shown); now is the device's clock.
+func Judge(view *channel.View, reports []PathReport, shown Shown, now time.Time) Freshness {
 	f := Freshness{
-		Verdict: VerdictNothing, Witnessed: view.Witnessed(),
+		Verdict: VerdictNothing, Witnessed: view.Witnessed(), FirstTime: view.FirstTime() && view.Size() > 1,
 		Forked: view.Forked(), Rekeyed: !view.Forked() && len(view.Evidence()) > 0,
 	}
 	h := view.Head()
@@ -143,10 +155,14 @@ func Judge(view *channel.View, reports []PathReport, packed []time.Time, now tim
 		return f
 	}
 	f.Packed, f.Signed = h.Date, h.Time
-	f.Age = max(0, now.Sub(h.Time))
+	if shown.Size < view.Size() && len(shown.Packed) > 0 {
+		// A head alone is no news, however new it is.
+		f.Packed, f.Signed = shown.Packed[0], shown.Packed[0]
+	}
+	f.Age = max(0, now.Sub(f.Signed))
 	f.ClockBehind = now.Add(ClockSlack).Before(h.Time)
 	f.ClockOff = f.Age > farOff
-	f.Usual, f.Late, f.Known = rhythm(packed, h.Date)
+	f.Usual, f.Late, f.Known = rhythm(shown.Packed, h.Date)
 	switch {
 	case f.silent(reports, now):
 		f.Verdict = VerdictUnreached
@@ -156,6 +172,8 @@ func Judge(view *channel.View, reports []PathReport, packed []time.Time, now tim
 		f.Verdict = VerdictBehind
 	case f.Age > f.Late:
 		f.Verdict = VerdictFrozen
+	case shown.Size < view.Size():
+		f.Verdict = VerdictBehind
 	case f.Sources == 1:
 		f.Verdict = VerdictOneSource
 	case f.Sources > 1 && f.Age <= f.Usual && !f.Forked:
@@ -311,38 +329,42 @@ func rhythm(packed []time.Time, newest time.Time) (usual, late time.Duration, kn
 	return min(max(median+median/2, minUsual), late), late, true
 }
 
-// Packed returns when the editions were packed that the newest front page here
-// names, its own among them: what Judge learns the channel's rhythm from. It
-// reads the library alone and is empty before the first front page.
-func (s Shelf) Packed(ctx context.Context, ch channel.ID) ([]time.Time, error) {
+// Shown returns what is here of a channel. It reads the library alone.
+func (s Shelf) Shown(ctx context.Context, ch channel.ID) (shown Shown, err error) {
 	view, err := View(ctx, s.Library, ch)
 	if err != nil || view.Head() == nil {
-		return nil, err
+		return shown, err
 	}
 	h := view.Head()
 	known, err := loadEditions(ctx, s.Library, ch)
 	if err != nil {
-		return nil, err
+		return shown, err
 	}
-	info, ok := known[h.Edition]
-	if !ok {
-		return nil, nil
+	newest := editionInfo{}
+	for n, info := range known {
+		if info.Front && n >= newest.Number && (n < h.Edition || n == h.Edition && info.Root == h.Root.String()) {
+			newest = info
+		}
 	}
-	vol, err := info.volume(view)
+	if !newest.Front {
+		return shown, nil
+	}
+	shown.Size = newest.Number + 1
+	vol, err := newest.volume(view)
 	if err != nil {
-		return nil, nil //nolint:nilerr // no key yet: nothing to learn from
+		return shown, nil //nolint:nilerr // no key any more: nothing to learn from
 	}
 	vol.Get = func(c cid.Cid) ([]byte, error) { return getBlock(ctx, s.Library, c) }
 	front, err := vol.Front()
 	if errors.Is(err, bundle.ErrMissing) {
-		return nil, nil
+		return shown, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("front page: %w", err)
+		return shown, fmt.Errorf("front page: %w", err)
 	}
-	times := []time.Time{front.Date}
+	shown.Packed = append(shown.Packed, front.Date)
 	for _, p := range front.Past {
-		times = append(times, p.Date)
+		shown.Packed = append(shown.Packed, p.Date)
 	}
-	return times, nil
+	return shown, nil
 }

@@ -194,7 +194,7 @@ func TestJudge(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			now := signed.Add(test.age)
-			f := sync.Judge(view, test.reports(now), test.packed, now)
+			f := sync.Judge(view, test.reports(now), whole(view, test.packed), now)
 			if f.Verdict != test.want || f.Sources != test.sources {
 				t.Errorf("%q by %d sources instead of %q by %d: %+v", f.Verdict, f.Sources, test.want, test.sources, f)
 			}
@@ -233,7 +233,7 @@ func TestSources(t *testing.T) {
 		{"strange", "", 7},
 	} {
 		reports = append(reports, seen(p.kind, p.name, 1, now))
-		if f := sync.Judge(view, reports, nil, now); f.Sources != p.want || f.Answered != p.want {
+		if f := sync.Judge(view, reports, whole(view, nil), now); f.Sources != p.want || f.Answered != p.want {
 			t.Errorf("%d, with %q: %d sources, %d answered, want %d", i, p.name, f.Sources, f.Answered, p.want)
 		}
 	}
@@ -261,7 +261,7 @@ func TestSeveralSources(t *testing.T) {
 			r.Source = s
 			reports = append(reports, r)
 		}
-		if f := sync.Judge(view, reports, nil, now); f.Sources != c.want || f.Answered != c.want {
+		if f := sync.Judge(view, reports, whole(view, nil), now); f.Sources != c.want || f.Answered != c.want {
 			t.Errorf("%q: %d sources, %d answered, want %d", c.sources, f.Sources, f.Answered, c.want)
 		}
 	}
@@ -300,7 +300,7 @@ func TestFileIsNoSource(t *testing.T) {
 		"one that names a newer edition":  {[]sync.PathReport{relay(2, now.Add(-time.Minute)), file(3)}, sync.VerdictBehind, time.Minute, false},
 		"one that can't be read":          {[]sync.PathReport{relay(2, now.Add(-time.Hour)), torn}, sync.VerdictOneSource, time.Hour, false},
 	} {
-		f := sync.Judge(view, c.reports, nil, now)
+		f := sync.Judge(view, c.reports, whole(view, nil), now)
 		if f.Verdict != c.want || f.Checked.IsZero() != (c.checked < 0) || c.checked >= 0 && now.Sub(f.Checked) != c.checked || f.File.IsZero() == c.file {
 			t.Errorf("%s: %+v; want %q", name, f, c.want)
 		}
@@ -311,11 +311,11 @@ func TestJudgeBeforeTheFirstHead(t *testing.T) {
 	c := published(t, 1)
 	view := channel.NewView(c.Invite(channel.Places{}))
 	now := c.Newest().Head.Time
-	if f := sync.Judge(view, nil, nil, now); f.Verdict != sync.VerdictNothing || f.Alarming() {
+	if f := sync.Judge(view, nil, whole(view, nil), now); f.Verdict != sync.VerdictNothing || f.Alarming() {
 		t.Errorf("%+v", f)
 	}
 	down := []sync.PathReport{failed(transport.KindQUIC, "relay 192.0.2.1:443 quic", now)}
-	if f := sync.Judge(view, down, nil, now); f.Verdict != sync.VerdictUnreached || !f.Checked.IsZero() {
+	if f := sync.Judge(view, down, whole(view, nil), now); f.Verdict != sync.VerdictUnreached || !f.Checked.IsZero() {
 		t.Errorf("%+v", f)
 	}
 }
@@ -333,7 +333,7 @@ func TestJudgeClock(t *testing.T) {
 		{time.Hour, false, false},
 		{3 * 365 * 24 * time.Hour, false, true},
 	} {
-		f := sync.Judge(view, nil, nil, signed.Add(c.off))
+		f := sync.Judge(view, nil, whole(view, nil), signed.Add(c.off))
 		if f.ClockBehind != c.behind || f.ClockOff != c.off2 || f.Age < 0 {
 			t.Errorf("%v: %+v", c.off, f)
 		}
@@ -348,35 +348,84 @@ func TestJudgeFork(t *testing.T) {
 	view := viewOf(t, ours)
 	consider(t, view, theirs)
 	now := view.Head().Time.Add(time.Hour)
-	if f := sync.Judge(view, []sync.PathReport{seen(transport.KindFile, "file", 2, now)}, nil, now); !f.Forked || !f.Alarming() {
+	if f := sync.Judge(view, []sync.PathReport{seen(transport.KindFile, "file", 2, now)}, whole(view, nil), now); !f.Forked || !f.Alarming() {
 		t.Errorf("%+v", f)
 	}
 }
 
-// TestPacked: a channel's rhythm is read from the front page that is here.
-func TestPacked(t *testing.T) {
+// whole is the news of all that a view knows of, packed at these times.
+func whole(v *channel.View, packed []time.Time) sync.Shown {
+	return sync.Shown{Size: v.Size(), Packed: packed}
+}
+
+// TestShown: a channel's rhythm is read from the front page that is here.
+func TestShown(t *testing.T) {
 	c := published(t, 1)
 	r := newReader(t, c, transporttest.NewMemory(t, c.Editions()...).Path("p"))
 	shelf := sync.Shelf{Library: r.lib}
-	if got, err := shelf.Packed(t.Context(), c.ID()); err != nil || len(got) != 0 {
+	if got, err := shelf.Shown(t.Context(), c.ID()); err != nil || got.Size != 0 || len(got.Packed) != 0 {
 		t.Fatalf("before anything is here: %v, %v", got, err)
 	}
 	history(c, 4)
 	r.over(transporttest.NewMemory(t, c.Editions()...).Path("p")).sync()
-	got, err := shelf.Packed(t.Context(), c.ID())
-	if err != nil {
-		t.Fatal(err)
+	got, err := shelf.Shown(t.Context(), c.ID())
+	if err != nil || got.Size != 5 {
+		t.Fatal(got.Size, err)
 	}
 	var want []time.Time
 	for _, e := range c.Editions() {
 		want = append(want, e.Head.Date)
 	}
-	slices.SortFunc(got, time.Time.Compare)
-	if !slices.EqualFunc(got, want, time.Time.Equal) {
-		t.Errorf("packed %v instead of %v", got, want)
+	if len(got.Packed) == 0 || !got.Packed[0].Equal(c.Newest().Head.Date) {
+		t.Error("the newest is not the first")
 	}
-	if _, err := shelf.Packed(t.Context(), channel.ID{}); !errors.Is(err, transport.ErrNotFound) {
+	slices.SortFunc(got.Packed, time.Time.Compare)
+	if !slices.EqualFunc(got.Packed, want, time.Time.Equal) {
+		t.Errorf("packed %v instead of %v", got.Packed, want)
+	}
+	if _, err := shelf.Shown(t.Context(), channel.ID{}); !errors.Is(err, transport.ErrNotFound) {
 		t.Errorf("an unknown channel: %v", err)
+	}
+}
+
+// TestWithheldFrontPage: who is shown the newest head and not what it names does not have
+// the newest news, and is told so; after a while with an alarm.
+func TestWithheldFrontPage(t *testing.T) {
+	for _, more := range []int{1, 2} {
+		c := published(t, 1)
+		was := c.Newest()
+		history(c, more)
+		synctest.Test(t, func(t *testing.T) {
+			r := newReader(t, c, transporttest.NewMemory(t, was).Path("start"))
+			now := was.Head.Time.Add(time.Hour)
+			r.e.Now = func() time.Time { return now }
+			r.sync()
+			var ps []transport.Path
+			for i := range 2 {
+				p := plain(newRoad(t, 20*time.Millisecond, 0, c.Editions()...).path(fmt.Sprintf("relay 192.0.2.%d:443 quic", i+1), transport.KindQUIC))
+				p.Blocks = nil
+				ps = append(ps, p)
+			}
+			for i, age := range []time.Duration{time.Hour, 30 * 24 * time.Hour} {
+				now = was.Head.Time.Add(age)
+				want := sync.VerdictBehind
+				if more == 1 && i == 1 {
+					want = sync.VerdictFrozen // for one more the head was taken, and what it names is missed
+				}
+				_, _ = r.over(ps...).e.Sync(t.Context(), c.ID())
+				reports, err := sync.Reports(t.Context(), r.lib, c.ID())
+				if err != nil {
+					t.Fatal(err)
+				}
+				shown, err := (sync.Shelf{Library: r.lib}).Shown(t.Context(), c.ID())
+				if err != nil || shown.Size != was.Head.Size {
+					t.Fatal(shown, err)
+				}
+				if f := sync.Judge(r.view(), reports, shown, now); f.Verdict != want || more == 1 && !f.Packed.Equal(was.Head.Date) {
+					t.Errorf("%d more, %v later: %q, packed %v", more, age, f.Verdict, f.Packed)
+				}
+			}
+		})
 	}
 }
 

@@ -78,7 +78,7 @@ func TestStolenLogKey(t *testing.T) {
 					if v := r.view(); v.Forked() || len(v.Evidence()) != 1 || v.Roots().Version() != 2 {
 						t.Errorf("forked %v, %d pieces of evidence", v.Forked(), len(v.Evidence()))
 					}
-					f := sync.Judge(r.view(), res.Paths, nil, time.Now())
+					f := sync.Judge(r.view(), res.Paths, whole(r.view(), nil), time.Now())
 					if f.Forked || !f.Rekeyed || f.Sources != 1 || f.Verdict != sync.VerdictOneSource && f.Verdict != sync.VerdictFrozen {
 						t.Errorf("%+v", f)
 					}

@@ -19,7 +19,7 @@ func (r *reader) verdict() sync.Verdict {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	return sync.Judge(r.view(), reports, nil, time.Now()).Verdict
+	return sync.Judge(r.view(), reports, whole(r.view(), nil), time.Now()).Verdict
 }
 
 // TestNobodySoFar: who is cut off hears of it after seconds, as an event and in

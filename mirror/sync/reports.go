@@ -56,6 +56,10 @@ type PathReport struct {
 // may be innocent: nobody has told it yet.
 func (r PathReport) Older() bool { return r.State == stateOK && r.Error == laggard }
 
+// Forked reports whether the path is called a liar since it showed another history that is
+// signed with the channel's keys: who lies then is not known.
+func (r PathReport) Forked() bool { return r.State == stateLied && r.Error == channel.ErrFork.Error() }
+
 // excuses reports whether what a path did in this sync makes an old story of what
 // another one to the same source did before. That there is nothing newer can be said by
 // who lies with every byte.

@@ -224,6 +224,55 @@ func TestForkAfterWhatWasHeld(t *testing.T) {
 	}
 }
 
+// TestForkOvertaken: while another history's front page is on its way, the true one comes to
+// the same size and is held. The other is a fork then, and nothing of it is shown.
+func TestForkOvertaken(t *testing.T) {
+	c := published(t, 1)
+	start, theirs := c.Editions(), c.Fork()
+	theirs.Publish(transporttest.Brief(900))
+	theirs.Publish(transporttest.Brief(901))
+	history(c, 2)
+	synctest.Test(t, func(t *testing.T) {
+		r := newReader(t, c, newRoad(t, 20*time.Millisecond, 0, start...).path("start", transport.KindQUIC))
+		r.sync()
+		bad := plain(newRoad(t, 20*time.Millisecond, 0, theirs.Editions()...).path("bad", transport.KindQUIC))
+		bad.Blocks = later{bad.Blocks, 600 * time.Millisecond}
+		r.over(bad, plain(newRoad(t, 50*time.Millisecond, 0, c.Editions()[:2]...).path("one", transport.KindQUIC)),
+			plain(newRoad(t, 100*time.Millisecond, 0, c.Editions()...).path("two", transport.KindQUIC)))
+		for i := range 2 {
+			if res := r.sync(); i == 0 && !res.Fork {
+				t.Error("no alarm")
+			}
+			r.holds(c.Newest())
+			r.reads(false, c.Editions()[1:]...)
+			r.gone(theirs.Editions()[1:]...)
+			if n := len(r.view().Evidence()); n != 1 {
+				t.Errorf("%d pieces of evidence", n)
+			}
+		}
+	})
+}
+
+// later gives its blocks after a while.
+type later struct {
+	transport.Blocks
+	after time.Duration
+}
+
+func (l later) Fetch(ctx context.Context, r transport.Request) iter.Seq2[transport.Block, error] {
+	return func(yield func(transport.Block, error) bool) {
+		if err := sleep(ctx, l.after); err != nil {
+			yield(transport.Block{}, err)
+			return
+		}
+		for b, err := range l.Blocks.Fetch(ctx, r) {
+			if !yield(b, err) {
+				return
+			}
+		}
+	}
+}
+
 // rotated is c with a second root note that names another log key, under which
 // its newest head is signed.
 type rotated struct {
@@ -313,7 +362,7 @@ func TestLogKeyReplaced(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				f := sync.Judge(r.view(), reports, nil, time.Now())
+				f := sync.Judge(r.view(), reports, whole(r.view(), nil), time.Now())
 				if f.Sources != 1 || first == "new" && f.Answered != 1 {
 					t.Errorf("%d sources are said to show the newest head, %d to have answered", f.Sources, f.Answered)
 				}

@@ -36,7 +36,7 @@ func TestWitnessed(t *testing.T) {
 			if res := r.over(paths...).sync(); res.Fork {
 				t.Errorf("%+v", res)
 			}
-			if f := sync.Judge(r.view(), nil, nil, time.Now()); f.Witnessed != (channel.Witnessed{Seen: want, Of: 3, Quorum: 2}) || f.Alarming() {
+			if f := sync.Judge(r.view(), nil, whole(r.view(), nil), time.Now()); f.Witnessed != (channel.Witnessed{Seen: want, Of: 3, Quorum: 2}) || f.Alarming() {
 				t.Errorf("%+v instead of %d", f.Witnessed, want)
 			}
 		}
@@ -114,6 +114,40 @@ func TestWitnessedForkWins(t *testing.T) {
 				r.over(next).sync()
 				r.holds(truth.Newest())
 			})
+		})
+	}
+}
+
+// TestOverruledByNothing: what enough witnesses have seen takes the place of what is here
+// once its front page has come, and not before: a head alone empties no library.
+func TestOverruledByNothing(t *testing.T) {
+	lied := transporttest.NewChannel(t, "Kolokol").Watched(3, 2)
+	history(lied, 3)
+	for _, more := range []int{1, 2} {
+		truth, ours := lied.Fork(), lied.Fork()
+		ours.Publish(transporttest.Brief(100))
+		for n := range more {
+			truth.Publish(transporttest.Brief(200 + n))
+		}
+		head := allBut(t, "head", truth, truth.Cosign(truth.Newest(), 0, 2))
+		whole := head
+		head = plain(head)
+		head.Blocks = nil
+		synctest.Test(t, func(t *testing.T) {
+			r := newReader(t, lied, transporttest.NewMemory(t, ours.Editions()...).OpenerPath("start"))
+			r.sync()
+			res, _ := r.over(head).e.Sync(t.Context(), lied.ID())
+			if !res.Fork || !r.view().Forked() {
+				t.Errorf("%d more: no alarm", more)
+			}
+			r.holds(ours.Newest())
+			r.reads(false, ours.Editions()...)
+			r.over(whole).sync()
+			r.gone(ours.Newest())
+			r.reads(false, truth.Newest())
+			if n := len(r.view().Evidence()); n != 1 {
+				t.Errorf("%d more: %d pieces of evidence", more, n)
+			}
 		})
 	}
 }
