@@ -143,13 +143,13 @@ func (s *session) frontOf(ctx context.Context, target *channel.Head) (*bundle.Fr
 	if err := s.until(ctx, "headlines", ed, func() (err error) { f, err = vol.Front(); return err }); err != nil {
 		return nil, err
 	}
-	if s.res.Fork && s.strays(target) { // another one has overruled it meanwhile
-		return nil, channel.ErrFork
-	}
 	if target.Size > s.view.Size() {
-		if err := s.fold(ctx, target, f, vol, ed); err != nil {
-			return nil, err
-		}
+		err = s.fold(ctx, target, f, vol, ed)
+	} else {
+		err = s.stillOurs(ctx, target)
+	}
+	if err != nil {
+		return nil, err
 	}
 	// A poll that finds nothing new writes nothing.
 	known, err := loadEditions(ctx, s.Library, s.ch)
@@ -169,6 +169,21 @@ func (s *session) frontOf(ctx context.Context, target *channel.Head) (*bundle.Fr
 	s.res.Gone += gone
 	s.res.Corrected += corrected
 	return f, saveEditions(ctx, s.Library, s.ch, target, f)
+}
+
+// stillOurs looks at a head again whose front page has come: meanwhile others may have
+// brought the history that we hold to its size, and beyond, and it may be another one.
+func (s *session) stillOurs(ctx context.Context, target *channel.Head) error {
+	switch s.view.Consider(target) {
+	case channel.Fork:
+		s.changed, s.res.Fork = true, true
+		return oneLine(channel.ErrFork, s.saveState(ctx))
+	case channel.Overruled:
+		s.overruled(target, nil)
+		return s.saveState(ctx)
+	default:
+		return nil
+	}
 }
 
 // fold makes a provisional head ours, or finds the fork.
