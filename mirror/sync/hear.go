@@ -137,6 +137,9 @@ func (s *session) judgeHead(a *ask, head *channel.Head) {
 		err = errTwoHeads
 	}
 	if err != nil {
+		if errors.Is(err, errTwoHeads) && s.strays(h) {
+			s.accuse(h)
+		}
 		s.lied(a.lane, err)
 		return
 	}
@@ -145,7 +148,13 @@ func (s *session) judgeHead(a *ask, head *channel.Head) {
 	r := s.report(a.Path)
 	r.Head, r.Tree, r.HeadTime = h.Size, treeMark(h), h.Time
 	news := true
-	switch v := s.view.Consider(h); v {
+	v := channel.Provisional
+	if s.view.Overrules(h) {
+		s.accuse(h) // all that is here goes for it, and that not before its front page has come
+	} else {
+		v = s.view.Consider(h)
+	}
+	switch v {
 	case channel.Newer, channel.Heartbeat:
 		s.changed = true
 		s.res.New = s.res.New || v == channel.Newer
@@ -169,6 +178,12 @@ func (s *session) judgeHead(a *ask, head *channel.Head) {
 	if s.res.ToHead == 0 || s.shown != nil && h.Size > s.shown.Size {
 		s.res.ToHead = time.Since(s.start)
 	}
+}
+
+// accuse keeps a head as evidence of a fork.
+func (s *session) accuse(h *channel.Head) {
+	s.view.Accuse(h)
+	s.changed, s.res.Fork = true, true
 }
 
 // answered notes that a path is open.

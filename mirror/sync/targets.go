@@ -110,6 +110,11 @@ func (s *session) again() {
 	}
 }
 
+// better reports whether a target is to take the place of what is shown.
+func (s *session) better(t *target) bool {
+	return s.shown == nil || s.view.Overrules(t.head) || t.head.Size > s.shown.Size && (t.late == 0 || s.done)
+}
+
 // candidates are the targets better than what is shown, best first: those that
 // were never late, then those that more sources have shown, then the higher. The
 // late ones wait for the texts of what is shown.
@@ -117,7 +122,7 @@ func (s *session) candidates() []*target {
 	var ts []*target
 	backing := map[*target]int{}
 	for _, t := range s.targets {
-		if t.tried || s.shown != nil && (t.head.Size <= s.shown.Size || t.late > 0 && !s.done) {
+		if t.tried || !s.better(t) {
 			continue
 		}
 		if _, ok := s.view.EpochKey(t.head.Epoch); ok {
