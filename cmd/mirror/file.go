@@ -86,13 +86,13 @@ func (c *proofCmd) Run(e *env) (err error) {
 		return err
 	}
 	defer cli.Close(r, &err)
-	n, unproven, err := r.Proof(e.ctx, ch, c.File)
+	n, left, err := r.Proof(e.ctx, ch, c.File)
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(e.out, "%s written to %s: both sides are signed with the channel's keys\n", cli.Count(n, "contradiction"), c.File)
-	if unproven > 0 {
-		fmt.Fprintf(e.err, "%s of them would convince nobody else yet, since the other history could not be fetched; sync, and write it again\n", cli.Count(unproven, "contradiction"))
+	if left > 0 {
+		fmt.Fprintf(e.err, "%s more would convince nobody else yet, since the other history could not be fetched, and left out; sync, and write it again\n", cli.Count(left, "contradiction"))
 	}
 	fmt.Fprintln(e.err, "it names the channel's ID, so it tells whoever sees it that you read this channel; your invite is not in it")
 	return nil

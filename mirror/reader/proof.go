@@ -34,32 +34,64 @@ type forkProof struct {
 // ErrNoProof: there is nothing to prove.
 var ErrNoProof = errors.New("there is nothing to prove: nobody showed this device two histories of this channel")
 
+// ErrUnproven: two histories were shown, and nothing that is here shows it to others.
+var ErrUnproven = errors.New("two histories were shown, but that would convince nobody else yet, since the other one could not be fetched; sync, and write it again")
+
 // Proof writes what shows anybody that two histories of a channel were signed
-// with its keys, whole or not at all: the root notes, and each pair of
+// with its keys, whole or not at all: root notes, and each pair of
 // contradicting heads with what shows that neither is the other's past, in one JSON
-// file. It says how many pairs, and how many of them convince only this device so
-// far. The file names the channel's ID and holds nothing of the reader's invite.
-func (r *Reader) Proof(ctx context.Context, ch channel.ID, name string) (pairs, unproven int, err error) {
+// file. It says how many pairs are in it, and how many are left out since they convince
+// only this device so far: one of them would make the file prove nothing. The root notes
+// are not always all: who has the root keys can shorten the time of a log key later, and
+// what was signed before convinces under the notes of then. The file names the channel's
+// ID and holds nothing of the reader's invite. ErrNoProof, ErrUnproven.
+func (r *Reader) Proof(ctx context.Context, ch channel.ID, name string) (pairs, left int, err error) {
 	view, err := newsync.View(ctx, r.lib, ch)
 	if err != nil {
 		return 0, 0, err
 	}
-	p := proof{V: 1, Channel: ch}
-	for _, e := range view.Evidence() {
-		p.Forks = append(p.Forks, forkProof{string(e.Ours), string(e.Theirs), e.Root, e.Proof})
-	}
-	if len(p.Forks) == 0 {
+	if len(view.Evidence()) == 0 {
 		return 0, 0, ErrNoProof
 	}
-	for _, n := range view.Roots().Notes() {
+	notes, proven := convincing(view)
+	if len(proven) == 0 {
+		return 0, len(view.Evidence()), ErrUnproven
+	}
+	p := proof{V: 1, Channel: ch}
+	for _, e := range proven {
+		p.Forks = append(p.Forks, forkProof{string(e.Ours), string(e.Theirs), e.Root, e.Proof})
+	}
+	for _, n := range notes {
 		p.RootNotes = append(p.RootNotes, string(n))
 	}
-	return len(p.Forks), len(view.Unproven()), durable.WriteFile(name, 0o600, func(w io.Writer) error {
+	return len(proven), len(view.Evidence()) - len(proven), durable.WriteFile(name, 0o600, func(w io.Writer) error {
 		enc := json.NewEncoder(w)
 		enc.SetEscapeHTML(false)
 		enc.SetIndent("", "  ")
 		return enc.Encode(p)
 	})
+}
+
+// convincing are the pieces of evidence that convince whoever has these root notes: the
+// longest chain under which as many as possible do.
+func convincing(view *channel.View) (notes [][]byte, proven []channel.Evidence) {
+	all := view.Roots().Notes()
+	for n := len(all); n > 0 && len(proven) < len(view.Evidence()); n-- {
+		roots, err := channel.ParseRoots(view.Channel(), all[:n])
+		if err != nil {
+			continue
+		}
+		var good []channel.Evidence
+		for _, e := range view.Evidence() {
+			if _, _, err := roots.CheckEvidence(e); err == nil {
+				good = append(good, e)
+			}
+		}
+		if len(good) > len(proven) {
+			notes, proven = all[:n], good
+		}
+	}
+	return notes, proven
 }
 
 // maxProof bounds a proof in bytes: root notes of a long life, and eight forks.
