@@ -119,9 +119,6 @@ func (st channelStatus) print(e *env) {
 	if st.Signed != nil {
 		st.clock(e)
 	}
-	if st.Edition != nil && st.FirstTime {
-		fmt.Fprintln(e.out, "  only one edition was seen so far: its history is not checked yet")
-	}
 	for _, p := range st.Paths {
 		line := fmt.Sprintf("  %-6s  %s", p.State, p.Name)
 		if !p.At.IsZero() {

@@ -66,8 +66,12 @@ func TestLyingRelay(t *testing.T) {
 				t.Error("the other history is shown")
 			}
 			// Who is not named by the page: the way is, on the status page, and its relay.
-			if lie != censor.EvilOld && !strings.Contains(text(v.get("/status")), "sent something false") {
+			status := text(v.get("/status"))
+			if was := map[censor.Evil]string{censor.EvilFlip: "sent something false", censor.EvilFork: "showed another history"}[lie]; !strings.Contains(status, was) {
 				t.Error("the status page does not say which way it was")
+			}
+			if lie == censor.EvilFork && strings.Contains(page()+status, "you need not do anything") {
+				t.Error("in a fork there is something to do")
 			}
 			v.press("Stop that: " + secondRelay)
 			if got := page(); !strings.Contains(got, secondRelay+" honest") {

@@ -258,7 +258,7 @@ func effect(s censor.Scenario) string {
 func doing(kind string, open bool, paths []web.PathStatus, first string) (parts []string) {
 	var bytes int64
 	state := web.PathUntried
-	rank := map[web.PathState]int{web.PathUntried: 0, web.PathResting: 1, web.PathBlocked: 2, web.PathLied: 3, web.PathWorking: 4}
+	rank := map[web.PathState]int{web.PathUntried: 0, web.PathResting: 1, web.PathBlocked: 2, web.PathLied: 3, web.PathForked: 3, web.PathWorking: 4}
 	ahead := false
 	for _, s := range paths {
 		if s.Kind != kind {
@@ -284,6 +284,8 @@ func doing(kind string, open bool, paths []web.PathStatus, first string) (parts 
 			parts = append(parts, "resting")
 		case web.PathLied:
 			parts = append(parts, "sent something false")
+		case web.PathForked:
+			parts = append(parts, "showed another history")
 		case web.PathUntried:
 		}
 	}

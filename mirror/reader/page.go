@@ -162,7 +162,9 @@ func pathStatus(p newsync.PathReport) web.PathStatus {
 	case "failed":
 		st.State, st.Last = web.PathBlocked, time.Time{}
 	case "lied":
-		st.State, st.Last = web.PathLied, time.Time{}
+		if st.State, st.Last = web.PathLied, (time.Time{}); p.Forked() {
+			st.State = web.PathForked
+		}
 	case "slow":
 		st.State, st.Last = web.PathResting, time.Time{}
 	}

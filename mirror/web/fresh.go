@@ -97,6 +97,9 @@ func (c *catalogue) fresh(f newsync.Freshness, now time.Time) (lines []freshLine
 			add("", say("fresh.unwitnessed", c.number(w.Seen), c.number(w.Of), c.number(w.Quorum)), "")
 		}
 	}
+	if f.FirstTime {
+		add("", c.T("fresh.first"), "")
+	}
 	if !f.File.IsZero() {
 		add("", say("fresh.file", c.ago(now.Sub(f.File))), "")
 	}

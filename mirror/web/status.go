@@ -45,6 +45,7 @@ const (
 	PathBlocked
 	PathResting // failed lately, or can't be used on this network; tried again later
 	PathLied    // sent what keys or hashes prove false; for a day it is asked last
+	PathForked  // showed another history, signed with the channel's keys; as PathLied
 )
 
 // key is the word of the catalogue and the class of the style sheet.
@@ -58,6 +59,8 @@ func (p PathState) key() string {
 		return "resting"
 	case PathLied:
 		return "lied"
+	case PathForked:
+		return "forked"
 	case PathUntried:
 	}
 	return "untried"
@@ -81,7 +84,9 @@ type PathStatus struct {
 	Past bool
 }
 
-// lies and late are what is still to be said of it.
+// lies and late are what is still to be said of it. Of who showed another history it is not
+// said that he lies, and that there is nothing to do: which one is true nobody knows, and
+// there is an alarm.
 func (p PathStatus) lies() bool { return p.State == PathLied && !p.Past }
 func (p PathStatus) late() bool { return p.Older && !p.Past }
 

@@ -46,7 +46,7 @@ var english = &catalogue{
 		"status.older":   "One of the ways offered an older edition. It was not taken: what you have is newer. That happens when a way is late; you need not do anything.",
 		"edition":        "Edition", "articles": "Articles", "unread.count": "Unread", "nothing.yet": "nothing has arrived yet", "of": "of",
 		"path": "Path", "kind": "Kind", "state": "State", "last": "Last brought something", "brought": "Brought", "never": "not yet",
-		"path.working": "working", "path.blocked": "blocked", "path.resting": "resting", "path.lied": "sent something false", "path.untried": "not tried yet",
+		"path.working": "working", "path.blocked": "blocked", "path.resting": "resting", "path.lied": "sent something false", "path.forked": "showed another history", "path.untried": "not tried yet",
 		"kind.quic": "relay, QUIC", "kind.tcp": "relay, TCP", "kind.gateway": "gateway", "kind.ipfs": "IPFS", "kind.dns": "DNS", "kind.file": "file",
 
 		"today":                   "%s today",
@@ -64,6 +64,7 @@ var english = &catalogue{
 		"fresh.forked":            "Someone is showing different readers different news. Do not trust this channel until you have heard from its publisher in another way. Proof is kept; to write it to a file:",
 		"fresh.proof":             "Give that file to the publisher, or to somebody who can make it known: anybody can check it with this program, without an invite. It names the channel, and nothing of your invite is in it.",
 		"fresh.rekeyed":           "This channel's publisher has replaced a stolen key. What was signed with it and was not the publisher's was taken back from this device. Proof is kept; to write it to a file:",
+		"fresh.first":             "This device has only one edition of this channel so far. From the next one on it shows whether older ones were changed.",
 		"fresh.witnessed":         "Seen by %s of %s witnesses.",
 		"fresh.unwitnessed":       "Seen by %s of %s witnesses, where this channel asks for %s: it is less certain that everyone is shown the same.",
 		"fresh.file":              "From a file, %s. A file can’t tell whether there is newer news.",

@@ -43,7 +43,7 @@ var chinese = &catalogue{
 		"status.older":   "有一条通路提供了较旧的一期。它没有被采用：您手里的更新。通路滞后时会这样；您不需要做任何事。",
 		"edition":        "期号", "articles": "文章", "unread.count": "未读", "nothing.yet": "还没有收到内容", "of": "共",
 		"path": "通路", "kind": "类型", "state": "状态", "last": "上次送达", "brought": "已送达", "never": "还没有",
-		"path.working": "畅通", "path.blocked": "被阻断", "path.resting": "暂歇", "path.lied": "送来了假内容", "path.untried": "尚未尝试",
+		"path.working": "畅通", "path.blocked": "被阻断", "path.resting": "暂歇", "path.lied": "送来了假内容", "path.forked": "出示了另一份历史", "path.untried": "尚未尝试",
 		"kind.quic": "中继，QUIC", "kind.tcp": "中继，TCP", "kind.gateway": "网关", "kind.ipfs": "IPFS", "kind.dns": "DNS", "kind.file": "文件",
 
 		"today":                   "今天 %s",
@@ -61,6 +61,7 @@ var chinese = &catalogue{
 		"fresh.forked":            "有人在向不同的读者展示不同的新闻。在通过其他方式得到发布者的消息之前，请不要相信这个频道。证据已经保存；把它写入文件的命令：",
 		"fresh.proof":             "请把这个文件交给发布者，或交给能让大家知道的人：任何人都可以用本程序核对它，不需要邀请。文件里有频道的标识，但没有您的邀请中的任何内容。",
 		"fresh.rekeyed":           "这个频道的发布者已经更换了被盗的密钥。用它签署而并非出自发布者的内容，已经从本设备收回。证据已经保存；把它写入文件的命令：",
+		"fresh.first":             "本设备上目前只有这个频道的一期。从下一期起就能看出以前各期是否被改动过。",
 		"fresh.witnessed":         "已有 %s 个见证者看到（共 %s 个）。",
 		"fresh.unwitnessed":       "已有 %s 个见证者看到（共 %s 个），本频道要求 %s 个：不太能确定所有人看到的都一样。",
 		"fresh.file":              "来自文件，%s。文件无法得知是否有更新的新闻。",
