@@ -62,6 +62,7 @@ type edition struct {
 	headCID cid.Cid
 	seen    int // how many of the channel's witnesses have cosigned the head
 	notes   []cid.Cid
+	chain   chain // of roots
 	index   map[string]span // by cid.Cid.KeyString
 }
 
@@ -93,6 +94,7 @@ func readFront(r *car.Reader, ch channel.ID) (*edition, error) {
 	if e.roots, err = channel.ParseRoots(ch, notes); err != nil {
 		return nil, bad("%w", err)
 	}
+	e.chain = chainOf(e.roots)
 	data, err := e.take(r, e.headCID, channel.MaxHead)
 	if err != nil {
 		return nil, fmt.Errorf("head: %w", err)

@@ -90,7 +90,7 @@ func (s *Store) shown() map[channel.ID]map[string]*edition {
 func (s *Store) refreshChannel(ctx context.Context, ch channel.ID, files []object, before map[string]*edition) error {
 	there := map[string]bool{}
 	var fresh []*edition
-	var record, list object
+	var record, list, notes object
 	var errs []error
 	for _, o := range files {
 		path := s.kept.at(ch, o.file)
@@ -100,12 +100,22 @@ func (s *Store) refreshChannel(ctx context.Context, ch channel.ID, files []objec
 			record = o
 		case deniedFile:
 			list = o
+		case notesFile:
+			notes = o
 		}
+	}
+	if err := s.refreshChain(ctx, ch, notes); err != nil {
+		return err // without it no edition can be judged
+	}
+	for _, o := range files {
+		path := s.kept.at(ch, o.file)
 		if !isEdition(o.file) || before[path] != nil || s.damaged[path] == o.tag && o.tag != "" {
 			continue
 		}
 		e, err := s.loadEdition(ctx, o)
 		switch {
+		case err == nil && len(s.along(s.chain(ch), []*edition{e})) == 0:
+			s.damaged[path] = o.tag // it is to nobody's use while that chain counts
 		case err == nil:
 			fresh = append(fresh, e)
 			delete(s.damaged, path)
@@ -117,6 +127,9 @@ func (s *Store) refreshChannel(ctx context.Context, ch channel.ID, files []objec
 		}
 	}
 	s.merge(ch, fresh, func(e *edition) bool { return before[e.path] == e && !there[e.path] })
+	if len(files) == 0 {
+		s.beginAnew(ch)
+	}
 	errs = append(errs, s.refreshIPNS(ctx, ch, record), s.refreshDenied(ctx, ch, list))
 	return errors.Join(errs...)
 }
@@ -134,7 +147,7 @@ func (s *Store) merge(ch channel.ID, fresh []*edition, gone func(*edition) bool)
 	have := map[string]bool{}
 	var now []*edition
 	for _, e := range append(append([]*edition{}, sh.editions...), fresh...) {
-		if !gone(e) && !have[e.path] { // stored here while it was loaded
+		if !gone(e) && !have[e.path] && sh.chain.forks(e.chain) == 0 { // have: stored here while it was loaded
 			have[e.path] = true
 			now = append(now, e)
 		}
@@ -143,6 +156,9 @@ func (s *Store) merge(ch channel.ID, fresh []*edition, gone func(*edition) bool)
 	// stored that removes it.
 	one, _ := standing(now)
 	sh.editions = one
+	for _, e := range one {
+		sh.chain = sh.chain.with(e.chain)
+	}
 	if n := len(one); n > 0 && (head == nil || !one[n-1].headCID.Equals(head.headCID)) {
 		close(sh.wake)
 		sh.wake = make(chan struct{})

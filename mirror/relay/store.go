@@ -53,6 +53,7 @@ func (l Limits) withDefaults() Limits {
 //	editions/CHANNEL/ipns.record        the signed IPNS record of the newest edition
 //	editions/CHANNEL/head.packet        the signed packet for BitTorrent's DHT
 //	editions/CHANNEL/denied.note        the signed list of revoked batches
+//	editions/CHANNEL/root.notes         which root notes the channel is held to
 //	incoming/CHANNEL/HEADCID.part       an upload as far as it has come
 //	incoming/CHANNEL/HEADCID.LINE.pull  the same from another relay
 //
@@ -83,11 +84,12 @@ type Store struct {
 	denying  sync.Mutex // held by the one who stores a list of revoked batches
 
 	// What only refresh touches: the tags of damaged editions by path, of IPNS
-	// records, and of lists of revoked batches.
+	// records, of lists of revoked batches, and of chains.
 	refreshing sync.Mutex
 	damaged    map[string]string
 	records    map[channel.ID]string
 	lists      map[channel.ID]string
+	chains     map[channel.ID]string
 }
 
 // shelf holds one channel's editions, oldest first.
@@ -98,6 +100,7 @@ type shelf struct {
 	packet   *packet       // the same
 	denied   *channel.Denied
 	shut     chan struct{} // closed when denied changes
+	chain    chain         // of root notes that all editions are of
 }
 
 // OpenStore opens or makes the store in dir and loads what it holds. An
@@ -118,6 +121,7 @@ func openStore(ctx context.Context, dir string, kept backend, limits Limits, log
 	s := &Store{
 		dir: dir, kept: kept, limits: limits.withDefaults(), log: log, shelves: map[channel.ID]*shelf{},
 		reserved: map[string]int64{}, damaged: map[string]string{}, records: map[channel.ID]string{}, lists: map[channel.ID]string{},
+		chains: map[channel.ID]string{},
 	}
 	if err := os.MkdirAll(filepath.Join(dir, "incoming"), 0o700); err != nil {
 		return nil, fmt.Errorf("store: %w", err)
@@ -147,6 +151,11 @@ func byChannel(objects []object) map[channel.ID][]object {
 }
 
 func (s *Store) loadChannel(ctx context.Context, ch channel.ID, files []object) error {
+	held, err := s.loadChain(ctx, ch)
+	if err != nil {
+		return err
+	}
+	var es []*edition
 	for _, o := range files {
 		if !isEdition(o.file) {
 			continue
@@ -162,15 +171,23 @@ func (s *Store) loadChannel(ctx context.Context, ch channel.ID, files []object) 
 		case err != nil:
 			return err
 		}
-		sh := s.shelf(ch)
-		sh.editions = append(sh.editions, e)
+		es = append(es, e)
 	}
-	if sh, ok := s.shelves[ch]; ok {
+	if held == nil && len(es) > 0 {
+		all, _ := standing(slices.Clone(es))
+		held = all[len(all)-1].chain
+	}
+	if held != nil {
 		// A crash between storing an edition and dropping those that it replaces leaves
 		// them all.
+		sh := s.shelf(ch)
 		var gone []*edition
-		sh.editions, gone = standing(sh.editions)
+		sh.editions, gone = standing(s.along(held, es))
 		s.remove(gone...)
+		sh.chain = held
+		for _, e := range sh.editions {
+			sh.chain = sh.chain.with(e.chain)
+		}
 		if err := s.loadIPNS(ctx, ch, sh); err != nil {
 			return err
 		}
@@ -356,6 +373,10 @@ func (s *Store) Wait(ctx context.Context, ch channel.ID, have uint64) error {
 // acceptable says whether a head may take its place in the store, as far as
 // the front of its CAR tells; the rest is for continues to say.
 func (s *Store) acceptable(ch channel.ID, e *edition) error {
+	if n := s.chain(ch).forks(e.chain); n > 0 {
+		return bad("root note %d is another one than is held here: a copy of the publisher's folder or stolen root keys made one of the two; "+
+			"if this is the right one, ask who runs the relay to remove what it holds of the channel", n)
+	}
 	cur, _ := s.newest(ch)
 	if cur == nil {
 		return nil
@@ -386,7 +407,13 @@ func (s *Store) admit(ch channel.ID, e *edition, part string) error {
 		name += fmt.Sprintf("-%d", e.seen)
 	}
 	path := s.kept.at(ch, name+".car")
+	if err := s.bind(ctx, ch, e); err != nil {
+		return err
+	}
 	if err := s.kept.take(ctx, path, part); err != nil {
+		return err
+	}
+	if err := s.bound(ctx, ch, e); err != nil {
 		return err
 	}
 	e.kept, e.path = s.kept, path
@@ -394,16 +421,24 @@ func (s *Store) admit(ch channel.ID, e *edition, part string) error {
 	if err := s.kept.save(ctx, indexPath(path), e.marshalIndex()); err != nil {
 		s.log.Warn("index not written", "err", err)
 	}
-	s.remove(s.show(ch, e)...)
+	gone, err := s.show(ch, e)
+	if err != nil {
+		return err
+	}
+	s.remove(gone...)
 	s.log.Info("edition stored", "edition", e.head.Edition, "bytes", e.size, "blocks", len(e.index))
 	return nil
 }
 
 // show makes a stored edition visible, and returns those that have to go for it.
-func (s *Store) show(ch channel.ID, e *edition) (gone []*edition) {
+func (s *Store) show(ch channel.ID, e *edition) (gone []*edition, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	sh := s.shelf(ch)
+	if sh.chain.forks(e.chain) > 0 {
+		return nil, errTurned
+	}
+	sh.chain = sh.chain.with(e.chain)
 	old := sh.editions
 	sh.editions = make([]*edition, 0, len(old)+1)
 	for _, o := range old {
@@ -422,7 +457,7 @@ func (s *Store) show(ch channel.ID, e *edition) (gone []*edition) {
 	}
 	close(sh.wake)
 	sh.wake = make(chan struct{})
-	return append(gone, s.shrink(ch)...)
+	return append(gone, s.shrink(ch)...), nil
 }
 
 // fits reports whether so many bytes of a channel can stay beside the newest editions
