@@ -62,7 +62,7 @@ type edition struct {
 	headCID cid.Cid
 	seen    int // how many of the channel's witnesses have cosigned the head
 	notes   []cid.Cid
-	chain   chain // of roots
+	chain   chain           // of roots
 	index   map[string]span // by cid.Cid.KeyString
 }
 
