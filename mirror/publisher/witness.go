@@ -131,9 +131,17 @@ var errStranger = errors.New("it is none of the channel's witnesses; its key has
 // errUnnamed: a witness of the channel's, for which the newest edition has no room.
 var errUnnamed = errors.New("the newest edition does not name it yet, and can't carry what it signs; run mirror-publish pack first, also without news")
 
+// claimError: a witness says that it has seen more editions than there are here. It signs
+// no such thing: a restored folder is found out by it, and any one witness can say it.
+type claimError struct{ claimed, here uint64 }
+
+func (e *claimError) Error() string {
+	return fmt.Sprintf("it claims to have seen %d editions, of which %d are here, and signs nothing that shows it; if this folder was restored from a backup, or copied, don't pack before that is clear, else ask who runs it", e.claimed, e.here)
+}
+
 // finally reports whether a witness would say the same again.
 func finally(err error) bool {
-	return Final(err) || errors.Is(err, errStranger) || errors.Is(err, errUnnamed)
+	return Final(err) || errors.Is(err, errStranger) || errors.Is(err, errUnnamed) || errors.As(err, new(*claimError))
 }
 
 // Unnamed are the witnesses that were named after the newest edition was packed: what
@@ -208,11 +216,16 @@ func (p *Publisher) collect(ctx context.Context, head *channel.Head, then *chann
 			continue
 		}
 		wg.Go(func() {
+			var final error
 			errs[i] = retry(ctx, func() (err error) {
-				answers[i], err = cosignBy(ctx, c, log, head.Checkpoint())
+				if answers[i], err = cosignBy(ctx, c, log, head.Checkpoint()); finally(err) {
+					final, err = err, nil
+				}
 				return err
 			})
 			switch {
+			case final != nil:
+				errs[i] = final
 			case errs[i] != nil:
 			case p.roots.Witnessed(p.roots.Cosigned(head.Bare(), answers[i])).Seen == 0:
 				errs[i] = errStranger
@@ -237,11 +250,13 @@ func cosignBy(ctx context.Context, c transport.Cosigner, log *channel.Log, check
 		}
 		lines, err := c.Cosign(ctx, channel.Submission{Old: old, Proof: proof, Checkpoint: checkpoint})
 		var has *transport.SizeError
-		if !errors.As(err, &has) || tries == pushTries {
+		switch {
+		case !errors.As(err, &has):
 			return lines, err
-		}
-		if has.Size > size {
-			return nil, ErrAhead
+		case has.Size > size:
+			return nil, &claimError{has.Size, size}
+		case tries == pushTries:
+			return nil, err
 		}
 		old = has.Size
 	}
@@ -268,7 +283,7 @@ func (p *Publisher) outdated(raw []byte, theirs *channel.Head) (bool, error) {
 // which need be none, that is only what should not be.
 func asWitness(t Target, err error) error {
 	switch {
-	case err == nil, (!t.Witness || t.Aside) && !errors.Is(err, transport.ErrRefused) && !errors.Is(err, ErrAhead):
+	case err == nil, (!t.Witness || t.Aside) && !errors.Is(err, transport.ErrRefused) && !errors.As(err, new(*claimError)):
 		return nil
 	case errors.Is(err, transport.ErrNotFound):
 		return errors.New("as a witness: what answers there is none, or does not know this channel's log; tell who runs it")

@@ -75,7 +75,7 @@ func TestOthersWitness(t *testing.T) {
 	// A copy of the folder that goes its own way is found out.
 	p = reopen(t, filepath.Join(dir, "copy"))
 	packStory(t, p, 100)
-	if r := push(); !errors.Is(r.Err, ErrAhead) {
+	if r := push(); !errors.As(r.Err, new(*claimError)) {
 		t.Errorf("a shorter history: %v", r.Err)
 	}
 	for i := range 4 {

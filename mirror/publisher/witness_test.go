@@ -264,7 +264,7 @@ func TestPushDespiteWitnesses(t *testing.T) {
 		a.p = old
 		fresh := newWatcher(t, old, "fresh")
 		to := []Target{{Name: "w", Witness: true, Publisher: a}, {Name: "fresh", Publisher: fresh.Folder}}
-		if r := old.Push(t.Context(), to, nil); !errors.Is(r[0].Err, ErrAhead) || r[1].Err != nil {
+		if r := old.Push(t.Context(), to, nil); !errors.As(r[0].Err, new(*claimError)) || Final(r[0].Err) || r[1].Err != nil {
 			t.Errorf("%+v", r)
 		}
 		packStory(t, old, 3)
@@ -394,4 +394,35 @@ func TestPushBeforeNewWitnessesArePacked(t *testing.T) {
 	if ws, err := p.Unnamed(); err != nil || len(ws) != 0 {
 		t.Errorf("%v, %v", ws, err)
 	}
+}
+
+// One witness that says that it has seen more than there is spoils no push, however
+// often it says so, and is not asked again and again: its word is signed by nobody.
+func TestWitnessClaims(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, err := Init(t.TempDir(), "Radio", []string{"en"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Close()
+		a, b, liar := newWatcher(t, p, "a"), newWatcher(t, p, "b"), newWatcher(t, p, "liar")
+		named(t, p, 2, a, b, liar)
+		packStory(t, p, 1)
+		liar.refuses = &transport.SizeError{Size: 9}
+		to := append(targetsOf(a, b), Target{Name: "liar", Witness: true, Publisher: liar})
+		r := p.Push(t.Context(), to, nil)
+		if r[0].Err != nil || r[1].Err != nil || liar.asked != 1 {
+			t.Errorf("%+v, asked %d times", r, liar.asked)
+		}
+		if err := r[2].Err; err == nil || Final(err) || errors.Is(err, ErrAhead) || !strings.Contains(err.Error(), "9 editions, of which 1 are here") {
+			t.Errorf("the liar: %v", err)
+		}
+		seenBy(t, p, channel.Witnessed{Seen: 2, Of: 3, Quorum: 2})
+		// A relay that need be none is heard, too: the folder may have been restored.
+		packStory(t, p, 2)
+		to[2].Witness = false
+		if r := p.Push(t.Context(), to, nil); r[2].Err == nil || !strings.Contains(r[2].Err.Error(), "claims") {
+			t.Errorf("%+v", r[2])
+		}
+	})
 }

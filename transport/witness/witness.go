@@ -66,10 +66,10 @@ func (c *Client) Cosign(ctx context.Context, s channel.Submission) ([]byte, erro
 		return nil, fmt.Errorf("witness: an answer of more than %d bytes", maxAnswer)
 	case code == http.StatusOK && bytes.HasPrefix(body, []byte("— ")):
 		return body, nil
-	case code == http.StatusConflict && resp.Header.Get("Content-Type") == sizeType:
+	case code == http.StatusConflict: // the old size is not what it has seen: it says what that is
 		size, err := strconv.ParseUint(strings.TrimSuffix(string(body), "\n"), 10, 63)
-		if err != nil {
-			return nil, errors.New("witness: a size that is no number")
+		if err != nil || resp.Header.Get("Content-Type") != sizeType {
+			return nil, fmt.Errorf("%w: it has seen another size of this log, and does not say which (status 409 without a size); tell who runs it", transport.ErrRefused)
 		}
 		return nil, &transport.SizeError{Size: size}
 	case code == http.StatusNotFound, code == http.StatusOK: // a website says the latter
