@@ -68,6 +68,28 @@ func TestFrontsInAnyOrder(t *testing.T) {
 	}
 }
 
+// TestAnotherTitleForTheSameText: front pages must say the same of a text. Where they don't,
+// the newest counts, in whatever order they come, and the search finds what is shown.
+func TestAnotherTitleForTheSameText(t *testing.T) {
+	ctx := t.Context()
+	front := func(edition uint64, title string) *bundle.Front {
+		return &bundle.Front{Channel: chA, Edition: edition, Date: time.Unix(1_700_000_000+int64(edition)*3600, 0), Articles: []bundle.Entry{entry("a", title, "")}}
+	}
+	for _, order := range [][]int{{0, 1}, {1, 0}, {0, 1, 0}} {
+		l, err := Memory(ctx, nil)
+		check(t, err)
+		defer l.Close()
+		for _, i := range order {
+			check(t, l.SetFront(ctx, chA, []*bundle.Front{front(0, "Minister resigns"), front(1, "Minister stays")}[i]))
+		}
+		for search, want := range map[string][]string{"": {"Minister stays"}, "resigns": nil, "stays": {"Minister stays"}} {
+			if got := titles(t, l, Query{Search: search}); !slices.Equal(got, want) {
+				t.Errorf("%v: %q finds %q, want %q", order, search, got, want)
+			}
+		}
+	}
+}
+
 func TestGone(t *testing.T) {
 	ctx := t.Context()
 	dir := t.TempDir()

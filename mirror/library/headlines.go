@@ -290,11 +290,20 @@ func putEntry(ctx context.Context, tx *sql.Tx, ch int64, e bundle.Entry, by uint
 	case edition == int64(e.Edition) && bytes.Equal(was, entry):
 		return nil // most of a front page stood on the one before
 	case edition == int64(e.Edition):
-		// The same text, perhaps said with more: where it lies in DNS, say.
-		if _, err := tx.ExecContext(ctx, `UPDATE headline SET entry = ? WHERE num = ?`, entry, old); err != nil {
+		// The same text, said by another front page: the newest counts, whichever came first.
+		later, err := saidLater(ctx, tx, ch, e.ID, by)
+		if later || err != nil {
 			return err
 		}
-		return say(ctx, tx, ch, e.ID, by)
+		if sameWords(was, e) {
+			if _, err := tx.ExecContext(ctx, `UPDATE headline SET entry = ? WHERE num = ?`, entry, old); err != nil {
+				return err
+			}
+			return say(ctx, tx, ch, e.ID, by)
+		}
+		if _, err := dropEntry(ctx, tx, ch, e.ID, e.Edition); err != nil {
+			return err
+		}
 	default:
 		if _, err := dropEntry(ctx, tx, ch, e.ID, e.Edition); err != nil {
 			return err
@@ -312,6 +321,22 @@ func putEntry(ctx context.Context, tx *sql.Tx, ch int64, e bundle.Entry, by uint
 		return err
 	}
 	return indexEntry(ctx, tx, num, e, "")
+}
+
+// sameWords reports whether a stored headline is found and sorted as e is.
+func sameWords(stored []byte, e bundle.Entry) bool {
+	var was bundle.Entry
+	return json.Unmarshal(stored, &was) == nil && was.Title == e.Title && was.Lead == e.Lead && was.Lang == e.Lang && was.Date.Equal(e.Date)
+}
+
+// saidLater reports whether a headline is from the front page of a later edition than by.
+func saidLater(ctx context.Context, tx *sql.Tx, ch int64, id string, by uint64) (bool, error) {
+	var edition int64
+	err := tx.QueryRowContext(ctx, `SELECT edition FROM said WHERE channel = ? AND id = ?`, ch, id).Scan(&edition)
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, nil
+	}
+	return edition > int64(by), err
 }
 
 // say notes which edition's front page a headline is from.
