@@ -436,3 +436,23 @@ func TestPackRefuses(t *testing.T) {
 		}
 	}
 }
+
+// A file that doesn't begin as the front page says is not handed out: age would read
+// its own header.
+func TestCopyOfAnotherPrologue(t *testing.T) {
+	in := input(article(1))
+	p, err := Pack(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := volume(in, p, blocksOf(p))
+	v.Prologues = map[string][]byte{LayerText: bytes.Repeat([]byte{1}, PrologueSize)}
+	var out bytes.Buffer
+	if _, err := v.Copy(&out, LayerText); !errors.Is(err, ErrLayer) || out.Len() != 0 {
+		t.Errorf("%d bytes, %v", out.Len(), err)
+	}
+	v.Prologues[LayerText] = p.Front.Text.Prologue
+	if _, err := v.Copy(&out, LayerText); err != nil || int64(out.Len()) != p.Sizes[LayerText] {
+		t.Errorf("%d bytes of %d, %v", out.Len(), p.Sizes[LayerText], err)
+	}
+}

@@ -1,6 +1,9 @@
 package bundle
 
-import "fmt"
+import (
+	"bytes"
+	"fmt"
+)
 
 // Span is a stretch of a layer's plaintext in bytes: one zstd frame.
 type Span struct {
@@ -94,6 +97,9 @@ func (v *Volume) sealedChunks(layer string, leaves []Want, first, last int64) (p
 			if len(b) < PrologueSize {
 				return nil, nil, fmt.Errorf("%w: cut off", ErrLayer)
 			}
+			if err := v.begins(layer, b); err != nil {
+				return nil, nil, err
+			}
 			if !have {
 				prologue = b
 			}
@@ -102,6 +108,16 @@ func (v *Volume) sealedChunks(layer string, leaves []Want, first, last int64) (p
 		chunks = append(chunks, b)
 	}
 	return prologue, chunks, missing.orNil()
+}
+
+// begins checks that a layer's first block begins with the prologue that the front page
+// names, if one did: stock age reads the file's own, and one edition would have two
+// readings. A chunk may open with both.
+func (v *Volume) begins(layer string, block []byte) error {
+	if prologue, have := v.Prologues[layer]; have && !bytes.HasPrefix(block, prologue) {
+		return fmt.Errorf("%w: another prologue than the front page names", ErrLayer)
+	}
+	return nil
 }
 
 // within cuts a span out of the chunks that it lies in, which begin with the first.

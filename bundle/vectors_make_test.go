@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"image"
 	"image/color"
@@ -55,19 +56,55 @@ type maker struct {
 	dict            *bundle.Dictionary
 	v               vectors
 	bad, room       []invalid
+	dir             string
 	err             error
 }
 
-func makeVectors() error {
-	for _, dir := range []string{"invalid", "room"} {
-		if err := os.RemoveAll(filepath.Join(vectorDir, dir)); err != nil {
+// addVectors makes the files of invalid.json and room.json that are not there yet; all
+// others stay as they are. What it adds is made beside other editions, and must not need
+// those that are there.
+func addVectors() error {
+	dir, err := os.MkdirTemp("", "vectors")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	if err := makeVectors(dir); err != nil {
+		return err
+	}
+	from, to := &maker{dir: dir}, &maker{dir: vectorDir}
+	for _, name := range []string{"invalid.json", "room.json"} {
+		var made, there []invalid
+		if err := errors.Join(json.Unmarshal(from.read(name), &made), json.Unmarshal(to.read(name), &there)); err != nil {
 			return err
 		}
-		if err := os.MkdirAll(filepath.Join(vectorDir, dir), 0o755); err != nil {
+		for i, c := range made {
+			if at := slices.IndexFunc(there, func(o invalid) bool { return o.File == c.File }); at >= 0 {
+				made[i] = there[at]
+				there = slices.Delete(there, at, at+1)
+			} else {
+				to.write(c.File, from.read(c.File))
+			}
+		}
+		if len(there) > 0 {
+			return fmt.Errorf("%s is not made any more", there[0].File)
+		}
+		to.writeJSON(name, made)
+	}
+	return errors.Join(from.err, to.err)
+}
+
+func makeVectors(to string) error {
+	for _, dir := range []string{"invalid", "room"} {
+		if err := os.RemoveAll(filepath.Join(to, dir)); err != nil {
+			return err
+		}
+		if err := os.MkdirAll(filepath.Join(to, dir), 0o755); err != nil {
 			return err
 		}
 	}
 	m := &maker{
+		dir:  to,
 		root: signer("root key"), log: signer("log key"), ipns: signer("ipns key"),
 		seed: channel.Seed(secret32("batch seed")), epoch: channel.EpochKey(secret32("epoch key 0")),
 	}
@@ -89,7 +126,7 @@ func makeVectors() error {
 }
 
 func (m *maker) write(name string, b []byte) string {
-	if err := os.WriteFile(filepath.Join(vectorDir, name), b, 0o644); err != nil && m.err == nil {
+	if err := os.WriteFile(filepath.Join(m.dir, name), b, 0o644); err != nil && m.err == nil {
 		m.err = err
 	}
 	return name

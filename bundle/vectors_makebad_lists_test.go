@@ -62,7 +62,7 @@ func (m *maker) addInvite(name, text string, p channel.Places) {
 
 // read is write's inverse.
 func (m *maker) read(name string) []byte {
-	b, err := os.ReadFile(filepath.Join(vectorDir, name))
+	b, err := os.ReadFile(filepath.Join(m.dir, name))
 	if err != nil && m.err == nil {
 		m.err = err
 	}

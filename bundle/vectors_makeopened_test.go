@@ -2,11 +2,16 @@ package bundle_test
 
 import (
 	"bytes"
+	"crypto/hkdf"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/binary"
 	"fmt"
 	"maps"
 	"slices"
 
+	"filippo.io/age"
 	"github.com/ipfs/boxo/ipld/merkledag"
 	"github.com/ipfs/go-cid"
 	ipld "github.com/ipfs/go-ipld-format"
@@ -189,6 +194,11 @@ func (m *maker) invalidOpened() error {
 	node := under(inner)
 	node = append(fileOver(node[1:2:2], []int{len(media) - 1}), node[2:]...)
 	add("opened-node-shorter-than-its-link", "a node is as long as its link says", "add up", 0, map[string]fileOfNodes{"media.age": node})
+	again, err := reheaded(text0, bundle.Passphrase(m.epoch, m.id, 0, bundle.LayerText))
+	if err != nil {
+		return err
+	}
+	add("opened-text-with-another-header", "a layer begins with the prologue that the front page names, though both open it", "another prologue", 0, map[string]fileOfNodes{"text.age": one(again)})
 	more := append(bytes.Clone(dict), 0)
 	add("opened-dictionary-longer", "a dictionary's file is as long as the front page says", "than the front page says", 2, map[string]fileOfNodes{"dict.age": one(more)})
 	add("opened-dictionary-missing", "a dictionary that the front page names is there", "has no dict", 2, map[string]fileOfNodes{"dict.age": nil})
@@ -196,6 +206,43 @@ func (m *maker) invalidOpened() error {
 	add("opened-log-cut", "log has a hash for each older edition", "leaves given", 3, map[string]fileOfNodes{"log": one(log[:len(log)-32])})
 	add("opened-log-of-another", "log and leaf hash to the tree", "forked", 3, map[string]fileOfNodes{"log": one(flip(log, 40))})
 	return m.err
+}
+
+// reheaded is an age file with another header, under which the same passphrase opens the
+// same chunks.
+func reheaded(file []byte, passphrase string) ([]byte, error) {
+	const header = 149
+	identity, err := age.NewScryptIdentity(passphrase)
+	if err != nil {
+		return nil, err
+	}
+	key, err := age.DecryptHeader(file[:header], identity)
+	if err != nil {
+		return nil, err
+	}
+	recipient, err := age.NewScryptRecipient(passphrase)
+	if err != nil {
+		return nil, err
+	}
+	recipient.SetWorkFactor(1)
+	stanzas, err := recipient.Wrap(key)
+	if err != nil {
+		return nil, err
+	}
+	base := base64.RawStdEncoding
+	out := fmt.Appendf(nil, "age-encryption.org/v1\n-> scrypt %s 1\n%s\n---", stanzas[0].Args[0], base.EncodeToString(stanzas[0].Body))
+	macKey, err := hkdf.Key(sha256.New, key, nil, "header", 32)
+	if err != nil {
+		return nil, err
+	}
+	mac := hmac.New(sha256.New, macKey)
+	mac.Write(out)
+	out = fmt.Appendf(out, " %s\n", base.EncodeToString(mac.Sum(nil)))
+	out = append(out, file[header:]...)
+	if _, err := age.Decrypt(bytes.NewReader(out), identity); err != nil {
+		return nil, fmt.Errorf("a header written by hand: %w", err)
+	}
+	return out, nil
 }
 
 // opened reads all of an edition: front page, texts, pictures and log, as one does who
@@ -214,20 +261,21 @@ func opened(roots *channel.Roots, id channel.ID, key channel.EpochKey, first, fi
 	if err != nil {
 		return err
 	}
+	named := map[string][]byte{}
+	for layer, l := range map[string]*bundle.Layer{bundle.LayerText: f.Text, bundle.LayerMedia: f.Media} {
+		if l != nil {
+			named[layer] = l.Prologue
+		}
+	}
 	vol.Dict = f.Dict
-	for i := range f.Articles {
-		e := &f.Articles[i]
-		if e.Edition != f.Edition {
-			continue
-		}
-		if _, err := vol.Article(e); err != nil {
-			return err
-		}
-		for j := range e.Images {
-			if _, err := vol.Image(e, j); err != nil {
-				return err
-			}
-		}
+	if err := openedLayers(vol, f); err != nil {
+		return err
+	}
+	// Again, as one who keeps the front page.
+	again := volumeOf(id, h, key, blocks)
+	again.Dict, again.Prologues = f.Dict, named
+	if err := openedLayers(again, f); err != nil {
+		return err
 	}
 	if f.Edition == 0 {
 		return nil
@@ -246,4 +294,23 @@ func opened(roots *channel.Roots, id channel.ID, key channel.EpochKey, first, fi
 	}
 	view.Consider(h0)
 	return view.Fold(h, hashes[min(1, len(hashes)):])
+}
+
+// openedLayers reads the texts and pictures of a front page's own edition.
+func openedLayers(vol *bundle.Volume, f *bundle.Front) error {
+	for i := range f.Articles {
+		e := &f.Articles[i]
+		if e.Edition != f.Edition {
+			continue
+		}
+		if _, err := vol.Article(e); err != nil {
+			return err
+		}
+		for j := range e.Images {
+			if _, err := vol.Image(e, j); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }

@@ -26,8 +26,12 @@ import (
 // The vectors are plain files, for other implementations as much as for this
 // one. testdata/vectors/README.md says what stands where. With -update they are
 // made anew: from fixed keys, but encryption is randomised, so the CARs, the
-// grant and whatever holds their hashes change.
-var update = flag.Bool("update", false, "make the files in testdata/vectors anew")
+// grant and whatever holds their hashes change. With -add only those in invalid/ and
+// room/ are made that are not there.
+var (
+	update = flag.Bool("update", false, "make the files in testdata/vectors anew")
+	add    = flag.Bool("add", false, "make the files in testdata/vectors/invalid and room that are not there")
+)
 
 const vectorDir = "testdata/vectors"
 
@@ -185,10 +189,15 @@ func loadVectors(t testing.TB) (*vectors, *channel.Roots, channel.ID) {
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	if *update {
-		if err := makeVectors(); err != nil {
-			panic(err)
-		}
+	var err error
+	switch {
+	case *update:
+		err = makeVectors(vectorDir)
+	case *add:
+		err = addVectors()
+	}
+	if err != nil {
+		panic(err)
 	}
 	os.Exit(m.Run())
 }

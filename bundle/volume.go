@@ -125,7 +125,8 @@ func (v *Volume) File(folder, name string) (data []byte, ok bool, err error) {
 }
 
 // Copy writes a layer's file as it is, encrypted; ok is false if the edition has no
-// such layer. Nothing is written if a block is not held (*MissingError).
+// such layer. Nothing is written if a block is not held (*MissingError), or if it begins
+// otherwise than the front page says.
 func (v *Volume) Copy(w io.Writer, layer string) (ok bool, err error) {
 	missing, err := v.Missing(layer)
 	if err != nil {
@@ -135,8 +136,11 @@ func (v *Volume) Copy(w io.Writer, layer string) (ok bool, err error) {
 		return true, &MissingError{missing}
 	}
 	leaves, ok, err := v.Layer(layer)
-	for _, l := range leaves {
+	for i, l := range leaves {
 		b, err := v.get(l)
+		if err == nil && i == 0 {
+			err = v.begins(layer, b)
+		}
 		if err != nil {
 			return ok, err
 		}
