@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"crypto/sha256"
+	"crypto/sha512"
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
+	"math/big"
+	"slices"
 	"strings"
 	"time"
 
@@ -159,6 +162,43 @@ func (m *maker) invalidHeads() error {
 	return nil
 }
 
+// cofactored is a note of one Ed25519 signature with another in its place, which the
+// equation of RFC 8032 takes with the cofactor alone: its R is off by the point of order
+// 2, (0, -1).
+func cofactored(note []byte, text string, key ed25519.PrivateKey) []byte {
+	little := func(b []byte) *big.Int {
+		b = bytes.Clone(b)
+		slices.Reverse(b)
+		return new(big.Int).SetBytes(b)
+	}
+	scalar := func(k ed25519.PrivateKey) *big.Int {
+		h := sha512.Sum512(k.Seed())
+		h[0], h[31] = h[0]&248, h[31]&127|64
+		return little(h[:32])
+	}
+	// A key pair is r and R, too. (x, y) + (0, -1) = (-x, -y).
+	nonce := signer("nonce")
+	r := bytes.Clone(public(nonce))
+	sign := r[31] & 128
+	r[31] &= 127
+	p := new(big.Int).Sub(new(big.Int).Lsh(big.NewInt(1), 255), big.NewInt(19))
+	p.Sub(p, little(r)).FillBytes(r)
+	slices.Reverse(r)
+	r[31] |= sign ^ 128
+	hash := sha512.Sum512(slices.Concat(r, public(key), []byte(text)))
+	order, _ := new(big.Int).SetString("7237005577332262213973186563042994240857116359379907606001950938285454250989", 10)
+	s := new(big.Int).Mul(little(hash[:]), scalar(key))
+	s.Add(s, scalar(nonce)).Mod(s, order)
+	sig := append(r, s.FillBytes(make([]byte, 32))...)
+	slices.Reverse(sig[32:])
+	head, line, _ := bytes.Cut(note, []byte("\n\n— tamizdat/v1/root "))
+	raw, err := base64.StdEncoding.DecodeString(string(bytes.TrimSpace(line)))
+	if err != nil {
+		panic(err)
+	}
+	return fmt.Appendf(nil, "%s\n\n— tamizdat/v1/root %s\n", head, base64.StdEncoding.EncodeToString(append(raw[:4], sig...)))
+}
+
 func (m *maker) invalidNotes() error {
 	text := string(m.note.Text())
 	const name = "tamizdat/v1/root"
@@ -188,6 +228,7 @@ func (m *maker) invalidNotes() error {
 	m.refused("root-control-character", ".note", "root-note", "a note has no control characters", "control characters", sub("moved -", "moved\t-"))
 	m.refused("root-name-with-plus", ".note", "root-note", "key names have no plus sign", "malformed signature line", append(bytes.Clone(m.signed), "— a+b AAAAAAA=\n"...))
 	m.refused("root-key-algorithm", ".note", "root-note", "keys are ed25519", "unknown key algorithm", sub("root ed25519", "root ed448"))
+	m.refused("root-signature-with-cofactor", ".note", "root-note", "signatures are checked without the cofactor", "own threshold", cofactored(m.signed, text, m.root))
 	next := m.note
 	next.Version, next.Channel, next.Previous = 2, m.id, sha256.Sum256([]byte(text))
 	next.RootKeys = []ed25519.PublicKey{public(signer("root key 2"))}
