@@ -2,6 +2,7 @@ package bundle
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"strings"
@@ -19,6 +20,27 @@ func unmarshal(b []byte, to any) error {
 		return err
 	}
 	return json.Unmarshal(b, to)
+}
+
+// Base64 are bytes in JSON, in their one spelling. encoding/json takes line ends in it,
+// unused bits that are set, and lists of numbers.
+type Base64 []byte
+
+// UnmarshalJSON takes null for what is absent.
+func (b *Base64) UnmarshalJSON(js []byte) error {
+	if string(js) == "null" {
+		return nil
+	}
+	var s string
+	if err := json.Unmarshal(js, &s); err != nil {
+		return err
+	}
+	raw, err := base64.StdEncoding.DecodeString(s)
+	if err != nil || base64.StdEncoding.EncodeToString(raw) != s {
+		return errors.New("base64 in another spelling")
+	}
+	*b = raw
+	return nil
 }
 
 // marshal writes compact JSON without escaping <, > and &.

@@ -300,6 +300,12 @@ func (m *historian) proofs() {
 	add("two-generations", "a head that the next generation has not left out, and does not continue", m.evidence(2, pair(c3, d1, &m.c)), both(c3, d1))
 }
 
+// nonCanonical is base64 of 32 bytes, in quotes, with an unused bit set.
+func nonCanonical(s string) string {
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+	return s[:43] + string(alphabet[strings.IndexByte(alphabet, s[43])|1]) + s[44:]
+}
+
 // withoutProof are files that prove nothing.
 func (m *historian) withoutProof() {
 	raw := func(name, check, errText string, b []byte) {
@@ -322,6 +328,20 @@ func (m *historian) withoutProof() {
 	add("without-proof", "of different sizes there is R, and a proof", one, with(func(p *evidencePair) { p.Root, p.Proof = nil, nil }))
 	add("another-past", "the proof leads from R to the larger tree", one, with(func(p *evidencePair) { p.Root = bytes.Repeat([]byte{7}, 32) }))
 	add("past-of-half-a-hash", "R has 32 bytes", one, with(func(p *evidencePair) { p.Root = p.Root[:16] }))
+	spelt := func(name, check, old, with string) {
+		js := string(indented(m.t, m.evidence(1, good)))
+		changed := strings.Replace(js, old, with, 1)
+		if changed == js {
+			m.t.Fatalf("%q is not in the evidence", old)
+		}
+		raw(name, check, "not a file", []byte(changed))
+	}
+	quoted := func(b []byte) string { return `"` + base64.StdEncoding.EncodeToString(b) + `"` }
+	was, last := quoted(good.Root), quoted(good.Proof[0])
+	spelt("root-with-a-line-end", "base64 has its one spelling", was, was[:8]+`\n`+was[8:])
+	spelt("root-of-numbers", "R is base64", was, strings.ReplaceAll(fmt.Sprint([]byte(good.Root)), " ", ","))
+	spelt("proof-with-a-line-end", "base64 has its one spelling", last, last[:45]+`\r\n"`)
+	spelt("proof-unused-bits-set", "unused bits are zero", last, nonCanonical(last))
 	add("proof-cut", "the proof leads from R to the larger tree", one, with(func(p *evidencePair) { p.Proof = p.Proof[1:] }))
 	add("proof-longer", "the proof has nothing more", one, with(func(p *evidencePair) { p.Proof = append(p.Proof, p.Root) }))
 	add("proof-of-half-hashes", "hashes have 32 bytes", one, with(func(p *evidencePair) { p.Proof[0] = p.Proof[0][:16] }))

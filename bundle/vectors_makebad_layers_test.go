@@ -128,6 +128,19 @@ func (m *maker) invalidLayers() error {
 	m.refused("front-leaves-in-edition-0", ".age", "front", "at most as many leaves as editions before", "malformed leaves", sub(`"v":1`, `"v":1,"leaves":"`+base64.StdEncoding.EncodeToString(make([]byte, 32))+`"`))
 	m.refused("front-leaves-not-of-32", ".age", "front", "leaves are 32 bytes each", "malformed leaves", sub(`"v":1`, `"v":1,"leaves":"AAAA"`))
 	m.refused("front-prologue-oversized", ".age", "front", "a prologue has 165 bytes", "malformed layer", sub(`"text":{"prologue":"YWdl`, `"text":{"prologue":"YWdl`+"YWdl"))
+	m.refused("front-prologue-with-a-line-end", ".age", "front", "base64 has its one spelling", "not JSON", sub(`"text":{"prologue":"YWdl`, `"text":{"prologue":"YWdl\n`))
+	m.refused("front-leaves-a-list", ".age", "front", "leaves are base64", "not JSON", sub(`"v":1`, `"v":1,"leaves":[]`))
+	first := func(leaves string) []byte {
+		return m.seal(bundle.Passphrase(m.epoch, m.id, 1, bundle.LayerFront), 1, frame(fmt.Appendf(nil,
+			`{"v":1,"channel":%q,"name":"x","langs":[],"edition":1,"epoch":0,"date":"2026-09-21T00:00:00Z","articles":[],"leaves":%s}`, m.id, leaves)))
+	}
+	zeros := base64.StdEncoding.EncodeToString(make([]byte, 32))
+	if _, err := bundle.OpenFront(m.epoch, m.id, 1, first(`"`+zeros+`"`)); err != nil {
+		return fmt.Errorf("a front page with a leaf: %w", err)
+	}
+	m.refused("front-leaves-unused-bits-set", ".age", "front", "unused bits are zero", "not JSON", first(`"`+zeros[:42]+`B="`)).Edition = 1
+	m.refused("front-leaves-of-numbers", ".age", "front", "leaves are base64", "not JSON", first("["+strings.Repeat("0,", 31)+"0]")).Edition = 1
+	m.refused("front-names-upper-case", ".age", "front", "DNS names are lower case", "malformed names", m.sealFront(1, frame(upperName(js))))
 	m.refused("front-past-of-itself", ".age", "front", "older editions are older", "malformed older edition", sub(`"v":1`, `"v":1,"past":[{"n":0,"epoch":0,"root":"`+m.heads[0].Root.String()+`","date":"2026-09-21T00:00:00Z"}]`))
 	m.refused("front-past-root-raw", ".age", "front", "a root CID is dag-pb", "malformed older edition", m.seal(bundle.Passphrase(m.epoch, m.id, 1, bundle.LayerFront), 1,
 		frame(fmt.Appendf(nil, `{"v":1,"channel":%q,"name":"x","langs":[],"edition":1,"epoch":0,"date":"2026-09-21T00:00:00Z","articles":[],"past":[{"n":0,"epoch":0,"root":%q,"date":"2026-09-21T00:00:00Z"}]}`, m.id, bundle.RawCID(js))))).Edition = 1
@@ -172,6 +185,14 @@ func (m *maker) invalidLayers() error {
 	m.refused("front-dictionary-too-large", ".age", "front", "its file has at most 262,144 bytes", "too large", sub(`"edition":0`, `"edition":0,"dict":{"ed":0,"n":262145}`))
 	m.refused("front-span-negative", ".age", "front", "spans lie in a layer", "span out of range", sub(`"text":{"o":0`, `"text":{"o":-1`))
 	return nil
+}
+
+// upperName is a front page whose first DNS name is in upper case.
+func upperName(js []byte) []byte {
+	out := bytes.Clone(js)
+	at := bytes.Index(js, []byte(`"l":"`)) + len(`"l":"`)
+	copy(out[at:], bytes.ToUpper(js[at:at+26]))
+	return out
 }
 
 // bomb is a frame of n zeros in blocks of one byte repeated, in a small window; it does

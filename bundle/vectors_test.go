@@ -26,11 +26,11 @@ import (
 // The vectors are plain files, for other implementations as much as for this
 // one. testdata/vectors/README.md says what stands where. With -update they are
 // made anew: from fixed keys, but encryption is randomised, so the CARs, the
-// grant and whatever holds their hashes change. With -add only those in invalid/ and
-// room/ are made that are not there.
+// grant and whatever holds their hashes change. With -add only what must be
+// refused, or has something added, is made, and of that what is not there.
 var (
 	update = flag.Bool("update", false, "make the files in testdata/vectors anew")
-	add    = flag.Bool("add", false, "make the files in testdata/vectors/invalid and room that are not there")
+	add    = flag.Bool("add", false, "make the invalid files in testdata/vectors that are not there")
 )
 
 const vectorDir = "testdata/vectors"

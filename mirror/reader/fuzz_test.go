@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"tamizdat/bundle"
 	"tamizdat/bundle/channel"
 	"tamizdat/transport/transporttest"
 )
@@ -27,7 +28,7 @@ func FuzzProof(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	same, err := json.Marshal(proof{V: 1, Channel: leaf.Channel, RootNotes: []string{string(note)}, Forks: []forkProof{{Ours: string(one.Text()), Theirs: string(one.Text()), Root: make([]byte, 32), Proof: [][]byte{{1}}}}})
+	same, err := json.Marshal(proof{V: 1, Channel: leaf.Channel, RootNotes: []string{string(note)}, Forks: []forkProof{{Ours: string(one.Text()), Theirs: string(one.Text()), Root: make([]byte, 32), Proof: []bundle.Base64{{1}}}}})
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -25,10 +25,10 @@ type proof struct {
 
 // forkProof is channel.Evidence, its heads as the texts that they are.
 type forkProof struct {
-	Ours   string   `json:"ours,omitempty"`
-	Theirs string   `json:"theirs"`
-	Root   []byte   `json:"root,omitempty"`
-	Proof  [][]byte `json:"proof,omitempty"`
+	Ours   string          `json:"ours,omitempty"`
+	Theirs string          `json:"theirs"`
+	Root   bundle.Base64   `json:"root,omitempty"`
+	Proof  []bundle.Base64 `json:"proof,omitempty"`
 }
 
 // ErrNoProof: there is nothing to prove.
@@ -59,7 +59,11 @@ func (r *Reader) Proof(ctx context.Context, ch channel.ID, name string) (pairs, 
 	}
 	p := proof{V: 1, Channel: ch}
 	for _, e := range proven {
-		p.Forks = append(p.Forks, forkProof{string(e.Ours), string(e.Theirs), e.Root, e.Proof})
+		fork := forkProof{Ours: string(e.Ours), Theirs: string(e.Theirs), Root: e.Root}
+		for _, h := range e.Proof {
+			fork.Proof = append(fork.Proof, h)
+		}
+		p.Forks = append(p.Forks, fork)
 	}
 	for _, n := range notes {
 		p.RootNotes = append(p.RootNotes, string(n))
@@ -138,7 +142,11 @@ func CheckProof(name string) (channel.ID, []Contradiction, error) {
 	}
 	var out []Contradiction
 	for i, e := range p.Forks {
-		ours, theirs, err := roots.CheckEvidence(channel.Evidence{Ours: []byte(e.Ours), Theirs: []byte(e.Theirs), Root: e.Root, Proof: e.Proof})
+		evidence := channel.Evidence{Ours: []byte(e.Ours), Theirs: []byte(e.Theirs), Root: e.Root}
+		for _, h := range e.Proof {
+			evidence.Proof = append(evidence.Proof, h)
+		}
+		ours, theirs, err := roots.CheckEvidence(evidence)
 		if err != nil {
 			return no("number %d: %w", i+1, err)
 		}
