@@ -456,3 +456,31 @@ func TestCopyOfAnotherPrologue(t *testing.T) {
 		t.Errorf("%d bytes of %d, %v", out.Len(), p.Sizes[LayerText], err)
 	}
 }
+
+// A log of more leaves than fit a front page is read, as far as a reader asks.
+func TestLongLog(t *testing.T) {
+	const n = 4<<20/32 + 5000
+	leaves := make([]channel.Hash, n)
+	for i := range leaves {
+		leaves[i] = channel.Hash{byte(i >> 16), byte(i >> 8), byte(i)}
+	}
+	log, err := buildFile(channel.JoinHashes(leaves), logChunk, logChunk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := buildFolder([]folderEntry{{"front.age", RawCID([]byte("front")), 5}, {"log", log.root, log.tsize}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := held{}
+	for _, b := range append(log.blocks, dir.blocks...) {
+		h[b.CID] = b.Data
+	}
+	v := &Volume{Edition: n, Root: dir.root, Get: h.get}
+	for _, first := range []uint64{0, 3000, n - 1, n} {
+		got, err := v.Hashes(first)
+		if err != nil || !slices.Equal(got, leaves[first:]) {
+			t.Errorf("from %d on: %d of %d, %v", first, len(got), n-first, err)
+		}
+	}
+}
