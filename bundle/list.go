@@ -103,7 +103,7 @@ func (v *Volume) lacks(wants []Want) (out []Want, err error) {
 // descend appends the leaves below w to those before them.
 func (v *Volume) descend(w Want, to []Want, depth int) ([]Want, error) {
 	if w.CID.Prefix().Codec == cid.Raw {
-		if w.Offset != blockOffset(w.Layer, len(to)) {
+		if w.Offset != blockOffset(w.Layer, len(to)) || w.Offset+int64(w.Size) > blockOffset(w.Layer, len(to)+1) {
 			return nil, fmt.Errorf("%w: blocks not along chunks", ErrLayer)
 		}
 		return append(to, w), nil

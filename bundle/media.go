@@ -47,6 +47,9 @@ func imageName(id string, i int, kind string) string {
 	return fmt.Sprintf("%s-%d.%s", id, i, ext)
 }
 
+// tarBlock is the size of a tar header, and what data is padded to.
+const tarBlock = 512
+
 // tarMember is one file as it stands in a tar archive: header, bytes, padding.
 func tarMember(name string, data []byte, at time.Time) ([]byte, error) {
 	var b bytes.Buffer
@@ -84,6 +87,12 @@ func (v *Volume) Image(e *Entry, i int) (*Image, error) {
 	data, err := io.ReadAll(r)
 	if err != nil {
 		return nil, fmt.Errorf("%w: image cut off", ErrLayer)
+	}
+	// What tar would take out of the whole layer is what is read here: one member, and
+	// nothing else in the frame.
+	rest, ok := bytes.CutPrefix(member[min(tarBlock, len(member)):], data)
+	if !ok || len(data) == 0 || len(rest) >= tarBlock || len(member)%tarBlock != 0 || len(bytes.TrimLeft(rest, "\x00")) > 0 {
+		return nil, fmt.Errorf("%w: image is not one tar member", ErrLayer)
 	}
 	m := e.Images[i]
 	return &Image{Type: m.Type, Width: m.Width, Height: m.Height, Data: data}, nil

@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	chunker "github.com/ipfs/boxo/chunker"
 	"github.com/ipfs/boxo/ipld/merkledag"
@@ -280,7 +281,7 @@ func ParseFolder(c cid.Cid, block []byte) ([]Link, error) {
 	}
 	links := make([]Link, 0, len(n.Links()))
 	for _, l := range n.Links() {
-		if l.Name == "" || strings.ContainsAny(l.Name, "/\x00") || l.Name == "." || l.Name == ".." {
+		if l.Name == "" || !utf8.ValidString(l.Name) || strings.ContainsAny(l.Name, "/\x00") || l.Name == "." || l.Name == ".." {
 			return nil, fmt.Errorf("%w: malformed name in folder", ErrBlock)
 		}
 		links = append(links, Link{Name: l.Name, CID: l.Cid})

@@ -286,12 +286,43 @@ func manyLinks(n int, c cid.Cid) []byte {
 	return append(out, inner...)
 }
 
+// invalidHeaders are a CAR's header in other CBOR of the same meaning; root note and head
+// stand behind it.
+func (m *maker) invalidHeaders(file []byte) {
+	size, n := binary.Uvarint(file)
+	header, rest := file[n:n+int(size)], file[n+int(size):]
+	for range 2 {
+		s, n := binary.Uvarint(rest)
+		rest = rest[n+int(s):]
+	}
+	behind := file[n+int(size) : len(file)-len(rest)]
+	version := slices.Concat([]byte{0x67}, []byte("version"), []byte{1})
+	list := []byte("\xa2\x65roots")
+	cids := header[len(list)+1 : len(header)-len(version)]
+	put := func(name, check string, header ...[]byte) {
+		h := slices.Concat(header...)
+		m.refused(name, ".car", "car", check, "header", slices.Concat(binary.AppendUvarint(nil, uint64(len(h))), h, behind))
+	}
+	start := header[:len(header)-1]
+	put("car-header-version-of-two-bytes", "numbers of DAG-CBOR are minimal", start, []byte{0x18, 1})
+	put("car-header-version-of-nine-bytes", "numbers of DAG-CBOR are minimal", start, []byte{0x1b, 0, 0, 0, 0, 0, 0, 0, 1})
+	put("car-header-list-indefinite", "lists of DAG-CBOR have a length", list, []byte{0x9f}, cids, []byte{0xff}, version)
+	put("car-header-and-a-byte", "nothing stands behind roots and version", header, []byte{0})
+	put("car-header-version-first", "roots, then version", []byte{0xa2}, version, list[1:], header[len(list):len(list)+1], cids)
+	many := slices.Concat(list, []byte{0x99, 0x03, 0xe9})
+	for range 1001 {
+		many = append(many, cids[:len(cids)/3]...)
+	}
+	put("car-header-1001-roots", "at most 1,000 roots", many, version)
+}
+
 func (m *maker) invalidBlocks() error {
 	file := m.cars[0]
 	m.refused("car-cut", ".car", "car", "the last section is whole", "cut off", file[:len(file)-1])
 	m.refused("car-flipped", ".car", "car", "every block has the hash its CID says", "another hash", flip(file, len(file)-1))
 	m.refused("car-version-2", ".car", "car", "the header says version 1", "CAR version 2", append([]byte("\x0a\xa1\x67version\x02"), make([]byte, 60)...))
 	m.refused("car-header-oversized", ".car", "car", "a header of at most 64 KiB", "", []byte("\xff\xff\xff\x7f\xa2\x65roots"))
+	m.invalidHeaders(file)
 	var b bytes.Buffer
 	w, err := car.NewWriter(&b, []cid.Cid{bundle.RawCID(m.signed), bundle.RawCID(m.heads[0].Text()), m.heads[0].Root})
 	if err != nil {
@@ -335,6 +366,9 @@ func (m *maker) invalidBlocks() error {
 	put("folder-slash-in-name", "folder", "names have no slash", "malformed name", pb(folder, link(c, "a/b", 10)))
 	put("folder-is-a-file", "folder", "a folder is UnixFS type 1", "not a folder", pb(fileOf(10, 10), link(c, "", 10)))
 	put("folder-dots", "folder", "no name is . or ..", "malformed name", pb(folder, link(c, "..", 10)))
+	put("folder-nul-in-name", "folder", "names have no NUL", "malformed name", pb(folder, link(c, "a\x00b", 10)))
+	put("folder-name-not-utf8", "folder", "names are UTF-8", "malformed name", pb(folder, link(c, "a\xff", 10)))
+	put("folder-inline-data", "folder", "a folder has no data", "not a folder", pb([]byte{0x08, 0x01, 0x12, 0x01, 'x'}, link(c, "a", 10)))
 	put("folder-unsorted", "folder", "names are sorted", "", pb(folder, link(c, "b", 10), link(c, "a", 10)))
 	put("folder-name-empty", "folder", "every link has a name", "malformed name", pb(folder, link(c, "", 10)))
 	put("folder-data-first", "folder", "dag-pb: links, then data", "", append([]byte{0x0a, 2, 8, 1}, pb(folder, link(c, "a", 10))[:len(link(c, "a", 10))+2]...))

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -125,6 +126,14 @@ func (m *maker) invalidTexts() error {
 	if err != nil {
 		return err
 	}
+	none, err := tarMember(0)
+	if err != nil {
+		return err
+	}
+	evil, err := tarMemberOf("../../evil", 3)
+	if err != nil {
+		return err
+	}
 	for _, p := range []struct {
 		name, check, errText string
 		member               []byte
@@ -133,6 +142,11 @@ func (m *maker) invalidTexts() error {
 		{"picture-header-alone", "a member has its data", "cut off", whole[:512]},
 		{"picture-checksum-wrong", "a tar header has its checksum", "not a tar member", flip(whole, 3)},
 		{"picture-end-of-archive", "a frame of media is a member of a tar archive", "not a tar member", make([]byte, 1024)},
+		{"picture-two-members", "a frame of media is one member", "not one tar member", slices.Concat(whole, evil)},
+		{"picture-padding-not-zero", "zeros to a multiple of 512", "not one tar member", append(whole[:len(whole)-1:len(whole)-1], 1)},
+		{"picture-padding-short", "zeros to a multiple of 512", "not one tar member", whole[:len(whole)-1]},
+		{"picture-padding-long", "zeros to a multiple of 512, and no more", "not one tar member", append(bytes.Clone(whole), make([]byte, 512)...)},
+		{"picture-of-no-bytes", "a picture has a byte", "not one tar member", none},
 		{"picture-oversized", "a picture of at most 2 MiB", "not a tar member", large},
 		{"picture-frame-oversized", "a frame of at most 2 MiB and 4 KiB", "oversized", append(bytes.Clone(whole), make([]byte, 3<<20)...)},
 	} {
@@ -144,14 +158,17 @@ func (m *maker) invalidTexts() error {
 }
 
 // tarMember is one member of so many zeros, without the archive's end.
-func tarMember(size int) ([]byte, error) {
+func tarMember(size int) ([]byte, error) { return tarMemberOf("00112233445566dd-0.jpg", size) }
+
+func tarMemberOf(name string, size int) ([]byte, error) {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
-	if err := w.WriteHeader(&tar.Header{Name: "00112233445566dd-0.jpg", Mode: 0o644, Size: int64(size), Format: tar.FormatUSTAR}); err != nil {
+	if err := w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(size), Format: tar.FormatUSTAR}); err != nil {
 		return nil, err
 	}
 	if _, err := w.Write(make([]byte, size)); err != nil {
 		return nil, err
 	}
-	return b.Bytes(), w.Flush()
+	err := w.Flush()
+	return b.Bytes(), err
 }

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"filippo.io/age"
 	"github.com/ipfs/boxo/ipld/merkledag"
@@ -88,11 +89,6 @@ func (m *maker) remade(n int, files map[string]fileOfNodes) []byte {
 	}
 	leaf := m.heads[n].Leaf
 	leaf.Root = nodeCID(data)
-	head, err := channel.SignHead(leaf, m.heads[n].Path, 0, m.heads[n].Time, m.log)
-	if err != nil {
-		m.err = err
-		return nil
-	}
 	held := map[cid.Cid][]byte{leaf.Root: data}
 	for _, b := range p.Blocks[1:] {
 		held[b.CID] = b.Data
@@ -101,6 +97,16 @@ func (m *maker) remade(n int, files map[string]fileOfNodes) []byte {
 		for _, b := range f {
 			held[b.CID] = b.Data
 		}
+	}
+	return m.whole(leaf, m.heads[n].Path, held)
+}
+
+// whole is an edition's file, its blocks held.
+func (m *maker) whole(leaf channel.Leaf, path []channel.Hash, held map[cid.Cid][]byte) []byte {
+	head, err := channel.SignHead(leaf, path, 0, leaf.Date.Add(90*time.Second), m.log)
+	if err != nil {
+		m.err = err
+		return nil
 	}
 	var file bytes.Buffer
 	w, err := car.NewEdition(&file, car.Intro{RootNotes: [][]byte{m.signed}, Head: head.Text(), Root: leaf.Root})
@@ -128,6 +134,29 @@ func (m *maker) remade(n int, files map[string]fileOfNodes) []byte {
 	}
 	descend(leaf.Root)
 	return file.Bytes()
+}
+
+// longLog is edition 2,049 without news, whose log is one block.
+func (m *maker) longLog() []byte {
+	const n = 2049
+	front := m.seal(bundle.Passphrase(m.epoch, m.id, n, bundle.LayerFront), 1, padded(frame(fmt.Appendf(nil,
+		`{"v":1,"channel":%q,"name":"x","langs":[],"edition":%d,"epoch":0,"date":"2026-09-21T00:00:00Z","articles":[]}`, m.id, n)), 3000, 0))
+	log := make([]byte, 32*n)
+	folder, held := merkledag.NodeWithData([]byte{8, 1}), map[cid.Cid][]byte{}
+	for name, data := range map[string][]byte{"front.age": front, "log": log} {
+		c := bundle.RawCID(data)
+		held[c] = data
+		_ = folder.AddRawLink(name, &ipld.Link{Cid: c, Size: uint64(len(data))})
+	}
+	data, err := folder.EncodeProtobuf(true)
+	if err != nil {
+		m.err = err
+		return nil
+	}
+	leaf := m.heads[0].Leaf
+	leaf.Edition, leaf.Root = n, nodeCID(data)
+	held[leaf.Root] = data
+	return m.whole(leaf, []channel.Hash{{1}, {2}}, held)
 }
 
 // layerFile is a layer's file of an edition, and the root of it.
@@ -203,6 +232,7 @@ func (m *maker) invalidOpened() error {
 	add("opened-dictionary-longer", "a dictionary's file is as long as the front page says", "than the front page says", 2, map[string]fileOfNodes{"dict.age": one(more)})
 	add("opened-dictionary-missing", "a dictionary that the front page names is there", "has no dict", 2, map[string]fileOfNodes{"dict.age": nil})
 	add("opened-dictionary-is-a-text", "the passphrase is the layer's", "than the front page says", 2, map[string]fileOfNodes{"dict.age": one(text1)})
+	m.refused("opened-log-in-one-block", ".car", "opened", "log is cut into blocks of 65,536", "not along chunks", m.longLog())
 	add("opened-log-cut", "log has a hash for each older edition", "leaves given", 3, map[string]fileOfNodes{"log": one(log[:len(log)-32])})
 	add("opened-log-of-another", "log and leaf hash to the tree", "forked", 3, map[string]fileOfNodes{"log": one(flip(log, 40))})
 	return m.err

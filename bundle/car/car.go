@@ -67,8 +67,9 @@ type Reader struct {
 // counter knows how many bytes were consumed past its buffer.
 type counter struct {
 	*bufio.Reader
-	n   int64
-	err error // of the reader below, io.EOF aside
+	n    int64
+	err  error         // of the reader below, io.EOF aside
+	head *bytes.Buffer // takes what is read, as long as that is the header
 }
 
 func (c *counter) keep(err error) error {
@@ -81,6 +82,9 @@ func (c *counter) keep(err error) error {
 func (c *counter) Read(p []byte) (int, error) {
 	n, err := c.Reader.Read(p)
 	c.n += int64(n)
+	if c.head != nil {
+		c.head.Write(p[:n])
+	}
 	return n, c.keep(err)
 }
 
@@ -88,6 +92,9 @@ func (c *counter) ReadByte() (byte, error) {
 	b, err := c.Reader.ReadByte()
 	if err == nil {
 		c.n++
+		if c.head != nil {
+			c.head.WriteByte(b)
+		}
 	}
 	return b, c.keep(err)
 }
@@ -101,7 +108,7 @@ var headerStart = []byte("\xa2\x65roots")
 
 // NewReader reads the header: at most 64 KiB.
 func NewReader(r io.Reader) (*Reader, error) {
-	in := &counter{Reader: bufio.NewReaderSize(r, 128<<10)}
+	in := &counter{Reader: bufio.NewReaderSize(r, 128<<10), head: &bytes.Buffer{}}
 	start, err := in.Peek(len(pragma))
 	switch {
 	case len(start) == 0 && err != nil && !errors.Is(err, io.EOF):
@@ -130,6 +137,12 @@ func NewReader(r io.Reader) (*Reader, error) {
 			return nil, fmt.Errorf("%w: %w", ErrFormat, err)
 		}
 	}
+	// The library takes other CBOR of the same meaning.
+	var head bytes.Buffer
+	if _, err := NewWriter(&head, br.Roots); err != nil || !bytes.Equal(head.Bytes(), in.head.Bytes()) {
+		return nil, fmt.Errorf("%w: header not in its one form", ErrFormat)
+	}
+	in.head = nil
 	return &Reader{in: in, r: br, end: in.n}, nil
 }
 

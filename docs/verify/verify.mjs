@@ -806,6 +806,7 @@ function readPicture(member) {
   need(octal(148, 8) === sum, 'a tar header has its checksum')
   const size = octal(124, 12)
   need(size > 0 && size <= 2 * 2 ** 20 && member.length === 512 + Math.ceil(size / 512) * 512, 'a picture of at most 2 MiB')
+  need(member.subarray(512 + size).every(c => c === 0), 'zeros to a multiple of 512')
   return member.subarray(512, 512 + size)
 }
 const MAX_MEMBER = 2 * 2 ** 20 + 4096
