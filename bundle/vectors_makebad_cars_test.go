@@ -3,6 +3,7 @@ package bundle_test
 import (
 	"bytes"
 	"fmt"
+	"slices"
 
 	"github.com/ipfs/go-cid"
 
@@ -48,6 +49,11 @@ func (m *maker) invalidCARs() error {
 	add("edition-with-a-foreign-block", "every block is linked from one before it", file(notes, h.Root, append(p.Blocks[:len(p.Blocks):len(p.Blocks)], foreign)...))
 	add("edition-with-a-block-of-another", "every block is linked from one before it", file(notes, h.Root, append(p.Blocks[:len(p.Blocks):len(p.Blocks)], m.packed[0].Blocks[0])...))
 	add("edition-without-a-block", "no linked block is missing", file(notes, h.Root, p.Blocks[:len(p.Blocks)-1]...))
+	note := slices.IndexFunc(p.Blocks, func(b bundle.Block) bool { return bytes.Equal(b.Data, m.signed) })
+	if note < 0 {
+		return fmt.Errorf("edition 1 has no root note")
+	}
+	add("edition-with-its-root-note-once", "root notes are there before the head, and in the folder", file(notes, h.Root, slices.Delete(slices.Clone(p.Blocks), note, note+1)...))
 	add("edition-with-a-block-twice", "each block is there once", file(notes, h.Root, append(p.Blocks[:len(p.Blocks):len(p.Blocks)], p.Blocks[len(p.Blocks)-1])...))
 	add("edition-child-before-node", "a node comes before what it links to", file(notes, h.Root, late...))
 	add("edition-without-root-notes", "the head needs root note 1", file(nil, h.Root, p.Blocks...))

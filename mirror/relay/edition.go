@@ -185,7 +185,7 @@ func readRest(r *car.Reader, e *edition) error {
 		}
 	}
 	for k := range linked {
-		if _, ok := e.index[k]; !ok {
+		if !seen[k] {
 			return bad("blocks are missing")
 		}
 	}
