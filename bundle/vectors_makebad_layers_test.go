@@ -12,6 +12,7 @@ import (
 	"filippo.io/age"
 	"github.com/ipfs/go-cid"
 	"github.com/klauspost/compress/zstd"
+	"github.com/multiformats/go-multibase"
 	"github.com/multiformats/go-multihash"
 
 	"tamizdat/bundle"
@@ -87,11 +88,11 @@ func (m *maker) invalidLayers() error {
 	m.refused("front-of-another-epoch", ".age", "front", "the passphrase is of the leaf's epoch", "wrong key", m.seal(bundle.Passphrase(channel.EpochKey(secret32("epoch key 1")), m.id, 0, bundle.LayerFront), 1, frame(js)))
 	m.refused("front-of-another-channel", ".age", "front", "the passphrase is the channel's", "wrong key", m.seal(bundle.Passphrase(m.epoch, channel.ID(secret32("another channel")), 0, bundle.LayerFront), 1, frame(js)))
 	m.refused("front-is-a-text", ".age", "front", "the passphrase is the layer's", "wrong key", m.seal(bundle.Passphrase(m.epoch, m.id, 0, bundle.LayerText), 1, frame(js)))
-	long := m.sealFront(1, padded(frame(js), 70_000, 0))
-	if _, err := bundle.OpenFront(m.epoch, m.id, 0, long); err != nil {
+	two := m.sealFront(1, padded(frame(js), 70_000, 0))
+	if _, err := bundle.OpenFront(m.epoch, m.id, 0, two); err != nil {
 		return fmt.Errorf("a front page of two chunks: %w", err)
 	}
-	m.refused("front-cut-at-a-chunk", ".age", "front", "the last chunk is marked as such", "does not decrypt", long[:165+65_552])
+	m.refused("front-cut-at-a-chunk", ".age", "front", "the last chunk is marked as such", "does not decrypt", two[:165+65_552])
 	m.refused("front-chunks-swapped", ".age", "front", "a chunk's nonce is its number", "does not decrypt", swapChunks(m.sealFront(1, padded(frame(js), 200_000, 0))))
 	m.refused("front-of-another-edition", ".age", "front", "the passphrase is the edition's", "wrong key", m.front(1))
 	m.refused("front-two-stanzas", ".age", "front", "one scrypt stanza of work factor 1, before any work", "work factor 1",
@@ -101,6 +102,9 @@ func (m *maker) invalidLayers() error {
 	m.refused("front-mac-flipped", ".age", "front", "the header's MAC", "wrong key", flip(good, 120))
 	m.refused("front-padding-not-zero", ".age", "front", "padding is zero", "padding is not zero", m.sealFront(1, padded(frame(js), 100, 1)))
 	m.refused("front-padding-twice", ".age", "front", "one skippable frame at most", "malformed padding", m.sealFront(1, padded(padded(frame(js), 100, 0), 50, 0)))
+	other := padded(frame(js), 100, 0)
+	other[len(other)-100] = 0x51
+	m.refused("front-padding-of-another-magic", ".age", "front", "the skippable frame's magic is 50 2A 4D 18", "malformed padding", m.sealFront(1, other))
 	m.refused("front-two-frames", ".age", "front", "a front page is one zstd frame and padding", "malformed padding", m.sealFront(1, append(frame(js), frame([]byte("{}"))...)))
 	m.refused("front-not-zstd", ".age", "front", "a front page is one zstd frame and padding", "not a zstd frame", m.sealFront(1, js))
 	m.refused("front-bomb", ".age", "front", "at most 4 MiB of JSON", "oversized", m.sealFront(1, frame(make([]byte, 5<<20))))
@@ -140,6 +144,23 @@ func (m *maker) invalidLayers() error {
 	}
 	m.refused("front-leaves-unused-bits-set", ".age", "front", "unused bits are zero", "not JSON", first(`"`+zeros[:42]+`B="`)).Edition = 1
 	m.refused("front-leaves-of-numbers", ".age", "front", "leaves are base64", "not JSON", first("["+strings.Repeat("0,", 31)+"0]")).Edition = 1
+	long := strings.Repeat("x", 2000)
+	m.refused("front-65-languages", ".age", "front", "at most 64 languages", "malformed languages", sub(`"langs":["en"`, `"langs":["en"`+strings.Repeat(`,"en"`, 62)))
+	m.refused("front-name-oversized", ".age", "front", "a name has at most 500 bytes", "malformed name", sub(`"name":"Vector Channel"`, `"name":"`+long[:501]+`"`))
+	m.refused("front-name-with-a-paragraph-end", ".age", "front", "names are one line, without U+2029", "malformed name", sub(`"name":"Vector Channel"`, `"name":"Vector\u2029Channel"`))
+	m.refused("front-title-oversized", ".age", "front", "a title has at most 500 bytes", "malformed title", sub("Ferry line opens again", long[:501]))
+	m.refused("front-title-with-a-line-end", ".age", "front", "titles are one line, without U+2028", "malformed title", sub("Ferry line", "Ferry\u2028line"))
+	m.refused("front-lead-oversized", ".age", "front", "a lead has at most 1,000 bytes", "malformed lead", sub("The boats run every hour.", long[:1001]))
+	m.refused("front-source-oversized", ".age", "front", "a URL has at most 2,000 bytes", "source URL", sub("https://news.example/00112233445566aa", "https://news.example/"+long[:1980]))
+	m.refused("front-101-pictures", ".age", "front", "at most 100 pictures", "too many images", sub(`"images":[`, `"images":[`+strings.Repeat(`{"type":"image/jpeg","w":1,"h":1,"span":{"o":0,"n":1}},`, 99)))
+	m.refused("front-17-leaves", ".age", "front", "at most 16 leaves", "too many leaves", m.seal(bundle.Passphrase(m.epoch, m.id, 20, bundle.LayerFront), 1, frame(fmt.Appendf(nil,
+		`{"v":1,"channel":%q,"name":"x","langs":[],"edition":20,"epoch":0,"date":"2026-09-21T00:00:00Z","articles":[],"leaves":%q}`, m.id, base64.StdEncoding.EncodeToString(make([]byte, 17*32)))))).Edition = 20
+	base58, err := m.heads[0].Root.StringOfBase(multibase.Base58BTC)
+	if err != nil {
+		return err
+	}
+	m.refused("front-past-root-in-base58", ".age", "front", "a root CID is in base32", "malformed older edition", m.seal(bundle.Passphrase(m.epoch, m.id, 1, bundle.LayerFront), 1, frame(fmt.Appendf(nil,
+		`{"v":1,"channel":%q,"name":"x","langs":[],"edition":1,"epoch":0,"date":"2026-09-21T00:00:00Z","articles":[],"past":[{"n":0,"epoch":0,"root":%q,"date":"2026-09-21T00:00:00Z"}]}`, m.id, base58)))).Edition = 1
 	m.refused("front-names-upper-case", ".age", "front", "DNS names are lower case", "malformed names", m.sealFront(1, frame(upperName(js))))
 	m.refused("front-past-of-itself", ".age", "front", "older editions are older", "malformed older edition", sub(`"v":1`, `"v":1,"past":[{"n":0,"epoch":0,"root":"`+m.heads[0].Root.String()+`","date":"2026-09-21T00:00:00Z"}]`))
 	m.refused("front-past-root-raw", ".age", "front", "a root CID is dag-pb", "malformed older edition", m.seal(bundle.Passphrase(m.epoch, m.id, 1, bundle.LayerFront), 1,

@@ -284,6 +284,10 @@ func (m *maker) invalidGenerations() error {
 	m.refused("root-2-generation-jumps", ".note", "root-note", "the generation is the last one's or one more", "generation jumps", draft(jump)).After = after
 	m.refused("root-2-log-key-of-generation-0", ".note", "root-note", "another log key is another generation", "without a new generation", draft(same)).After = after
 	m.refused("root-2-base-without-hash", ".note", "root-note", "L is 0 exactly if H is -", "don't go together", draft(bare)).After = after
+	far, ahead := good, good
+	far.Base, ahead.Generation = 1<<32, 1<<32
+	m.refused("root-2-base-out-of-range", ".note", "root-note", "L is below 2^32", "out of range", draft(far)).After = after
+	m.refused("root-2-generation-out-of-range", ".note", "root-note", "G is below 2^32", "out of range", draft(ahead)).After = after
 	both := []string{"root-1.note", m.write("root-2-generation.note", draft(good))}
 	under := func(file, check, errText string, leaf channel.Leaf, path []channel.Hash, generation uint64, key ed25519.PrivateKey) {
 		signed, err := channel.SignHead(leaf, path, generation, h.Time, key)
@@ -358,6 +362,7 @@ func (m *maker) invalidAccess() error {
 		return err
 	}
 	m.refused("grant-not-canonical", ".age", "grant", "numbers have no leading zeros", "canonical", file)
+	m.invalidGrants(identity)
 
 	raw := inviteBytes(m.invite.String())
 	s := m.invite.String()
@@ -372,17 +377,81 @@ func (m *maker) invalidAccess() error {
 	m.refused("invite-http-gateway", ".txt", "invite", "gateways are https, unless loopback", "malformed gateway", inviteText(append(bytes.Clone(raw[:97]), "\x04\x10http://g.example"...)))
 	m.refused("invite-http-mirror", ".txt", "invite", "mirrors are https, unless loopback", "malformed mirror", inviteText(append(bytes.Clone(raw[:97]), "\x05\x10http://m.example"...)))
 	m.refused("invite-authority-empty", ".txt", "invite", "an authority is an address and a port", "mistyped", inviteText(append(bytes.Clone(raw[:97]), "\x02\x0an.example@"...)))
+	m.refused("invite-authority-port-0", ".txt", "invite", "an authority has a port from 1 on", "malformed zone authority", inviteText(append(bytes.Clone(raw[:97]), "\x02\x15n.example@192.0.2.7:0"...)))
+	m.refused("invite-gateway-with-user", ".txt", "invite", "URLs have no user", "malformed gateway", inviteText(append(bytes.Clone(raw[:97]), "\x04\x13https://u@g.example"...)))
+	m.refused("invite-gateway-oversized", ".txt", "invite", "a URL has at most 253 characters", "malformed gateway", inviteText(append(bytes.Clone(raw[:97]), "\x04\xfehttps://g.example/"+strings.Repeat("x", 236)...)))
 	m.refused("invite-authority-by-name", ".txt", "invite", "an authority is an address and a port", "malformed zone authority", inviteText(append(bytes.Clone(raw[:97]), "\x02\x0fn.example@a.b:5"...)))
 	return m.err
 }
 
+// invalidGrants are the batch's grant, with something changed.
+func (m *maker) invalidGrants(identity *age.HybridIdentity) {
+	good, err := openGrantText(m.grant, identity)
+	if err != nil {
+		m.err = err
+	}
+	text, _, _ := strings.Cut(string(good), "\n\n")
+	text += "\n"
+	origin := channel.Origin(m.id, 0)
+	raw := func(name, check, errText string, note []byte) {
+		file, err := sealGrantText(note, identity.Recipient())
+		if err != nil {
+			m.err = err
+		}
+		m.refused(name, ".age", "grant", check, errText, file)
+	}
+	if file, err := sealGrantText(signNote(text, origin, m.log), identity.Recipient()); err != nil {
+		m.err = err
+	} else if _, err := m.roots.OpenGrant(file, m.seed); err != nil {
+		m.err = fmt.Errorf("a grant written by hand: %w", err)
+	}
+	add := func(name, check, errText, old, with string) {
+		changed := strings.Replace(text, old, with, 1)
+		if changed == text {
+			m.err = fmt.Errorf("vector: %q is not in the grant", old)
+		}
+		raw(name, check, errText, signNote(changed, origin, m.log))
+	}
+	raw("grant-two-signatures", "exactly one signature line", "bad signature", signNote(text, origin, m.log, m.log))
+	raw("grant-another-signature-line", "exactly one signature line", "bad signature", append(signNote(text, origin, m.log), "— x AAAAAAA=\n"...))
+	raw("grant-bytes-behind-the-note", "zeros to the end", "control characters", append(signNote(text, origin, m.log), 0, 0, 'x'))
+	zone := "zone n.example -\n"
+	many := ""
+	for i := range 64 {
+		many += fmt.Sprintf("zone n%d.example -\n", i)
+	}
+	add("grant-65-zones", "at most 64 places of a kind", "", "zone m.example 192.0.2.7:53\n", many)
+	epochs := ""
+	for i := range 65 {
+		epochs += fmt.Sprintf("epoch %d %s\n", i, base64.StdEncoding.EncodeToString(m.epoch[:]))
+	}
+	first, _, _ := strings.Cut(text[strings.Index(text, "epoch "):], "\n")
+	add("grant-65-epochs", "at most 64 epochs", "", first+"\n", epochs)
+	add("grant-epoch-twice", "epochs ascend", "not in order", first+"\n", first+"\n"+first+"\n")
+	ech := base64.StdEncoding.EncodeToString([]byte("not a real ECH config list"))
+	add("grant-ech-oversized", "an ECH list has at most 1,024 bytes", "malformed relay", ech, base64.StdEncoding.EncodeToString(make([]byte, 1025)))
+	add("grant-authority-port-0", "an authority has a port from 1 on", "zone authority", zone, "zone n.example 192.0.2.7:0\n")
+	add("grant-authority-leading-zero", "numbers have no leading zeros", "zone authority", zone, "zone n.example 192.0.2.7:053\n")
+	add("grant-authority-not-shortest", "addresses are in their shortest form", "zone authority", zone, "zone n.example [2001:db8::0]:53\n")
+	add("grant-gateway-with-user", "URLs have no user", "malformed gateway", "https://gateway.example", "https://me@gateway.example")
+	add("grant-gateway-with-fragment", "URLs have no fragment", "malformed gateway", "https://gateway.example", "https://gateway.example/#x")
+	add("grant-gateway-oversized", "a URL has at most 253 characters", "malformed gateway", "https://gateway.example", "https://gateway.example/"+strings.Repeat("x", 230))
+	add("grant-mirror-with-password", "URLs have no user", "malformed mirror", "https://pages.example/n", "https://:secret@pages.example/n")
+	add("grant-mirror-oversized", "a URL has at most 253 characters", "malformed mirror", "https://pages.example/n", "https://pages.example/n"+strings.Repeat("x", 231))
+}
+
+// sealGrantText pads a note, and encrypts it.
 func sealGrantText(note []byte, to age.Recipient) ([]byte, error) {
 	var b bytes.Buffer
 	w, err := age.Encrypt(&b, to)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := w.Write(append(note, make([]byte, 4096-1627-32-len(note))...)); err != nil {
+	room := 4096 - 1627 - 32
+	if len(note) > room {
+		room += 4096
+	}
+	if _, err := w.Write(append(note, make([]byte, room-len(note))...)); err != nil {
 		return nil, err
 	}
 	err = w.Close()

@@ -93,6 +93,11 @@ func (m *maker) invalidTexts() error {
 	}
 	file, e = text(strings.Replace(line, `"lang"`, `"images":[{"name":"00112233445566dd-0.jpg","type":"image/jpeg","alt":"a\nb","w":1,"h":1}],"lang"`, 1))
 	refused("text-alt-of-two-lines", "text", "descriptions of pictures are one line", "malformed image", file, withPicture(e, bundle.Span{Size: 1}))
+	file, e = text(strings.Replace(line, `"lang"`, `"images":[{"name":"00112233445566dd-0.jpg","type":"image/jpeg","alt":"`+strings.Repeat("x", 1001)+`","w":1,"h":1}],"lang"`, 1))
+	refused("text-alt-oversized", "text", "a description of a picture has at most 1,000 bytes", "malformed image", file, withPicture(e, bundle.Span{Size: 1}))
+	try("text-title-oversized", "a title has at most 500 bytes", "malformed title", "A swan on the ice", strings.Repeat("x", 501))
+	try("text-lead-oversized", "a lead has at most 1,000 bytes", "malformed lead", `"lang"`, `"lead":"`+strings.Repeat("x", 1001)+`","lang"`)
+	try("text-source-oversized", "a URL has at most 2,000 bytes", "malformed source URL", `"lang"`, `"source":"https://news.example/`+strings.Repeat("x", 1980)+`","lang"`)
 	file, e = text(line)
 	past, half, more := e, e, e
 	past.Text.Size, half.Text.Size, more.Text.Size = 4000, e.Text.Size/2, e.Text.Size+8

@@ -57,9 +57,13 @@ const witnessTime = 1_790_100_000
 
 // cosigLine is a cosignature written apart from the package's own code.
 func cosigLine(text, name string, key ed25519.PrivateKey) string {
+	return cosigLineAt(witnessTime, text, name, key)
+}
+
+func cosigLineAt(at uint64, text, name string, key ed25519.PrivateKey) string {
 	h := sha256.Sum256(append([]byte(name+"\n\x04"), public(key)...))
-	raw := binary.BigEndian.AppendUint64(bytes.Clone(h[:4]), witnessTime)
-	raw = append(raw, ed25519.Sign(key, fmt.Appendf(nil, "cosignature/v1\ntime %d\n%s", witnessTime, text))...)
+	raw := binary.BigEndian.AppendUint64(bytes.Clone(h[:4]), at)
+	raw = append(raw, ed25519.Sign(key, fmt.Appendf(nil, "cosignature/v1\ntime %d\n%s", at, text))...)
 	return "— " + name + " " + base64.StdEncoding.EncodeToString(raw) + "\n"
 }
 
@@ -122,6 +126,12 @@ func witnessFiles(t *testing.T) (witnessVectors, map[string][]byte) {
 			line("tamizdat/v1/witness/c") + line("tamizdat/v1/witness/c") + bad + cosigLine(text, "w9.example", signer("witness 9")) +
 				cosigLine(text, "w2.example/b", keys["w1.example/a"]) + cosigLine(text+"x\n", "w1.example/a", keys["w1.example/a"]),
 			[]string{"tamizdat/v1/witness/c"},
+		},
+		// At the first and the last time there is, before, and behind.
+		{
+			cosigLineAt(1, text, "w1.example/a", keys["w1.example/a"]) + cosigLineAt(1<<63-1, text, "w2.example/b", keys["w2.example/b"]) +
+				cosigLineAt(0, text, "tamizdat/v1/witness/c", keys["tamizdat/v1/witness/c"]) + cosigLineAt(1<<63, text, "tamizdat/v1/witness/c", keys["tamizdat/v1/witness/c"]),
+			[]string{"w1.example/a", "w2.example/b"},
 		},
 	} {
 		raw := append(h.Text(), c.lines...)

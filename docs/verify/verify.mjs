@@ -289,7 +289,7 @@ function rootNote(bytes) {
   r.roots = []
   while (l.at(/^root /)) r.roots.push(key(l.take(new RegExp(`^root ed25519 ${KEY}$`), 'root ed25519')[0]))
   const [gen, log, notAfter, base, hash] = l.take(new RegExp(`^log (\\d+) ed25519 ${KEY} (\\d+) (\\d+) (-|\\S{44})$`), 'log')
-  Object.assign(r, { generation: u32(gen), log: key(log), notAfter: time(notAfter), base: number(base), hash })
+  Object.assign(r, { generation: u32(gen), log: key(log), notAfter: time(notAfter), base: u32(base), hash })
   r.quorum = number(l.take(/^quorum (\d+)$/, 'quorum')[0])
   r.witnesses = []
   r.names = []
@@ -826,11 +826,11 @@ async function openMedia(ed, key, channel, front) {
 
 const domain = s => s.length <= 253 && s.split('.').every(l => /^[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?$/.test(l))
 const host = s => isIP(s) === 6 ? new URL(`http://[${s}]/`).hostname === `[${s}]` : domain(s)
-const authority = s => { const m = /^(?:\[(.+)\]|([^:]+)):(\d+)$/.exec(s); return m && isIP(m[1] ?? m[2]) && number(m[3], 65535) > 0 }
+const authority = s => { const m = /^(?:\[(.+)\]|([^:]+)):(\d+)$/.exec(s), at = m?.[1] ?? m?.[2]; return m && isIP(at) === (m[1] ? 6 : 4) && host(at) && number(m[3], 65535) > 0 }
 const web = s => {
   need(one(s, 253) && URL.canParse(s), 'a URL of at most 253 characters')
   const u = new URL(s)
-  need(!u.username && !u.search && !u.hash && (u.protocol === 'https:' || u.protocol === 'http:' && /^(127\.|\[::1\]|localhost$)/.test(u.hostname)), 'https, unless loopback')
+  need(!u.username && !u.password && !u.search && !u.hash && (u.protocol === 'https:' || u.protocol === 'http:' && /^(127\.|\[::1\]|localhost$)/.test(u.hostname)), 'https, unless loopback')
 }
 function relay(h, port, pin) {
   need(host(h) && port > 0, 'a host and a port from 1 on')
