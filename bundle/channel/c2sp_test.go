@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/transparency-dev/formats/proof"
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 )
@@ -128,6 +129,25 @@ func TestMalformedNotes(t *testing.T) {
 		if err != nil || len(sigs) != 2 || !sigs[1].verifiedBy(text, "PeterNeumann", noteKey(t, neumannKey)) || sigs[0].verifiedBy(text, "EnochRoot", noteKey(t, rootKey)) {
 			t.Errorf("%q: %v", line, err)
 		}
+	}
+}
+
+// The specification's own proof is read by what reads the outer form of ours, and comes
+// out as it was.
+func TestSpecProof(t *testing.T) {
+	raw := specProof + specCheckpoint
+	var p proof.TLogProof
+	if err := p.Unmarshal([]byte(raw)); err != nil {
+		t.Fatal(err)
+	}
+	if p.Index != 73894 || len(p.Hashes) != 5 || len(p.ExtraData) != 0 || string(p.Checkpoint) != specCheckpoint {
+		t.Errorf("index %d, %d hashes, extra data %q, checkpoint %q", p.Index, len(p.Hashes), p.ExtraData, p.Checkpoint)
+	}
+	if got := base64.StdEncoding.EncodeToString(p.Hashes[4][:]); got != "AHCioX9nLjsrse6YhjRRmk1WUEirVOLLRoOQ6vfO5vk=" {
+		t.Errorf("last hash %s", got)
+	}
+	if got := string(p.Marshal()); got != raw {
+		t.Errorf("written again:\n%s", got)
 	}
 }
 
