@@ -339,7 +339,7 @@ func (m *historian) withoutProof() {
 	quoted := func(b []byte) string { return `"` + base64.StdEncoding.EncodeToString(b) + `"` }
 	was, last := quoted(good.Root), quoted(good.Proof[0])
 	spelt("root-with-a-line-end", "base64 has its one spelling", was, was[:8]+`\n`+was[8:])
-	spelt("root-of-numbers", "R is base64", was, strings.ReplaceAll(fmt.Sprint([]byte(good.Root)), " ", ","))
+	spelt("root-of-numbers", "R is base64", was, strings.ReplaceAll(fmt.Sprintf("%d", good.Root), " ", ","))
 	spelt("proof-with-a-line-end", "base64 has its one spelling", last, last[:45]+`\r\n"`)
 	spelt("proof-unused-bits-set", "unused bits are zero", last, nonCanonical(last))
 	add("proof-cut", "the proof leads from R to the larger tree", one, with(func(p *evidencePair) { p.Proof = p.Proof[1:] }))
