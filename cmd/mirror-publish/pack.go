@@ -49,12 +49,13 @@ func (c *packCmd) Run(e *env) (err error) {
 	if err := restore(p, c.Restore, articles); err != nil {
 		return err
 	}
-	if len(p.Fresh(articles)) > 0 || p.Owes() {
+	now := time.Now()
+	if len(p.Fresh(articles)) > 0 || p.Owes(now) {
 		if err := checkTargets(e, p); err != nil {
 			return err
 		}
 	}
-	made, err := p.Pack(articles, time.Now())
+	made, err := p.Pack(articles, now)
 	if made != nil {
 		tellWithheld(e, made)
 	}

@@ -33,13 +33,14 @@ type Packing struct {
 }
 
 // Owes reports whether an edition is due even without news: the newest one is of an
-// epoch that a revoked batch can open, or knows of older root keys.
-func (p *Publisher) Owes() bool {
+// epoch that a revoked batch can open or that has lasted long enough, or knows of older
+// root keys. If only a revocation made an epoch begin without news, it would show.
+func (p *Publisher) Owes(now time.Time) bool {
 	if len(p.editions) == 0 {
 		return false
 	}
 	leaf := p.editions[len(p.editions)-1].leaf
-	return leaf.Epoch+1 < uint64(len(p.keys.Epochs)) || leaf.RootVersion < p.roots.Version()
+	return leaf.Epoch+1 < uint64(len(p.keys.Epochs)) || p.ended(now) || leaf.RootVersion < p.roots.Version()
 }
 
 // Pack makes an edition of those articles that are new or changed, or several
@@ -56,7 +57,7 @@ func (p *Publisher) Pack(articles []bundle.Article, now time.Time) (*Packing, er
 			out.Corrected++
 		}
 	}
-	if len(fresh) == 0 && !p.Owes() {
+	if len(fresh) == 0 && !p.Owes(now) {
 		return out, ErrNothingNew
 	}
 	chunks := slices.Collect(slices.Chunk(fresh, cmp.Or(p.cfg.Headlines, bundle.DefaultKeep)))

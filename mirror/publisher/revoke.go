@@ -57,15 +57,19 @@ func (k *keyring) newEpoch() {
 	k.Renew = time.Time{}
 }
 
+// ended reports whether the epoch that there is has lasted long enough.
+func (p *Publisher) ended(now time.Time) bool {
+	return !p.keys.Renew.IsZero() && !now.Before(p.keys.Renew)
+}
+
 // renew begins a new epoch if the one that there is has lasted long enough, and
 // durably says how long the new one will.
 func (p *Publisher) renew(now time.Time) error {
 	switch {
-	case p.keys.Renew.IsZero():
-	case now.Before(p.keys.Renew):
-		return nil
-	default:
+	case p.ended(now):
 		p.keys.newEpoch()
+	case !p.keys.Renew.IsZero():
+		return nil
 	}
 	length := leastEpoch + time.Duration(rand.ExpFloat64()*float64(meanEpoch))
 	p.keys.Renew = now.Add(length).UTC().Truncate(time.Second)
