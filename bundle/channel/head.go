@@ -302,7 +302,7 @@ func parseHead(raw []byte) (*Head, error) {
 	if err := p.Unmarshal(raw); err != nil {
 		return nil, err
 	}
-	leaf, err := parseLeaf(p.ExtraData)
+	leaf, err := ParseLeaf(p.ExtraData)
 	if err != nil {
 		return nil, err
 	}

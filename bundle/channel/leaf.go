@@ -49,8 +49,8 @@ func (l *Leaf) Text() []byte {
 // Hash is the leaf's hash in the log.
 func (l *Leaf) Hash() Hash { return Hash(rfc6962.DefaultHasher.HashLeaf(l.Text())) }
 
-// parseLeaf parses strictly: the text re-encodes to the same bytes.
-func parseLeaf(text []byte) (*Leaf, error) {
+// ParseLeaf is the inverse of Text, and strict: the text re-encodes to the same bytes.
+func ParseLeaf(text []byte) (*Leaf, error) {
 	leaf, l := &Leaf{}, &lines{rest: string(text)}
 	l.exact("tamizdat/v1/leaf")
 	leaf.Channel = l.id(l.next())

@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/ipfs/go-cid"
+
 	"tamizdat/bundle"
 	"tamizdat/bundle/car"
 	"tamizdat/bundle/channel"
@@ -159,27 +161,121 @@ func (p *Publisher) history(size uint64) *channel.Log {
 	return log
 }
 
-// commit writes the edition: first what describes it, then, by one rename, the
-// file that makes it exist.
+// commit writes an edition whose head there is: first what describes it, then, by one
+// rename, the file that makes it exist.
 func (p *Publisher) commit(e edition, head *channel.Head, blocks []bundle.Block) (int64, error) {
-	n := e.leaf.Edition
-	if err := p.describe(n, e); err != nil {
+	if err := p.describe(head.Edition, e); err != nil {
 		return 0, err
 	}
+	return p.writeCar(head, blocks)
+}
+
+// writeCar writes the file that makes an edition exist.
+func (p *Publisher) writeCar(head *channel.Head, blocks []bundle.Block) (int64, error) {
 	var size counter
-	err := durable.WriteFile(p.carName(n), 0o600, func(f io.Writer) error {
+	err := durable.WriteFile(p.carName(head.Edition), 0o600, func(f io.Writer) error {
 		w, err := car.NewEdition(io.MultiWriter(f, &size), car.Intro{RootNotes: p.notes, Head: head.Text(), Root: head.Root})
 		if err != nil {
 			return err
 		}
-		for _, b := range blocks {
-			if err := w.Put(b.CID, b.Data); err != nil {
-				return err
-			}
-		}
-		return nil
+		return putAll(w, blocks)
 	})
 	return int64(size), err
+}
+
+// writeBlocks writes the blocks of an edition that is not signed yet.
+func (p *Publisher) writeBlocks(made *bundle.Packed) error {
+	return durable.WriteFile(p.blocksName(made.Leaf.Edition), 0o600, func(f io.Writer) error {
+		w, err := car.NewWriter(f, []cid.Cid{made.Leaf.Root})
+		if err != nil {
+			return err
+		}
+		return putAll(w, made.Blocks)
+	})
+}
+
+func putAll(w *car.Writer, blocks []bundle.Block) error {
+	for _, b := range blocks {
+		if err := w.Put(b.CID, b.Data); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readBlocks is the inverse of writeBlocks.
+func (p *Publisher) readBlocks(n uint64) (root cid.Cid, blocks []bundle.Block, err error) {
+	f, err := os.Open(p.blocksName(n))
+	if err != nil {
+		return root, nil, err
+	}
+	defer f.Close()
+	r, err := car.NewReader(f)
+	if err != nil {
+		return root, nil, err
+	}
+	if roots := r.Roots(); len(roots) == 1 {
+		root = roots[0]
+	}
+	for {
+		b, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return root, blocks, nil
+		}
+		if err != nil {
+			return root, nil, err
+		}
+		blocks = append(blocks, bundle.Block{CID: b.CID, Data: bytes.Clone(b.Data)})
+	}
+}
+
+// finishStaged finishes the edition that a crash has cut off if its leaf is on disk:
+// what is signed for its number may have been signed already. The leaf waits where the
+// log key is missing. Blocks without a leaf, or of one that a newer root note or other
+// editions have passed, are removed.
+func (p *Publisher) finishStaged() error {
+	names, err := filepath.Glob(filepath.Join(p.dir, "editions", "*.blocks"))
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		n := p.Size()
+		e, ok := p.staged(n)
+		if ok = ok && name == p.blocksName(n); ok && (p.torn() || !p.signs()) {
+			continue
+		}
+		if ok {
+			root, blocks, err := p.readBlocks(n)
+			if err != nil {
+				return fmt.Errorf("editions/%d.blocks: %w; remove it, and pack again", n, err)
+			}
+			if root == e.leaf.Root {
+				if _, err := p.finish(e, blocks); err != nil {
+					return err
+				}
+				continue
+			}
+		}
+		if err := os.Remove(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// staged is edition n, which is next, as it is described, if it was made under the root
+// notes that there are.
+func (p *Publisher) staged(n uint64) (e edition, ok bool) {
+	b, err := os.ReadFile(p.jsonName(n))
+	if err != nil || json.Unmarshal(b, &e) != nil || e.hollow() || e.Front == nil {
+		return e, false
+	}
+	leaf, err := channel.ParseLeaf(e.Leaf)
+	if err != nil || leaf.Channel != p.Channel() || leaf.Edition != n || leaf.RootVersion != p.roots.Version() {
+		return e, false
+	}
+	e.leaf = *leaf
+	return e, true
 }
 
 // describe writes what this folder knows of edition n, durably; without its file it is
@@ -215,6 +311,11 @@ func (p *Publisher) Source(n uint64) (*os.File, int64, error) {
 
 func (p *Publisher) carName(n uint64) string {
 	return filepath.Join(p.dir, "editions", strconv.FormatUint(n, 10)+".car")
+}
+
+// blocksName is the file of an edition that is not signed yet.
+func (p *Publisher) blocksName(n uint64) string {
+	return filepath.Join(p.dir, "editions", strconv.FormatUint(n, 10)+".blocks")
 }
 
 func (p *Publisher) jsonName(n uint64) string {

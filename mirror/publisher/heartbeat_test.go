@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -154,22 +155,30 @@ func TestKilledAtEachStep(t *testing.T) {
 	b := newBacked(t)
 	b.pack(0)
 	before := files(t, b.p.dir)
-	if _, err := b.p.Pack(transporttest.Articles(1), transporttest.Start.Add(time.Hour)); err != nil {
+	made, e, err := b.p.stage(b.p.Fresh(transporttest.Articles(1)), nil, transporttest.Start.Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	after := files(t, b.p.dir)
+	if _, err := b.p.finish(e, made.Blocks); err != nil {
 		t.Fatal(err)
 	}
 	first, err := b.p.headOf(1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	after := files(t, b.p.dir)
 	if err := b.p.Close(); err != nil {
 		t.Fatal(err)
 	}
-	// In the order in which pack writes them; the .car comes last and makes the edition.
+	// In the order in which pack writes them. From the .json on there is a leaf, which
+	// may have been signed; the .car makes the edition, and the .blocks go after it.
 	steps := changed(before, after)
-	if n := len(steps); n < 2 || steps[n-1] != "editions/1.car" || steps[n-2] != "editions/1.json" {
+	if n := len(steps); n < 2 || steps[n-1] != "editions/1.json" || steps[n-2] != "editions/1.blocks" {
 		t.Fatalf("pack writes %v", steps)
 	}
+	leaf := len(steps)
+	steps = append(steps, "editions/1.car")
+	maps.Copy(after, files(t, b.p.dir))
 	for n := range len(steps) + 1 {
 		dir := t.TempDir()
 		state := map[string][]byte{}
@@ -184,7 +193,7 @@ func TestKilledAtEachStep(t *testing.T) {
 		}
 		write(t, dir, state)
 		p := reopen(t, dir)
-		whole := n == len(steps)
+		whole := n >= leaf
 		if want := map[bool]uint64{false: 1, true: 2}[whole]; p.Size() != want {
 			t.Fatalf("step %d: %d editions", n, p.Size())
 		}
@@ -203,10 +212,10 @@ func TestKilledAtEachStep(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// A head of the number leaves the folder only when its file is there: then it
-		// is that one for good.
-		if whole != bytes.Equal(head.Leaf.Text(), first.Leaf.Text()) {
-			t.Errorf("step %d: number 1 is another leaf: %v", n, whole)
+		// Nothing is signed of the number before its leaf is there: then it is that one
+		// for good.
+		if whole != bytes.Equal(head.Text(), first.Text()) {
+			t.Errorf("step %d: the head of number 1 is another: %v", n, whole)
 		}
 		if r := p.Push(context.Background(), target, nil); r[0].Err != nil || r[0].Newest != 1 {
 			t.Errorf("step %d: %+v", n, r[0])
@@ -217,6 +226,47 @@ func TestKilledAtEachStep(t *testing.T) {
 		if err := p.Close(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestStagedWithoutKey: a leaf that is on disk waits for the log key, and nothing else
+// takes its number meanwhile. Blocks without a leaf are removed.
+func TestStagedWithoutKey(t *testing.T) {
+	b := newBacked(t)
+	b.pack(0)
+	_, e, err := b.p.stage(nil, nil, transporttest.Start.Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := b.p.stage(nil, nil, transporttest.Start.Add(2*time.Hour)); !errors.Is(err, errStaged) {
+		t.Errorf("another one of that number: %v", err)
+	}
+	open := func(log []byte, size uint64) {
+		t.Helper()
+		b.p.keys.Log = log
+		if err := errors.Join(b.p.saveKeys(), b.p.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if b.p = reopen(t, b.p.dir); b.p.Size() != size {
+			t.Errorf("%d editions instead of %d", b.p.Size(), size)
+		}
+	}
+	here := b.p.keys.Log
+	open(random(), 1)
+	if _, err := b.p.Pack(transporttest.Articles(1), transporttest.Start.Add(2*time.Hour)); !errors.Is(err, errNoLogKey) {
+		t.Errorf("packed without the key: %v", err)
+	}
+	open(here, 2)
+	if head, err := b.p.headOf(1); err != nil || !bytes.Equal(head.Leaf.Text(), e.Leaf) {
+		t.Errorf("another leaf: %v", err)
+	}
+	lone := b.p.blocksName(2)
+	if err := os.WriteFile(lone, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	open(here, 2)
+	if _, err := os.Stat(lone); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("blocks without a leaf stay: %v", err)
 	}
 }
 
@@ -245,8 +295,8 @@ func changed(before, after map[string][]byte) (names []string) {
 		}
 	}
 	rank := func(name string) int {
-		return slices.IndexFunc([]string{"keys/", "grants/", "", ".json", ".car"}, func(part string) bool {
-			return part != "" && (strings.HasPrefix(name, part) || strings.HasSuffix(name, part) && strings.HasPrefix(name, "editions/"))
+		return slices.IndexFunc([]string{"keys/", "grants/", ".blocks", ".json", ".car"}, func(part string) bool {
+			return strings.HasPrefix(name, part) || strings.HasSuffix(name, part) && strings.HasPrefix(name, "editions/")
 		})
 	}
 	slices.SortFunc(names, func(a, b string) int { return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a, b)) })

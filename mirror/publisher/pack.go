@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"errors"
+	"os"
 	"slices"
 	"time"
 
@@ -90,7 +91,11 @@ func (p *Publisher) Fresh(articles []bundle.Article) (fresh []bundle.Article) {
 
 // packInto makes one edition and adds it to what out says.
 func (p *Publisher) packInto(out *Packing, articles []bundle.Article, gone []string, now time.Time) error {
-	made, size, err := p.packOne(articles, gone, now)
+	made, e, err := p.stage(articles, gone, now)
+	if err != nil {
+		return err
+	}
+	size, err := p.finish(e, made.Blocks)
 	if err != nil {
 		return err
 	}
@@ -103,21 +108,25 @@ func (p *Publisher) packInto(out *Packing, articles []bundle.Article, gone []str
 	return nil
 }
 
-// packOne makes one edition, which takes articles back besides those that earlier
-// ones did.
-func (p *Publisher) packOne(articles []bundle.Article, gone []string, now time.Time) (*bundle.Packed, int64, error) {
-	switch {
+// stage makes one edition, which takes articles back besides those that earlier ones
+// did, and writes it, durably: all but its head. Finish must follow, now or (see
+// finishStaged) later: no other leaf may have this number any more.
+func (p *Publisher) stage(articles []bundle.Article, gone []string, now time.Time) (*bundle.Packed, edition, error) {
+	fail := func(err error) (*bundle.Packed, edition, error) { return nil, edition{}, err }
+	switch _, err := os.Stat(p.blocksName(p.Size())); {
 	case p.torn():
-		return nil, 0, errTorn
-	case !p.roots.Last().Log.Key.Equal(p.public(p.keys.Log)):
-		return nil, 0, errNoLogKey
+		return fail(errTorn)
+	case !p.signs():
+		return fail(errNoLogKey)
+	case err == nil:
+		return fail(errStaged)
 	}
 	if err := p.renew(now); err != nil {
-		return nil, 0, err
+		return fail(err)
 	}
 	grants, err := p.grants()
 	if err != nil {
-		return nil, 0, err
+		return fail(err)
 	}
 	epoch := uint64(len(p.keys.Epochs) - 1)
 	in := bundle.Input{
@@ -125,31 +134,48 @@ func (p *Publisher) packOne(articles []bundle.Article, gone []string, now time.T
 		Key: p.keys.Epochs[epoch], RootVersion: p.roots.Version(), Date: now, Articles: articles,
 		Keep: p.cfg.Headlines, RootNotes: p.notes, Grants: grants, Gone: p.goneWith(gone, articles),
 	}
-	log := p.history(p.Size())
-	in.Leaves = log.Leaves()
+	in.Leaves = p.history(p.Size()).Leaves()
 	if n := len(p.editions); n > 0 {
 		in.Previous, in.PreviousLeaf = p.editions[n-1].Front, &p.editions[n-1].leaf
 	}
 	if in.Dict, in.DictFile, err = p.dictionary(); err != nil {
-		return nil, 0, err
+		return fail(err)
 	}
 	made, err := bundle.Pack(in)
 	if err != nil {
-		return nil, 0, err
+		return fail(err)
 	}
-	head, err := channel.SignHead(made.Leaf, log.Edge(), p.roots.Last().Log.Generation, now, p.keys.key(p.keys.Log))
-	if err != nil {
-		return nil, 0, err
-	}
-	e := edition{Leaf: made.Leaf.Text(), Front: made.Front, Packed: map[string][]byte{}, Sizes: made.Sizes, leaf: made.Leaf, hash: made.Leaf.Hash(), generation: head.Generation}
+	e := edition{Leaf: made.Leaf.Text(), Front: made.Front, Packed: map[string][]byte{}, Sizes: made.Sizes, leaf: made.Leaf}
 	for _, a := range articles {
 		sum := source.Fingerprint(a)
 		e.Packed[a.ID] = sum[:]
 	}
-	size, err := p.commit(e, head, made.Blocks)
+	if err := p.writeBlocks(made); err != nil {
+		return fail(err)
+	}
+	return made, e, p.describe(made.Leaf.Edition, e)
+}
+
+// finish signs the head of a staged edition, and makes it the newest one. However often
+// it is begun, it signs the same bytes.
+func (p *Publisher) finish(e edition, blocks []bundle.Block) (int64, error) {
+	n := e.leaf.Edition
+	head, err := channel.SignHead(e.leaf, p.history(n).Edge(), p.roots.Last().Log.Generation, e.leaf.Date, p.keys.key(p.keys.Log))
 	if err != nil {
-		return nil, 0, err
+		return 0, err
+	}
+	e.hash, e.generation = e.leaf.Hash(), head.Generation
+	size, err := p.writeCar(head, blocks)
+	if err != nil {
+		return 0, err
 	}
 	p.editions = append(p.editions, e)
-	return made, size, nil
+	_ = os.Remove(p.blocksName(n)) // or the next Open does
+	return size, nil
 }
+
+// errStaged: this process has failed to finish an edition, and its number is taken.
+var errStaged = errors.New("the last edition was not finished; run the command again")
+
+// signs reports whether the log key in force is in this folder.
+func (p *Publisher) signs() bool { return p.roots.Last().Log.Key.Equal(p.public(p.keys.Log)) }

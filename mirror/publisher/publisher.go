@@ -11,13 +11,16 @@
 //	editions/N.json   what edition N's leaf and front page say
 //	editions/N.car    edition N as it travels; missing if the folder was recovered
 //	                  from a backup (see Find): then N.json has its hash
+//	editions/N.blocks edition N's blocks until its head is signed
 //	editions/left-out editions that a new generation of the log has left out
 //	lock              held by the one process that may write
 //	unfinished        there while Init is at work
 //
 // Edition N exists when N.car does: it is renamed into place after everything
-// it needs is on disk, so that a crash leaves an edition whole or not at all,
-// and no index of the log is ever used twice.
+// it needs is on disk, so that a crash leaves an edition whole or not at all.
+// Its blocks and its leaf are on disk before anything is signed over them, and what
+// a crash has cut off then Open finishes as it was: no index of the log is ever
+// used twice.
 package publisher
 
 import (
@@ -220,7 +223,10 @@ func (p *Publisher) load() error {
 	if err := p.leaveOut(); err != nil {
 		return err
 	}
-	return p.loadEditions()
+	if err := p.loadEditions(); err != nil {
+		return err
+	}
+	return p.finishStaged()
 }
 
 // loadRoots reads the root notes.
