@@ -108,7 +108,7 @@ func (p *packer) pastEditions(f *Front) {
 		}
 		known = append(known, last)
 	}
-	since := p.in.Date.Add(-cmp.Or(p.in.Window, defaultWindow))
+	since := p.in.Date.Add(-cmp.Or(p.in.Window, DefaultWindow))
 	for _, e := range known[max(0, len(known)-maxPast):] {
 		if !e.Date.Before(since) {
 			f.Past = append(f.Past, e)

@@ -56,7 +56,9 @@ type Input struct {
 // with leads in several languages about what one flight of packets carries.
 const DefaultKeep = 60
 
-const defaultWindow = 7 * 24 * time.Hour
+// DefaultWindow is how long ago an edition may have been packed to be found through the
+// newest front page unless told otherwise.
+const DefaultWindow = 7 * 24 * time.Hour
 
 // Packed is a finished edition, not yet signed.
 type Packed struct {

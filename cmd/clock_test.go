@@ -1,6 +1,7 @@
 package cmd_test
 
 import (
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -9,6 +10,30 @@ import (
 	"tamizdat/bundle"
 	"tamizdat/mirror/publisher"
 )
+
+// TestPublishersClock: who packs by a clock that does not fit the newest edition is told.
+func TestPublishersClock(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	if err := os.WriteFile(d.path("news.txt"), []byte("The tide tables\n\nThey are printed again."), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p, err := publisher.Init(d.path("pub"), "Radio Example", []string{"en"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	article := bundle.Article{ID: "0123456789abcdef", Title: "Ahead", Lang: "en", Dir: "ltr", Body: "<p>Of its time.</p>", Date: time.Now().UTC()}
+	if _, err := p.Pack([]bundle.Article{article}, time.Now().AddDate(10, 0, 0)); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	said := d.must("mirror-publish", "--dir", "pub", "pack", "news.txt").stderr()
+	if !regexp.MustCompile(`^note: by this machine's clock it is \S+, and edition 0 was packed on \S+; if the clock is wrong, set it`).MatchString(said) {
+		t.Errorf("pack says: %s", said)
+	}
+}
 
 // TestClock: to a reader whose clock is three years off, news is three years
 // away the other way. It is shown all the same, with a warning.

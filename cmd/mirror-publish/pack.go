@@ -54,6 +54,7 @@ func (c *packCmd) Run(e *env) (err error) {
 		if err := checkTargets(e, p); err != nil {
 			return err
 		}
+		tellPause(e, p, now)
 	}
 	made, err := p.Pack(articles, now)
 	if made != nil {
@@ -78,6 +79,15 @@ func (c *packCmd) Run(e *env) (err error) {
 		fmt.Fprintf(e.out, "%s packed before, and not changed since\n", cli.Count(made.Unchanged, "article"))
 	}
 	return readErr
+}
+
+// tellPause doubts the clock where the newest edition is of the future, or of long ago.
+func tellPause(e *env, p *publisher.Publisher, now time.Time) {
+	if _, strange := p.Pause(now); strange {
+		n := p.Size() - 1
+		fmt.Fprintf(e.err, "note: by this machine's clock it is %s, and edition %d was packed on %s; if the clock is wrong, set it and pack again before you push\n",
+			now.Local().Format(time.DateOnly), n, p.Date(n).Local().Format(time.DateOnly))
+	}
 }
 
 // checkTargets keeps a stale or copied folder from signing a second history.

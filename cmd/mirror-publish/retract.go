@@ -56,7 +56,9 @@ func (c *retractCmd) Run(e *env) (err error) {
 	if err := checkTargets(e, p); err != nil {
 		return err
 	}
-	made, err := p.Retract(ids, time.Now())
+	now := time.Now()
+	tellPause(e, p, now)
+	made, err := p.Retract(ids, now)
 	if err != nil {
 		return err
 	}

@@ -16,8 +16,9 @@ import (
 	"tamizdat/bundle/channel"
 )
 
-// oneEpoch keeps the epoch that there is from ending by itself.
-func oneEpoch(p *Publisher) { p.keys.Renew = time.Date(3000, 1, 1, 0, 0, 0, 0, time.UTC) }
+// oneEpoch keeps the epoch that there is from ending by itself for two months of what
+// is packed in tests.
+func oneEpoch(p *Publisher) { p.keys.Renew = time.Unix(1_700_100_000, 0).Add(longestEpoch) }
 
 // Epochs end by themselves, after a day at least; a process that begins anew does
 // not draw again.
@@ -70,6 +71,33 @@ func TestEpochsEnd(t *testing.T) {
 	}
 	if len(lengths) < 15 {
 		t.Errorf("%d different lengths of 20", len(lengths))
+	}
+}
+
+// A clock that was ten years ahead once ends neither the window nor the changing of
+// epochs; the next packing with it, and the one after it, says that it looks wrong.
+func TestClockWasAhead(t *testing.T) {
+	p, err := withTargets(t, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := time.Unix(1_700_100_000, 0)
+	for i, c := range []struct {
+		at      time.Time
+		strange bool
+	}{{at, false}, {at.Add(time.Hour), false}, {at.AddDate(10, 0, 0), true}, {at.Add(2 * time.Hour), true}} {
+		if _, strange := p.Pause(c.at); strange != c.strange {
+			t.Errorf("edition %d: strange %v", i, strange)
+		}
+		if _, err := p.Pack([]bundle.Article{story(i)}, c.at); err != nil {
+			t.Fatal(err)
+		}
+		if f := p.Front(); len(f.Past) != i || len(f.Articles) != i+1 {
+			t.Errorf("edition %d leads to %d others, and has %d headlines", i, len(f.Past), len(f.Articles))
+		}
+		if p.keys.Renew.Sub(c.at) > longestEpoch {
+			t.Errorf("edition %d: its epoch ends on %v", i, p.keys.Renew)
+		}
 	}
 }
 

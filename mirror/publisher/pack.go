@@ -44,6 +44,19 @@ func (p *Publisher) Owes(now time.Time) bool {
 	return leaf.Epoch+1 < uint64(len(p.keys.Epochs)) || p.ended(now) || leaf.RootVersion < p.roots.Version()
 }
 
+// longPause is how long nothing may have been packed before that is strange.
+const longPause = 90 * 24 * time.Hour
+
+// Pause is how long ago the newest edition was packed, less than nothing if that is yet
+// to come; strange if this machine's clock is wrong, perhaps, or was then.
+func (p *Publisher) Pause(now time.Time) (pause time.Duration, strange bool) {
+	if len(p.editions) == 0 || p.Date(p.Size()-1).IsZero() {
+		return 0, false
+	}
+	pause = now.Sub(p.Date(p.Size() - 1))
+	return pause, pause < 0 || pause > longPause
+}
+
 // Pack makes an edition of those articles that are new or changed, or several
 // if they don't fit on one front page. If there are none and none is owed (Owes),
 // the error wraps ErrNothingNew and nothing is written.
@@ -133,6 +146,9 @@ func (p *Publisher) stage(articles []bundle.Article, gone []string, now time.Tim
 		Channel: p.Channel(), Name: p.cfg.Name, Langs: p.cfg.Langs, Edition: p.Size(), Epoch: epoch,
 		Key: p.keys.Epochs[epoch], RootVersion: p.roots.Version(), Date: now, Articles: articles,
 		Keep: p.cfg.Headlines, RootNotes: p.notes, Grants: grants, Gone: p.goneWith(gone, articles),
+	}
+	if pause, strange := p.Pause(now); strange && pause > 0 {
+		in.Window = bundle.DefaultWindow + pause // a clock that is ahead ends nothing at one stroke
 	}
 	in.Leaves = p.history(p.Size()).Leaves()
 	if n := len(p.editions); n > 0 {

@@ -49,6 +49,8 @@ func (p *Publisher) revocable(name string) (*batch, error) {
 const (
 	leastEpoch = 24 * time.Hour
 	meanEpoch  = 6 * 24 * time.Hour // beyond that
+	// longestEpoch is cut there: what ends later was drawn by a wrong clock.
+	longestEpoch = leastEpoch + 10*meanEpoch
 )
 
 // newEpoch begins an epoch; the next pack draws how long it lasts.
@@ -63,16 +65,17 @@ func (p *Publisher) ended(now time.Time) bool {
 }
 
 // renew begins a new epoch if the one that there is has lasted long enough, and
-// durably says how long the new one will.
+// durably says how long the new one will. An end that a wrong clock has put out of
+// reach is drawn anew: else epochs would end by revocations alone.
 func (p *Publisher) renew(now time.Time) error {
 	switch {
 	case p.ended(now):
 		p.keys.newEpoch()
-	case !p.keys.Renew.IsZero():
+	case !p.keys.Renew.IsZero() && !p.keys.Renew.After(now.Add(longestEpoch)):
 		return nil
 	}
 	length := leastEpoch + time.Duration(rand.ExpFloat64()*float64(meanEpoch))
-	p.keys.Renew = now.Add(length).UTC().Truncate(time.Second)
+	p.keys.Renew = now.Add(min(length, longestEpoch)).UTC().Truncate(time.Second)
 	return p.saveKeys()
 }
 
