@@ -34,14 +34,25 @@ type Packing struct {
 }
 
 // Owes reports whether an edition is due even without news: the newest one is of an
-// epoch that a revoked batch can open or that has lasted long enough, or knows of older
-// root keys. If only a revocation made an epoch begin without news, it would show.
+// epoch that a revoked batch can open or that has lasted long enough, knows of older
+// root keys, or was made before there were so many batches. If only a revocation made an epoch begin without news, it would show.
 func (p *Publisher) Owes(now time.Time) bool {
-	if len(p.editions) == 0 {
+	if len(p.editions) == 0 || p.torn() {
 		return false
 	}
 	leaf := p.editions[len(p.editions)-1].leaf
-	return leaf.Epoch+1 < uint64(len(p.keys.Epochs)) || p.ended(now) || leaf.RootVersion < p.roots.Version()
+	return leaf.Epoch+1 < uint64(len(p.keys.Epochs)) || p.ended(now) || leaf.RootVersion < p.roots.Version() || p.lacksGrants()
+}
+
+// lacksGrants reports whether the newest edition has no grants for the newest batches:
+// their invites would open nothing.
+func (p *Publisher) lacksGrants() bool {
+	vol, err := p.volume(p.Size() - 1)
+	if err != nil {
+		return false
+	}
+	n, err := grantsOf(vol)
+	return err == nil && n < len(p.keys.Batches)
 }
 
 // longPause is how long nothing may have been packed before that is strange.
