@@ -54,7 +54,7 @@ type TargetConfig struct {
 	Name string `toml:"name"`
 	// Relay is the line that `mirror-relay address` printed.
 	Relay string `toml:"relay,omitempty"`
-	// Folder takes one CAR file an edition.
+	// Folder takes one CAR file an edition; it is relative to the channel's folder.
 	Folder string `toml:"folder,omitempty"`
 	// Via are CDNs in front of the relay, "https://NAME" or "https://NAME:PORT"
 	// each: invites and grants also lead readers there. Pushes go to the relay

@@ -57,7 +57,7 @@ func (p *Publisher) Targets(network transport.Network, names ...string) ([]Targe
 func (p *Publisher) open(network transport.Network, t TargetConfig) (transport.Publisher, error) {
 	switch {
 	case t.Folder != "":
-		return file.Folder{Dir: t.Folder}, nil
+		return file.Folder{Dir: p.below(t.Folder)}, nil
 	case t.isMirror():
 		return p.openMirror(network, t)
 	case t.DNS != "":

@@ -37,7 +37,7 @@ type sourceOf struct {
 func (p *Publisher) readBack(ctx context.Context, network transport.Network, t TargetConfig) (*sourceOf, error) {
 	switch {
 	case t.Folder != "":
-		f, err := file.Open(t.Folder)
+		f, err := file.Open(p.below(t.Folder))
 		if err != nil {
 			return nil, err
 		}
