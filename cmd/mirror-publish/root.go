@@ -110,7 +110,7 @@ func (c *rootRotateCmd) rotation(p *publisher.Publisher) (r publisher.Rotation, 
 	if r.Threshold = c.Threshold; r.Threshold == 0 {
 		r.Threshold = len(r.Keys)/2 + 1
 	}
-	r.NewLog, r.Good = c.NewLog, p.Size()
+	r.NewLog, r.Good = c.NewLog, p.Whole()
 	if c.LastGood != nil {
 		r.Good = *c.LastGood + 1
 	}

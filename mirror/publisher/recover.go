@@ -194,4 +194,14 @@ func (p *Publisher) torn() bool {
 	return n > 0 && p.editions[n-1].hollow()
 }
 
-var errTorn = errors.New("recovering this folder was cut off; run mirror-publish recover again")
+// Whole is how many editions there are up to the last one that is here whole: all but
+// where recovering was cut off.
+func (p *Publisher) Whole() uint64 {
+	n := p.Size()
+	for n > 0 && p.editions[n-1].hollow() {
+		n--
+	}
+	return n
+}
+
+var errTorn = errors.New("recovering this folder was cut off; run mirror-publish recover again or, if what it lacks is nowhere any more, leave it out for good: mirror-publish root rotate --new-log")
