@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"slices"
 
 	"tamizdat/bundle/channel"
 	"tamizdat/internal/cli"
@@ -158,7 +159,11 @@ func (c *rootSignCmd) Run(e *env) error {
 	if err := publisher.SaveDraft(c.Draft, d); err != nil {
 		return err
 	}
-	fmt.Fprintf(e.out, "signed with %s:\n\n%s", publisher.RootKeyLine(key.Public().(ed25519.PublicKey)), d.Note.Text())
+	public := key.Public().(ed25519.PublicKey)
+	fmt.Fprintf(e.out, "signed with %s:\n\n%s", publisher.RootKeyLine(public), d.Note.Text())
+	if !slices.ContainsFunc(d.Note.RootKeys, func(k ed25519.PublicKey) bool { return k.Equal(public) }) {
+		fmt.Fprintln(e.err, "this draft does not name that key: its signature counts only if the key leaves with this note; if it is to stay, or to come, it is the wrong key or the wrong draft")
+	}
 	return nil
 }
 
