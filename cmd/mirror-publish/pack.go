@@ -99,7 +99,16 @@ func checkTargets(e *env, p *publisher.Publisher) error {
 	if err != nil {
 		return err
 	}
-	return p.CheckTargets(e.ctx, targets)
+	doubts, err := p.CheckTargets(e.ctx, targets)
+	tellDoubts(e, doubts)
+	return err
+}
+
+// tellDoubts names the targets that may hold more than this folder, for all that is known.
+func tellDoubts(e *env, doubts []error) {
+	for _, err := range doubts {
+		fmt.Fprintf(e.err, "note: it is not known what this target holds: %s\n", cli.OneLine(err))
+	}
 }
 
 // httpClient fetches feeds through the one network seam.

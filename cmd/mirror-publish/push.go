@@ -32,12 +32,11 @@ func (c *pushCmd) Run(e *env) (err error) {
 	if err != nil {
 		return err
 	}
-	aside, err := p.Aside(e.network, targets)
-	if err != nil {
-		return err
-	}
-	targets = append(targets, aside...)
+	targets = append(targets, p.Aside(e.network, targets)...)
 	if c.Heartbeat {
+		if err := checkTargets(e, p); err != nil { // it says that there is nothing newer
+			return err
+		}
 		if err := p.Heartbeat(e.ctx, targets, time.Now()); err != nil {
 			return err
 		}

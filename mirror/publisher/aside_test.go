@@ -84,11 +84,7 @@ func TestAside(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		out, err := p.Aside(&netreal.Network{}, to)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, o := range out {
+		for _, o := range p.Aside(&netreal.Network{}, to) {
 			if names = append(names, o.Name); !o.Aside || o.Witness != (o.Name == "w") {
 				t.Errorf("%+v", o)
 			}

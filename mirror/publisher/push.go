@@ -26,10 +26,14 @@ type Target struct {
 	// Aside: it was not named, and is asked to cosign if it happens to be a witness.
 	Aside bool
 	transport.Publisher
+
+	// notes opens it for reading its root notes; nil if that can't be done.
+	notes func(context.Context) (*notesIn, error)
 }
 
 // Targets opens the named targets of publisher.toml, all of them if none is
-// named. Close each that is an io.Closer.
+// named. Close each that is an io.Closer. One that can't be opened is among them, and says
+// so when it is used.
 func (p *Publisher) Targets(network transport.Network, names ...string) ([]Target, error) {
 	for _, n := range names {
 		if !slices.ContainsFunc(p.cfg.Targets, func(t TargetConfig) bool { return t.Name == n }) {
@@ -41,17 +45,36 @@ func (p *Publisher) Targets(network transport.Network, names ...string) ([]Targe
 		if len(names) > 0 && !slices.Contains(names, t.Name) {
 			continue
 		}
-		pub, err := p.open(network, t)
-		if err != nil {
-			return nil, fmt.Errorf("target %q: %w", t.Name, err)
-		}
-		out = append(out, Target{Name: t.Name, Pointer: t.Pointer, Witness: t.Witness != "", Publisher: pub})
+		out = append(out, p.target(network, t))
 	}
 	if len(out) == 0 {
 		return nil, fmt.Errorf("no target yet; add one with mirror-publish target NAME, or edit %s", configFile)
 	}
 	return out, nil
 }
+
+// target opens one. What can't be opened fails alone, when it is used.
+func (p *Publisher) target(network transport.Network, t TargetConfig) Target {
+	pub, err := p.open(network, t)
+	if err != nil {
+		pub = unopened{fmt.Errorf("%w: %w", errUnopened, err)}
+	}
+	return Target{Name: t.Name, Pointer: t.Pointer, Witness: t.Witness != "", Publisher: pub, notes: p.notesOf(network, t)}
+}
+
+// errUnopened: what publisher.toml says of a target is not enough to use it.
+var errUnopened = errors.New("it can't be used")
+
+// unopened is a target that could not be opened.
+type unopened struct{ err error }
+
+// Publish implements transport.Publisher.
+func (u unopened) Publish(context.Context, transport.Source, func(held, total int64)) error {
+	return u.err
+}
+
+// Current implements transport.Publisher.
+func (u unopened) Current(context.Context, channel.ID) ([]byte, error) { return nil, u.err }
 
 // open opens what a target says.
 func (p *Publisher) open(network transport.Network, t TargetConfig) (transport.Publisher, error) {
@@ -95,15 +118,25 @@ var ErrOtherHistory = errors.New("it holds another history of this channel; was 
 
 // CheckTargets asks all targets, for a few seconds at most, whether one holds
 // what this folder did not make: packing on would fork the channel. Targets
-// that don't answer in time are no obstacle.
-func (p *Publisher) CheckTargets(ctx context.Context, targets []Target) error {
+// that don't answer in time, or not with what the channel's keys have signed, are no
+// obstacle: doubts names them, since they may hold more.
+func (p *Publisher) CheckTargets(ctx context.Context, targets []Target) (doubts []error, err error) {
+	return p.askAll(ctx, targets, func(ctx context.Context, t Target) error {
+		_, err := p.Holds(ctx, t)
+		return err
+	})
+}
+
+// askAll asks all targets at once, and closes them. Its error is that of those that hold
+// what was made elsewhere; of the others it is not known whether they do.
+func (p *Publisher) askAll(ctx context.Context, targets []Target, ask func(context.Context, Target) error) (doubts []error, err error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	errs := make([]error, len(targets))
 	var wg sync.WaitGroup
 	for i, t := range targets {
 		wg.Go(func() {
-			if _, err := p.Holds(ctx, t); errors.Is(err, ErrAhead) || errors.Is(err, ErrOtherHistory) {
+			if err := ask(ctx, t); err != nil {
 				errs[i] = fmt.Errorf("%s: %w", t.Name, err)
 			}
 			if c, ok := t.Publisher.(io.Closer); ok {
@@ -112,7 +145,22 @@ func (p *Publisher) CheckTargets(ctx context.Context, targets []Target) error {
 		})
 	}
 	wg.Wait()
-	return errors.Join(errs...)
+	var found []error
+	for _, err := range errs {
+		switch {
+		case err == nil:
+		case elsewhere(err):
+			found = append(found, err)
+		default:
+			doubts = append(doubts, err)
+		}
+	}
+	return doubts, errors.Join(found...)
+}
+
+// elsewhere reports whether a target holds what was made elsewhere.
+func elsewhere(err error) bool {
+	return errors.Is(err, ErrAhead) || errors.Is(err, ErrOtherHistory) || errors.Is(err, ErrOtherRoots)
 }
 
 const (
@@ -291,7 +339,7 @@ func (p *Publisher) pushDenied(ctx context.Context, d transport.Denier) error {
 }
 
 // Holds is how many editions the target's log has; ErrAhead if it is more than
-// ours.
+// ours, or under a root note that is not here, which the target proves.
 func (p *Publisher) Holds(ctx context.Context, t Target) (uint64, error) {
 	size, _, err := p.holds(ctx, t)
 	return size, err
@@ -314,7 +362,7 @@ func (p *Publisher) holds(ctx context.Context, t Target) (size uint64, behind bo
 		size, err = p.holdsEnded(raw)
 		return size, false, err
 	case errors.Is(err, channel.ErrNewerRoots):
-		return 0, false, ErrAhead
+		return 0, false, p.newerHead(ctx, t.readNotes, raw)
 	case err != nil:
 		return 0, false, err
 	case head.Size > p.Size():
@@ -347,7 +395,7 @@ func (p *Publisher) pushEdition(ctx context.Context, t Target, n uint64, progres
 
 // Final reports whether pushing again would end the same way.
 func Final(err error) bool {
-	for _, f := range []error{transport.ErrRefused, transport.ErrBlocked, channel.ErrHead, ErrAhead, ErrOtherHistory, errNothingPacked, errUnsaid, errTorn} {
+	for _, f := range []error{transport.ErrRefused, transport.ErrBlocked, channel.ErrHead, ErrAhead, ErrOtherHistory, ErrOtherRoots, errNothingPacked, errUnsaid, errTorn, errUnopened} {
 		if errors.Is(err, f) {
 			return true
 		}

@@ -59,7 +59,7 @@ func TestCopiedFolder(t *testing.T) {
 	if r := a.Push(t.Context(), target, nil); r[0].Err != nil || r[0].Editions != 2 {
 		t.Fatalf("%+v", r)
 	}
-	if err := a.CheckTargets(t.Context(), target); err != nil {
+	if _, err := a.CheckTargets(t.Context(), target); err != nil {
 		t.Errorf("its own target: %v", err)
 	}
 	other := reopen(t, filepath.Join(dir, "copy"))
@@ -68,10 +68,10 @@ func TestCopiedFolder(t *testing.T) {
 	if r := other.Push(t.Context(), target, nil); !errors.Is(r[0].Err, ErrOtherHistory) || !Final(r[0].Err) {
 		t.Errorf("push of the other history: %v", r[0].Err)
 	}
-	if err := other.CheckTargets(t.Context(), target); !errors.Is(err, ErrOtherHistory) {
+	if _, err := other.CheckTargets(t.Context(), target); !errors.Is(err, ErrOtherHistory) {
 		t.Errorf("check of the other history: %v", err)
 	}
-	if err := reopen(t, filepath.Join(dir, "stale")).CheckTargets(t.Context(), target); !errors.Is(err, ErrAhead) {
+	if _, err := reopen(t, filepath.Join(dir, "stale")).CheckTargets(t.Context(), target); !errors.Is(err, ErrAhead) {
 		t.Errorf("check of the stale copy: %v", err)
 	}
 }

@@ -133,9 +133,13 @@ func (p *Publisher) beyond(ctx context.Context, network transport.Network, f *Fo
 			known = f.head.Size
 		}
 		switch {
-		case err != nil && !errors.Is(err, channel.ErrNewerRoots): // old, or of nobody
-		case err != nil:
+		case errors.Is(err, channel.ErrNewerRoots):
+			if err := p.newerHead(ctx, p.notesOf(network, t), raw); !elsewhere(err) {
+				unread = append(unread, fmt.Errorf("%s: %w", t.Name, err))
+				continue
+			}
 			return unread, fmt.Errorf("%s: it shows an edition under newer root notes than %w", t.Name, errBeyond)
+		case err != nil: // old, or of nobody
 		case head.Size > known:
 			return unread, fmt.Errorf("%s: it shows edition %d, which is later than %w", t.Name, head.Edition, errBeyond)
 		case !f.agrees(p, head):

@@ -198,7 +198,7 @@ func TestPushCollectsCosignatures(t *testing.T) {
 	}
 	push(a, b, c)
 	seenBy(t, p, channel.Witnessed{Seen: 3, Of: 3, Quorum: 2})
-	if err := p.CheckTargets(t.Context(), targetsOf(a, b, c)); err != nil {
+	if _, err := p.CheckTargets(t.Context(), targetsOf(a, b, c)); err != nil {
 		t.Error(err)
 	}
 }

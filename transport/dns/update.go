@@ -72,6 +72,59 @@ func (u *Updater) Head(ctx context.Context, ch channel.ID) ([]byte, error) {
 	return head, err
 }
 
+// RootNote asks for a root note of the channel, unchecked. The error wraps
+// transport.ErrNotFound if it is not there whole, and record.ErrBad if what is there is none.
+func (u *Updater) RootNote(ctx context.Context, ch channel.ID, version uint64) ([]byte, error) {
+	missing := fmt.Errorf("no root note %d in the zone: %w", version, transport.ErrNotFound)
+	found, err := u.records(ctx, ch.RootLabel(version))
+	if err != nil {
+		return nil, err
+	}
+	if len(found) == 0 {
+		return nil, missing
+	}
+	top, err := record.Parse(found[0])
+	switch {
+	case err != nil:
+		return nil, err
+	case top.Kind == record.Leaf:
+		return top.Payload, nil
+	case top.Kind != record.Piece || top.Size > channel.MaxRootNote: // of which all children are leaves
+		return nil, fmt.Errorf("%w: no root note", record.ErrBad)
+	}
+	var labels []string
+	for _, n := range top.Names {
+		labels = append(labels, n.Label())
+	}
+	if found, err = u.records(ctx, labels...); err != nil {
+		return nil, err
+	}
+	var note []byte
+	for i, rec := range found {
+		leaf, err := record.Parse(rec)
+		if err != nil || record.NameOf(rec) != top.Names[i] {
+			return nil, missing
+		}
+		note = append(note, leaf.Payload...)
+	}
+	if len(note) != top.Size {
+		return nil, missing
+	}
+	return note, nil
+}
+
+// records are the records under labels, as far as they are there, in their order.
+func (u *Updater) records(ctx context.Context, labels ...string) (found [][]byte, err error) {
+	by := map[string][]byte{}
+	err = u.ask(ctx, labels, func(label string, data []byte) { by[label] = data })
+	for _, l := range labels {
+		if data, ok := by[l]; ok {
+			found = append(found, data)
+		}
+	}
+	return found, err
+}
+
 // Put adds an edition to the zone: records by hash first, then root notes and
 // grants, and in one last update the head in all its forms, so that nobody is
 // sent after records that aren't there. With resume it asks for each record by
