@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"tamizdat/bundle/channel"
 	"tamizdat/internal/cli"
@@ -182,11 +183,17 @@ func (c *rootUseCmd) Run(e *env) (err error) {
 	if err != nil {
 		return err
 	}
-	held := len(hereKeys(p))
+	if err := checkRoots(e, p, d); err != nil {
+		return err
+	}
+	held, gone := len(hereKeys(p)), p.TakenBack()
 	if err := p.UseRoot(d); err != nil {
 		return err
 	}
 	fmt.Fprintf(e.out, "root note %d holds from now on; the next pack and push carry it to readers, also without news\n", p.Roots().Version())
+	if again := slices.DeleteFunc(gone, func(id string) bool { return slices.Contains(p.TakenBack(), id) }); len(again) > 0 {
+		fmt.Fprintf(e.err, "the editions that are left out took back %s, which readers would have again: before you push, run mirror-publish retract %s\n", cli.Count(len(again), "article"), strings.Join(again, " "))
+	}
 	if p.Unsaid() {
 		fmt.Fprintln(e.err, "a new log key is in place. Pack and push at once: until they hear of it, readers believe the old one")
 	}
@@ -204,4 +211,19 @@ func hereKeys(p *publisher.Publisher) (here []publisher.RootKey) {
 		}
 	}
 	return here
+}
+
+// checkRoots keeps a stale or copied folder from putting a second root note in place under
+// one number.
+func checkRoots(e *env, p *publisher.Publisher, d *channel.Draft) error {
+	if len(p.Config().Targets) == 0 {
+		return nil
+	}
+	targets, err := p.Targets(e.network)
+	if err != nil {
+		return err
+	}
+	doubts, err := p.CheckRoots(e.ctx, targets, d)
+	tellDoubts(e, doubts)
+	return err
 }

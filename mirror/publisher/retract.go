@@ -23,6 +23,13 @@ var (
 	ErrNotGone = errors.New("that article was not taken back")
 )
 
+// TakenBack are the IDs of the articles that were taken back and have not come back, the
+// oldest first.
+func (p *Publisher) TakenBack() []string {
+	_, gone := p.standing()
+	return gone
+}
+
 // standing are the fingerprints of the articles that were packed and stand, by ID;
 // gone are those that were taken back, the oldest first.
 func (p *Publisher) standing() (last map[string][]byte, gone []string) {
