@@ -2,7 +2,7 @@
 // checks and opens an edition, given an invite or a key. It exists so that nobody
 // has to believe the first one; it fetches nothing and keeps nothing.
 //
-//   npm install                              (age, zstd and base32 by others)
+//   npm ci                                   (age, zstd and base32 by others)
 //   node verify.mjs INVITE.txt EDITION.car   check all of it, print the articles
 //   node verify.mjs --proof FILE             check evidence of a fork, as mirror proof writes it
 //   node verify.mjs --vectors DIR            the test vectors, valid and invalid

@@ -2,7 +2,7 @@
 // editions, so that the first implementation reads what it has not written. It is a
 // test's; who publishes wants mirror-publish.
 //
-//   npm install
+//   npm ci
 //   node write.mjs DIR PICTURE.jpg WIDTH HEIGHT    DIR/invite.txt, edition-0.car, edition-1.car
 //
 // Section numbers are FORMAT.md's.

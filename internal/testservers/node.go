@@ -9,7 +9,7 @@ import (
 )
 
 // Node copies a folder with a package.json to one of its own and installs the
-// packages that it names. npm's registry is asked for them in CI only, or where
+// packages that it names, or that its package-lock.json does. npm's registry is asked for them in CI only, or where
 // TAMIZDAT_NPM=1 says that it may.
 func Node(t testing.TB, src string) (dir string) {
 	t.Helper()
@@ -23,7 +23,11 @@ func Node(t testing.TB, src string) (dir string) {
 	if err := os.CopyFS(dir, os.DirFS(src)); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--no-package-lock")
+	how := []string{"install", "--no-package-lock"}
+	if _, err := os.Stat(filepath.Join(dir, "package-lock.json")); err == nil {
+		how = []string{"ci"} // by the hashes that are written there
+	}
+	cmd := exec.Command("npm", append(how, "--ignore-scripts", "--no-audit", "--no-fund")...)
 	cmd.Dir = dir
 	if out, err := cmd.CombinedOutput(); err != nil {
 		skip(t, fmt.Sprintf("npm can't install what %s needs: %v\n%s", filepath.Base(src), err, out))
