@@ -19,6 +19,9 @@ var (
 	errSpoiled = errors.New("resolver spoils or cuts the answers")
 	errSilent  = errors.New("no answer from the resolver")
 	errLost    = fmt.Errorf("%w: %w", errSilent, transport.ErrLost)
+	// errUnsent: this machine sent nothing, since it has no network or none that leads
+	// there. Neither class, nor more patience, brings anything.
+	errUnsent = errors.New("question was not sent")
 )
 
 // strangerTries is how often a resolver is asked that never gave a good answer:
@@ -29,6 +32,10 @@ const strangerTries = 8
 // the shorter one is asked for, which a resolver that drops long names may carry, though it may have
 // kept an old answer to it.
 const longTries = 4
+
+// unsentTries is how often one is tried to which nothing can be sent: a phone that goes
+// from one network to another has none for a moment.
+const unsentTries = 3
 
 // deadTries is how often one that has stopped answering is asked each question.
 const deadTries = 6
@@ -91,7 +98,8 @@ type asking struct {
 
 // ask asks until a candidate is taken. What was held is returned if nothing
 // better came in time. Errors: transport.ErrNotFound, errSpoiled (try the other
-// class), errSilent (with transport.ErrLost if a resolver answered lately), or the context's.
+// class), errSilent (with transport.ErrLost if a resolver answered lately), errUnsent, or
+// the context's.
 func (c *Client) ask(ctx context.Context, q query) ([]byte, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	q = c.pool.cfg.Without.of(q)
@@ -114,14 +122,11 @@ func (c *Client) ask(ctx context.Context, q query) ([]byte, error) {
 	// One resolver's "no" (a censor's lie, a zone it can't reach, a blocked
 	// address) counts only when no other resolver is left to ask.
 	refused := map[*resolver]error{}
-	silent, began := map[*resolver]int{}, time.Now()
+	silent, unsent, began := map[*resolver]int{}, map[*resolver]int{}, time.Now()
 	for try := range q.tries {
 		r := c.pick(q.class, len(a.plain), turn+try, refused)
 		if r == nil {
-			for _, err := range refused {
-				return nil, err
-			}
-			return nil, errSpoiled
+			return nil, refusal(refused)
 		}
 		if try >= strangerTries && !r.known() || try >= deadTries && r.dead() {
 			break
@@ -147,6 +152,11 @@ func (c *Client) ask(ctx context.Context, q query) ([]byte, error) {
 				c.probe(q)
 			}
 			return rec, err
+		case errors.Is(err, errUnsent):
+			// One that answered a moment ago is waited for, as after any loss.
+			if unsent[r]++; !r.moody() && (a.others || unsent[r] >= unsentTries) {
+				refused[r] = err
+			}
 		case !errors.Is(err, errSilent):
 			refused[r] = err
 		case a.silent:
@@ -170,6 +180,18 @@ func (c *Client) ask(ctx context.Context, q query) ([]byte, error) {
 		return nil, errLost
 	}
 	return nil, errSilent
+}
+
+// refusal is what is said when nobody is left to ask: what a resolver said counts for more
+// than that another one can't be reached from here.
+func refusal(refused map[*resolver]error) error {
+	why := errSpoiled
+	for _, err := range refused {
+		if why = err; !errors.Is(err, errUnsent) {
+			break
+		}
+	}
+	return why
 }
 
 func (c *Client) asking(q query) *asking {
@@ -255,7 +277,7 @@ func (c *Client) pick(class record.Class, name, turn int, refused map[*resolver]
 }
 
 // try asks one resolver once and listens, to answers to earlier tries as well.
-// errSilent: ask again.
+// errSilent: ask again. errUnsent: the same, but nothing went out.
 func (a *asking) try(ctx context.Context, r *resolver, try int) ([]byte, error) {
 	a.spoiled, a.silent = false, false
 	only := r.addr.stream()
@@ -274,6 +296,12 @@ func (a *asking) try(ctx context.Context, r *resolver, try int) ([]byte, error) 
 			r.broke(l, err)
 		}
 		return nil, errSilent // it is being opened, or left alone: r knows why
+	}
+	lost := errSilent
+	if err != nil {
+		if lost = fmt.Errorf("%w: %w", errUnsent, err); a.others && !r.moody() {
+			return nil, lost
+		}
 	}
 	if only {
 		started = time.Now() // without the handshakes
@@ -408,6 +436,9 @@ func (a *asking) try(ctx context.Context, r *resolver, try int) ([]byte, error) 
 		case <-late:
 			a.hedge(ctx, r)
 		case <-timer.C:
+			if lost != errSilent && !heard { // says nothing of the resolver
+				return nil, lost
+			}
 			r.lost(a.class, a.spoiled)
 			switch {
 			case heard:

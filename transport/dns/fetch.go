@@ -114,7 +114,7 @@ func (c *Client) Fetch(ctx context.Context, r transport.Request) iter.Seq2[trans
 
 // fatal reports whether other wants would fare no better.
 func fatal(err error) bool {
-	return errors.Is(err, errSilent) || errors.Is(err, errSpoiled) ||
+	return errors.Is(err, errSilent) || errors.Is(err, errSpoiled) || errors.Is(err, errUnsent) ||
 		errors.Is(err, transport.ErrUnsupported) || errors.Is(err, transport.ErrBlocked)
 }
 

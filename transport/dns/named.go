@@ -150,7 +150,7 @@ func (n *naming) ask(ctx context.Context, q query) ([]byte, error) {
 			switch {
 			case e.err == nil && n.ok(e.data):
 				return e.data, nil
-			case e.err != nil && otherClass(e.err):
+			case e.err != nil && (otherClass(e.err) || errors.Is(e.err, errUnsent)):
 				silent = e.err
 				n.forget(e.of)
 			default:

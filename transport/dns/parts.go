@@ -32,7 +32,7 @@ func (c *Client) headParts(ctx context.Context, name string, check func([]byte) 
 			}
 			return check(raw), nil
 		})
-		if err == nil || ctx.Err() != nil || errors.Is(err, transport.ErrNotFound) || otherClass(err) && !errors.Is(err, errSpoiled) {
+		if err == nil || ctx.Err() != nil || errors.Is(err, transport.ErrNotFound) || errors.Is(err, errSilent) || errors.Is(err, errUnsent) {
 			return raw, err
 		}
 		// Parts of two heads, or forged ones: past the cache this time.
