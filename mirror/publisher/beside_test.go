@@ -33,8 +33,12 @@ import (
 //	go test -tags nodynamic ./mirror/publisher -run xxx -bench DaysBeside -benchtime 1x -v -timeout 20m
 //
 // The channel packs twice: without a dictionary, and with one trained after
-// trainedAfter days.
-const trainedAfter = 5
+// trainedAfter days. Epochs, which end when chance wills, end on the same days in both:
+// after epochDays, the mean.
+const (
+	trainedAfter = 5
+	epochDays    = int((leastEpoch + meanEpoch) / (24 * time.Hour))
+)
 
 // trial is one way to pack, and what it came to on each day.
 type trial struct {
@@ -95,6 +99,7 @@ func compareDays(b *testing.B, corpus [][]bundle.Article) {
 	}
 	after := func(t *trial) float64 { return mean(t.bytes[trainedAfter:]) }
 	b.Logf("days from %d on: without %.4f, with %.4f of tar and zstd", trainedAfter, after(plain)/after(tar), after(dict)/after(tar))
+	b.Logf("their texts alone, compressed: without %.0f bytes, with %.0f", p.texts(b, trainedAfter), q.texts(b, trainedAfter))
 	b.Log("an edition's file, by cause, means: without dictionary")
 	p.parts(b)
 	b.Log("the same with dictionary")
@@ -253,6 +258,7 @@ func (c *trialChannel) pack(b *testing.B, day int, articles []bundle.Article) (i
 		b.Fatal(err)
 	}
 	took := time.Since(start)
+	c.p.keys.Renew = dayOf(day - day%epochDays + epochDays)
 	if made.Editions != 1 {
 		b.Fatalf("%d editions of one day", made.Editions)
 	}
@@ -340,6 +346,21 @@ func (c *trialChannel) parts(b *testing.B) {
 	for _, cause := range order {
 		b.Logf("  %-30s %9.0f", cause, float64(sum[cause])/float64(c.p.Size()))
 	}
+}
+
+// texts is the mean of the texts of editions from one on, compressed.
+func (c *trialChannel) texts(b *testing.B, from uint64) float64 {
+	b.Helper()
+	sum := int64(0)
+	for n := from; n < c.p.Size(); n++ {
+		vol, err := c.p.volume(n)
+		if err != nil {
+			b.Fatal(err)
+		}
+		content, _, _ := c.layer(b, vol, bundle.LayerText)
+		sum += content
+	}
+	return float64(sum) / float64(c.p.Size()-from)
 }
 
 // layer takes a layer apart.

@@ -30,7 +30,8 @@ import (
 // itself with, real ones of many sites and languages, read by our own importer from
 // the module cache; nothing of them is kept here. They are long ones, and few, so
 // they are cut at paragraphs into articles of a few kilobytes, no sentence twice, and
-// shuffled over the days. Photos are made by formula and go through the importer as well.
+// shuffled over the days: those of some pages over the first trainedAfter, those of the
+// others over the rest. Photos are made by formula and go through the importer as well.
 
 const (
 	days          = 20
@@ -77,28 +78,43 @@ func makeCorpus(t testing.TB) (out [][]bundle.Article) {
 // readTexts are the articles of each day, without pictures.
 func readTexts(t testing.TB) (out [][]bundle.Article) {
 	t.Helper()
-	var pieces []bundle.Article
+	var pages [][]bundle.Article
+	seen := map[string]bool{}
 	for _, path := range readabilityPages(t) {
 		got, _, err := source.Read(t.Context(), source.Options{Now: func() time.Time { return dayOf(0) }}, path)
 		if err != nil {
 			continue // some hold nothing to read
 		}
+		var page []bundle.Article
 		for _, a := range got {
 			a.Images = nil
-			pieces = append(pieces, cut(t, a)...)
+			page = append(page, cut(t, a)...)
+		}
+		again := false // some pages are there twice
+		for _, a := range page {
+			again = again || seen[a.Body]
+			seen[a.Body] = true
+		}
+		if !again && len(page) > 0 {
+			pages = append(pages, page)
 		}
 	}
-	seen := map[string]bool{} // some pages are there twice
-	pieces = slices.DeleteFunc(pieces, func(a bundle.Article) bool {
-		was := seen[a.Body]
-		seen[a.Body] = true
-		return was
-	})
-	if len(pieces) < days*textsADay {
-		t.Fatalf("the pages gave %d articles instead of at least %d", len(pieces), days*textsADay)
-	}
+	// What a dictionary is trained on, and what it is measured with, have no page in
+	// common: it would know that page's words and turns.
 	r := rand.New(rand.NewPCG(1, 2))
-	r.Shuffle(len(pieces), func(i, j int) { pieces[i], pieces[j] = pieces[j], pieces[i] })
+	r.Shuffle(len(pages), func(i, j int) { pages[i], pages[j] = pages[j], pages[i] })
+	var pieces []bundle.Article
+	for _, n := range []int{trainedAfter * textsADay, (days - trainedAfter) * textsADay} {
+		var part []bundle.Article
+		for len(part) < n && len(pages) > 0 {
+			part, pages = append(part, pages[0]...), pages[1:]
+		}
+		if len(part) < n {
+			t.Fatalf("the pages gave %d articles instead of at least %d", len(part), n)
+		}
+		r.Shuffle(len(part), func(i, j int) { part[i], part[j] = part[j], part[i] })
+		pieces = append(pieces, part[:n]...)
+	}
 	for d := range days {
 		day := pieces[d*textsADay : (d+1)*textsADay]
 		for i := range day {
