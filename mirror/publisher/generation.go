@@ -17,8 +17,9 @@ import (
 // drafted, and takes its place when the note does; editions that the note leaves out
 // are moved aside, so that what is packed next gets their numbers.
 
-// leftOutDir is where editions go that a new generation has left out, as G-N.json
-// and G-N.car, G being the generation that made them.
+// leftOutDir is where editions go that a new generation has left out, or that recovering
+// has found others under their numbers for: as G-N.json and G-N.car, G being the
+// generation that made them, the second of that name as G-2-N.
 const leftOutDir = "left-out"
 
 var errNoLogKey = errors.New("the log key in force is not in this folder; put another one in its place: mirror-publish root rotate DRAFT --new-log")
@@ -85,7 +86,6 @@ func (p *Publisher) leaveOut() error {
 			break
 		}
 	}
-	dir := filepath.Join(p.dir, "editions", leftOutDir)
 	for n := end; n > kept; n-- {
 		e, err := p.loadEdition(n - 1)
 		if err != nil {
@@ -94,20 +94,32 @@ func (p *Publisher) leaveOut() error {
 		if !p.leftOut(n-1, e.generation) {
 			return nil
 		}
-		if err := durable.MkdirAll(dir, 0o700); err != nil {
-			return err
-		}
-		for _, name := range []string{p.carName(n - 1), p.jsonName(n - 1)} { // without its .car an edition is none
-			aside := filepath.Join(dir, fmt.Sprintf("%d-%s", e.generation, filepath.Base(name)))
-			if err := os.Rename(name, aside); err != nil && !errors.Is(err, os.ErrNotExist) {
-				return err
-			}
-		}
-		if err := errors.Join(durable.SyncDir(dir), durable.SyncDir(filepath.Join(p.dir, "editions"))); err != nil {
+		if err := p.moveAside(n-1, e.generation); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// moveAside moves edition n, which a generation of the log made, to leftOutDir.
+func (p *Publisher) moveAside(n, generation uint64) error {
+	dir := filepath.Join(p.dir, "editions", leftOutDir)
+	if err := durable.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	for _, name := range []string{p.carName(n), p.jsonName(n)} { // without its .car an edition is none
+		aside := filepath.Join(dir, fmt.Sprintf("%d-%s", generation, filepath.Base(name)))
+		for again := 2; ; again++ { // nothing that lies there is overwritten
+			if _, err := os.Lstat(aside); errors.Is(err, os.ErrNotExist) {
+				break
+			}
+			aside = filepath.Join(dir, fmt.Sprintf("%d-%d-%s", generation, again, filepath.Base(name)))
+		}
+		if err := os.Rename(name, aside); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	return errors.Join(durable.SyncDir(dir), durable.SyncDir(filepath.Join(p.dir, "editions")))
 }
 
 // holdsEnded is Holds for a target whose newest head is of a generation of the log

@@ -114,7 +114,7 @@ var ErrAhead = errors.New("it holds a newer edition than this folder; don't pack
 
 // ErrOtherHistory: a target holds editions that this folder did not make under
 // the same numbers: two copies of the folder have both packed.
-var ErrOtherHistory = errors.New("it holds another history of this channel; was this folder copied? go on in the copy that pushed there, and pack no more here")
+var ErrOtherHistory = errors.New("it holds another history of this channel; was this folder copied? go on in the copy that pushed there, and pack no more here; if there is none, because this folder was restored from a backup, take over what it lacks by mirror-publish recover")
 
 // CheckTargets asks all targets, for a few seconds at most, whether one holds
 // what this folder did not make: packing on would fork the channel. Targets

@@ -47,7 +47,11 @@ type Found struct {
 	Lost int
 	// Editions are those that are lacking, oldest first. The last one is whole.
 	Editions []FoundEdition
+	// Aside are editions of this folder whose numbers the target's log gives to others:
+	// they were packed from the backup while no target could be asked.
+	Aside []FoundEdition
 
+	common   uint64 // editions of this folder that stay
 	roots    *channel.Roots
 	keys     keyring
 	editions []edition
@@ -67,8 +71,8 @@ type FoundEdition struct {
 // Find looks at the named targets of publisher.toml, all of them if none is named,
 // for what this folder lacks, each read in its own way, takes the one that holds the
 // most, and verifies it: it changes nothing. The error wraps
-// ErrNotBehind if nobody holds more, and ErrOtherHistory if somebody does that does
-// not go on from here. Targets that can't be read are no obstacle unless all are such.
+// ErrNotBehind if nobody holds anything else, and ErrOtherHistory if targets contradict
+// each other. Targets that can't be read are no obstacle unless all are such.
 func (p *Publisher) Find(ctx context.Context, network transport.Network, names ...string) (*Found, error) {
 	var all []*candidate
 	var failed []error
@@ -109,10 +113,11 @@ func (p *Publisher) Find(ctx context.Context, network transport.Network, names .
 
 // candidate is the newest head of one target, and the root notes that it needs.
 type candidate struct {
-	name  string
-	from  *sourceOf
-	roots *channel.Roots
-	head  *channel.Head
+	name   string
+	from   *sourceOf
+	roots  *channel.Roots
+	head   *channel.Head
+	common uint64 // editions of this folder that are in its log, once that was checked
 }
 
 func (p *Publisher) candidate(ctx context.Context, network transport.Network, t TargetConfig) (_ *candidate, err error) {
@@ -149,12 +154,14 @@ func (p *Publisher) candidate(ctx context.Context, network transport.Network, t 
 
 // behind reports whether a candidate holds what this folder lacks.
 func (p *Publisher) behind(c *candidate) bool {
-	return c.head.Size > p.Size() || c.roots.Version() > p.roots.Version()
+	return c.head.Size > p.Size() || c.roots.Version() > p.roots.Version() ||
+		channel.TreeHash(slices.Values(p.history(c.head.Size).Leaves())) != c.head.Tree
 }
 
 // Adopt takes what Find has found into this folder, durably: keys and root notes
 // first, then editions in order, so that a crash leaves a folder that is behind, which
-// still can't pack, and can recover again.
+// still can't pack, and can recover again. Of Aside nothing is lost: the folder keeps
+// these editions with those that a root note has left out.
 func (p *Publisher) Adopt(f *Found) error {
 	p.keys = f.keys
 	if err := p.saveKeys(); err != nil {
@@ -170,6 +177,12 @@ func (p *Publisher) Adopt(f *Found) error {
 		return err
 	}
 	p.dropLeftOut()
+	for n := p.Size(); n > f.common; n-- { // the last first: no crash leaves a gap
+		if err := p.moveAside(n-1, p.editions[n-1].generation); err != nil {
+			return err
+		}
+		p.editions = p.editions[:n-1]
+	}
 	last := len(f.editions) - 1
 	if last < 0 {
 		return nil

@@ -30,48 +30,52 @@ func (p *Publisher) verify(ctx context.Context, c *candidate) (*Found, error) {
 	if err := p.continues(c, all); err != nil {
 		return nil, err
 	}
+	f.common = c.common
+	for n := c.common; n < p.kept(c.roots); n++ {
+		f.Aside = append(f.Aside, known(n, p.editions[n]))
+	}
 	if err := p.takeKeys(f, c, vol); err != nil {
 		return nil, err
 	}
-	if p.common(c) > c.head.Edition {
+	if c.common > c.head.Edition {
 		return f, nil // root notes are all that is new
 	}
 	newest, err := p.openEdition(f, vol, c.head.Leaf, c.head.Generation)
 	if err != nil {
 		return nil, err
 	}
-	for n := p.common(c); n < c.head.Edition; n++ {
+	for n := c.common; n < c.head.Edition; n++ {
 		e := p.between(ctx, c, f, newest.Front, n)
 		e.Hash, e.hash, e.Generation, e.generation = slices.Clone(all[n][:]), all[n], c.head.Generation, c.head.Generation
 		f.editions = append(f.editions, e)
 	}
 	f.editions, f.blocks = append(f.editions, newest), blocks
 	for i, e := range f.editions {
-		fe := FoundEdition{Number: c.head.Edition + 1 - uint64(len(f.editions)-i)}
-		if fe.Known = e.Front != nil; fe.Known {
-			fe.Date, fe.Articles = e.Front.Date, len(e.Packed)
-		}
-		f.Editions = append(f.Editions, fe)
+		f.Editions = append(f.Editions, known(c.head.Edition+1-uint64(len(f.editions)-i), e))
 	}
 	return f, nil
 }
 
-// common is how many of this folder's editions stay: those that any later generation
-// of the log has left out don't.
-func (p *Publisher) common(c *candidate) uint64 {
-	return min(p.Size(), c.roots.Kept(p.roots.Last().Log.Generation))
+func known(n uint64, e edition) FoundEdition {
+	if e.Front == nil {
+		return FoundEdition{Number: n}
+	}
+	return FoundEdition{Number: n, Date: e.Front.Date, Articles: len(e.Packed), Known: true}
 }
 
-// continues checks that a log goes on from this folder's.
+// kept is how many of this folder's editions no later generation of the log has left out.
+func (p *Publisher) kept(roots *channel.Roots) uint64 {
+	return min(p.Size(), roots.Kept(p.roots.Last().Log.Generation))
+}
+
+// continues checks a log, and finds how far this folder's is a part of it.
 func (p *Publisher) continues(c *candidate, all []channel.Hash) error {
-	common := p.common(c)
-	if uint64(len(all)) < common {
-		return ErrNotBehind
+	kept := p.kept(c.roots)
+	for c.common < kept && c.common < uint64(len(all)) && all[c.common] == p.editions[c.common].hash {
+		c.common++
 	}
-	for i, e := range p.editions[:common] {
-		if all[i] != e.hash {
-			return ErrOtherHistory
-		}
+	if uint64(len(all)) < kept && c.common == uint64(len(all)) {
+		return ErrNotBehind
 	}
 	log := c.roots.Last().Log
 	if log.Base > 0 && channel.TreeHash(slices.Values(all[:min(log.Base, uint64(len(all)))])) != log.BaseHash {

@@ -24,7 +24,7 @@ func (p *Publisher) takeKeys(f *Found, c *candidate, vol *bundle.Volume) error {
 	if err != nil {
 		return err
 	}
-	if err := p.takeEpochs(f, epochs, p.usedEpochs(p.common(c))); err != nil {
+	if err := p.takeEpochs(f, epochs, p.usedEpochs(c.common)); err != nil {
 		return err
 	}
 	f.takeRevocations(ends)

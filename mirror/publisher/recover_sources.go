@@ -60,12 +60,13 @@ func (p *Publisher) furthest(ctx context.Context, all []*candidate) (*Found, err
 		}
 		return 0
 	})
-	if len(all) == 0 || !p.behind(all[0]) {
+	most := slices.IndexFunc(all, p.behind)
+	if most < 0 {
 		return nil, ErrNotBehind
 	}
 	var failed []error
 	for i, c := range all {
-		if !c.shows(all[0]) {
+		if !c.shows(all[most]) {
 			continue
 		}
 		f, err := p.verifyOne(ctx, c)
@@ -101,7 +102,7 @@ func (c *candidate) shows(o *candidate) bool {
 // agrees reports whether a checked head is of the log that was found, or of what a
 // generation since has left out.
 func (f *Found) agrees(p *Publisher, head *channel.Head) bool {
-	leaves := p.history(min(p.Size(), f.roots.Kept(p.roots.Last().Log.Generation))).Leaves()
+	leaves := p.history(f.common).Leaves()
 	for _, e := range f.editions {
 		leaves = append(leaves, e.hash)
 	}
@@ -116,7 +117,7 @@ func (f *Found) agrees(p *Publisher, head *channel.Head) bool {
 // those that did not say.
 func (p *Publisher) beyond(ctx context.Context, network transport.Network, f *Found, names []string) (unread []error, err error) {
 	if f == nil {
-		f = &Found{roots: p.roots}
+		f = &Found{roots: p.roots, common: p.Size()}
 	}
 	for _, t := range p.cfg.Targets {
 		if t.DNS == "" || len(names) > 0 && !slices.Contains(names, t.Name) {

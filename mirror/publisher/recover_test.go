@@ -349,20 +349,72 @@ func snapshot(t *testing.T, dir string) []byte {
 	return out.Bytes()
 }
 
+// TestRecoverAside: a folder that has packed from its backup while no target could be
+// asked gives up what it has packed under numbers that readers know from others, loses
+// nothing of it, and goes on from what they have.
+func TestRecoverAside(t *testing.T) {
+	for name, c := range map[string]struct{ theirs, ours int }{
+		"fewer": {3, 1}, "as many": {2, 2}, "more": {1, 3},
+	} {
+		for _, crash := range []bool{false, true} {
+			t.Run(fmt.Sprint(name, " ", crash), func(t *testing.T) {
+				b := newBacked(t)
+				invited(t, b.p, "readers")
+				b.pack(0)
+				old := b.backup("backup")
+				for n := range c.theirs {
+					b.pack(n + 1)
+				}
+				p := reopen(t, old)
+				if err := p.Revoke("readers"); err != nil { // a new epoch, of another key
+					t.Fatal(err)
+				}
+				for n := range c.ours {
+					packStory(t, p, 20+n)
+				}
+				f, err := p.Find(t.Context(), &netreal.Network{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if len(f.Editions) != c.theirs || len(f.Aside) != c.ours || f.Aside[0].Number != 1 || !f.Aside[0].Known {
+					t.Fatalf("%+v\naside %+v", f.Editions, f.Aside)
+				}
+				if crash { // after some were put aside
+					if err := p.moveAside(uint64(c.ours), 0); err != nil {
+						t.Fatal(err)
+					}
+					_ = p.Close()
+					p = reopen(t, old)
+					if f, err = p.Find(t.Context(), &netreal.Network{}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if err := p.Adopt(f); err != nil {
+					t.Fatal(err)
+				}
+				_ = p.Close()
+				p = reopen(t, old)
+				if p.Size() != b.p.Size() || !slices.Equal(p.history(p.Size()).Leaves(), b.p.history(p.Size()).Leaves()) {
+					t.Fatal("it does not go on from what readers have")
+				}
+				if aside, err := os.ReadDir(filepath.Join(old, "editions", leftOutDir)); err != nil || len(aside) != 2*c.ours {
+					t.Errorf("put aside: %v, %v", aside, err)
+				}
+				// What was put aside is packed again, and everybody takes it.
+				packStory(t, p, 20)
+				if r := p.Push(t.Context(), b.into, nil); r[0].Err != nil {
+					t.Fatal(r[0].Err)
+				}
+				if _, err := p.Find(t.Context(), &netreal.Network{}); !errors.Is(err, ErrNotBehind) {
+					t.Error(err)
+				}
+			})
+		}
+	}
+}
+
 // TestRecoverRefuses: what does not go on from here is not taken, whoever has signed it.
 func TestRecoverRefuses(t *testing.T) {
-	t.Run("another history", func(t *testing.T) {
-		b := newBacked(t)
-		b.pack(0)
-		old := b.backup("backup")
-		b.pack(1)
-		b.pack(2)
-		p := reopen(t, old)
-		packStory(t, p, 7)
-		if _, err := p.Find(t.Context(), &netreal.Network{}); !errors.Is(err, ErrOtherHistory) {
-			t.Error(err)
-		}
-	})
 	t.Run("a damaged edition", func(t *testing.T) {
 		b := newBacked(t)
 		b.pack(0)
