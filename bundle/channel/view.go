@@ -25,7 +25,7 @@ const (
 	// Newer: a larger tree that continues ours. Held now.
 	Newer
 	// Provisional: a larger tree; whether it continues ours needs the leaves
-	// between (View.Fold). Not held yet; its news may be shown, marked.
+	// between (View.Fold). Not held yet, and nothing of it is to be shown.
 	Provisional
 	// Fork: signed, and contradicts what we hold. Evidence is kept.
 	Fork
