@@ -178,7 +178,10 @@ func (s *socket) close() { _ = s.conn.Close() }
 func (s *socket) send(_ *pending, msg []byte) (broken bool, err error) {
 	if !s.stream {
 		_ = s.conn.SetWriteDeadline(time.Now().Add(tcpWrite))
-		_, err = s.conn.Write(msg)
+		if _, err = s.conn.Write(msg); err != nil {
+			// It may be what became of an earlier one, by ICMP, which anyone may forge.
+			_, err = s.conn.Write(msg)
+		}
 		return false, err
 	}
 	s.write.Lock()

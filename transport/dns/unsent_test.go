@@ -18,6 +18,8 @@ type cutOff struct {
 	fakeNet
 	to  string      // to whom never
 	all atomic.Bool // to nobody now
+	// icmp: every other datagram finds out instead that the one before was refused.
+	icmp bool
 }
 
 func (n *cutOff) Dial(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -26,20 +28,25 @@ func (n *cutOff) Dial(ctx context.Context, network, addr string) (net.Conn, erro
 	}
 	c, err := n.fakeNet.Dial(ctx, network, addr)
 	if u, ok := c.(*fakeUDP); ok {
-		return &cutUDP{u, n}, err
+		return &cutUDP{fakeUDP: u, net: n}, err
 	}
 	return c, err
 }
 
 type cutUDP struct {
 	*fakeUDP
-	net *cutOff
+	net     *cutOff
+	refused atomic.Bool
 }
 
 func (c *cutUDP) Write(b []byte) (int, error) {
 	if c.net.all.Load() {
 		return 0, syscall.ENETUNREACH
 	}
+	if c.net.icmp && c.refused.CompareAndSwap(true, false) {
+		return 0, syscall.ECONNREFUSED
+	}
+	c.refused.Store(true)
 	return c.fakeUDP.Write(b)
 }
 
@@ -106,6 +113,24 @@ func TestNetworkComesBack(t *testing.T) {
 		w.heads(t.Context(), c)
 		nw.all.Store(true)
 		time.AfterFunc(5*time.Second, func() { nw.all.Store(false) })
+		w.fetchAll(t.Context(), c)
+	})
+}
+
+// Somebody on the way who answers every question with ICMP costs no time.
+func TestForgedICMP(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		nw := &cutOff{fakeNet: fakeNet{rtt: 50 * time.Millisecond, answer: w.honest()}, icmp: true}
+		c, err := NewClient(ClientConfig{Network: nw, Zone: testZone, Resolvers: []string{"192.0.2.1:53"}, Hurry: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		w.heads(t.Context(), c)
+		if d := time.Since(began); d > 500*time.Millisecond {
+			t.Errorf("it took %v", d)
+		}
 		w.fetchAll(t.Context(), c)
 	})
 }
