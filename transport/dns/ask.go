@@ -89,6 +89,9 @@ type asking struct {
 	began  time.Time // when it was
 
 	others bool // somebody else is left to ask if this one says no
+	// instead: somebody else who is worth no less is left, in either class, if nothing can
+	// be sent to this one.
+	instead bool
 
 	held    [][]byte
 	no      bool // somebody said there is no such name
@@ -123,10 +126,14 @@ func (c *Client) ask(ctx context.Context, q query) ([]byte, error) {
 	// address) counts only when no other resolver is left to ask.
 	refused := map[*resolver]error{}
 	silent, unsent, began := map[*resolver]int{}, map[*resolver]int{}, time.Now()
-	for try := range q.tries {
+	var nowhere error
+	for try := 0; try < q.tries; try++ {
 		r := c.pick(q.class, len(a.plain), turn+try, refused)
 		if r == nil {
-			return nil, refusal(refused)
+			if nowhere = refusal(refused); !errors.Is(nowhere, errUnsent) {
+				return nil, nowhere
+			}
+			break // what earlier ones brought may still count
 		}
 		if try >= strangerTries && !r.known() || try >= deadTries && r.dead() {
 			break
@@ -143,6 +150,8 @@ func (c *Client) ask(ctx context.Context, q query) ([]byte, error) {
 		}
 		refused[r] = nil
 		a.others = c.pick(q.class, len(a.plain), turn, refused) != nil
+		o := c.pick(record.Small, len(a.plain), turn, refused)
+		a.instead = o != nil && (o.known() || !r.known()) && !r.moody()
 		delete(refused, r)
 		rec, err := a.try(ctx, r, try)
 		r.release()
@@ -154,7 +163,11 @@ func (c *Client) ask(ctx context.Context, q query) ([]byte, error) {
 			return rec, err
 		case errors.Is(err, errUnsent):
 			// One that answered a moment ago is waited for, as after any loss.
-			if unsent[r]++; !r.moody() && (a.others || unsent[r] >= unsentTries) {
+			switch unsent[r]++; {
+			case a.instead:
+				refused[r] = err
+				try-- // nobody was asked
+			case !r.moody() && unsent[r] >= unsentTries:
 				refused[r] = err
 			}
 		case !errors.Is(err, errSilent):
@@ -174,6 +187,8 @@ func (c *Client) ask(ctx context.Context, q query) ([]byte, error) {
 		return a.best(), nil
 	case spoiled:
 		return nil, errSpoiled
+	case nowhere != nil:
+		return nil, nowhere
 	case c.allCool() != nil:
 		return nil, fmt.Errorf("%w: %w", errSilent, c.allCool())
 	case slices.ContainsFunc(c.resolvers, (*resolver).moody):
@@ -299,7 +314,7 @@ func (a *asking) try(ctx context.Context, r *resolver, try int) ([]byte, error) 
 	}
 	lost := errSilent
 	if err != nil {
-		if lost = fmt.Errorf("%w: %w", errUnsent, err); a.others && !r.moody() {
+		if lost = fmt.Errorf("%w: %w", errUnsent, err); a.instead {
 			return nil, lost
 		}
 	}

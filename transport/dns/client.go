@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -183,7 +184,7 @@ func (c *Client) bothClasses(f func(class record.Class) error) error {
 	large := c.pick(record.Large, 0, 0, nil) != nil
 	if large {
 		err := f(record.Large)
-		if err == nil || !otherClass(err) {
+		if err == nil || !otherClass(err) && !(errors.Is(err, errUnsent) && c.anySmall()) {
 			return err
 		}
 		if errors.Is(err, errSilent) && c.provenLarge() {
@@ -197,6 +198,11 @@ func (c *Client) bothClasses(f func(class record.Class) error) error {
 		c.log.Debug("dns: large records don't come through, small ones do")
 	}
 	return nil
+}
+
+// anySmall reports whether a resolver may be asked for Small records alone.
+func (c *Client) anySmall() bool {
+	return slices.ContainsFunc(c.resolvers, func(r *resolver) bool { return !r.carries(record.Large) })
 }
 
 // provenLarge reports whether every resolver that can be asked has carried Large

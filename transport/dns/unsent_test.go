@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -18,6 +19,8 @@ type cutOff struct {
 	fakeNet
 	to  string      // to whom never
 	all atomic.Bool // to nobody now
+	// deaf resolvers take what is sent, and never answer.
+	deaf []string
 	// icmp: every other datagram finds out instead that the one before was refused.
 	icmp bool
 }
@@ -28,10 +31,17 @@ func (n *cutOff) Dial(ctx context.Context, network, addr string) (net.Conn, erro
 	}
 	c, err := n.fakeNet.Dial(ctx, network, addr)
 	if u, ok := c.(*fakeUDP); ok {
+		if slices.Contains(n.deaf, addr) {
+			return deafUDP{u}, err
+		}
 		return &cutUDP{fakeUDP: u, net: n}, err
 	}
 	return c, err
 }
+
+type deafUDP struct{ *fakeUDP }
+
+func (deafUDP) Write(b []byte) (int, error) { return len(b), nil }
 
 type cutUDP struct {
 	*fakeUDP
@@ -76,6 +86,69 @@ func TestNoNetwork(t *testing.T) {
 		w.fetchAll(t.Context(), c)
 		if d := time.Since(began); d > 3*time.Second || c.resolvers[0].dead() || !c.provenLarge() {
 			t.Errorf("once there is one it takes %v", d)
+		}
+	})
+}
+
+// Resolvers that can't be reached, however many, keep nobody from those that can, also if
+// these carry Small records alone.
+func TestUnreachableAndSmall(t *testing.T) {
+	for _, many := range []int{1, 12} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			honest := w.honest()
+			nw := &cutOff{to: "[2001:db8::1]", fakeNet: fakeNet{rtt: 50 * time.Millisecond, noTCP: true, answer: func(req []byte, tcp bool) [][]byte {
+				if req[11] > 0 { // it has an OPT record: a question for a Large one
+					return [][]byte{withTXT(req, random("junk", 700))}
+				}
+				return honest(req, tcp)
+			}}}
+			resolvers := []string{"192.0.2.2:53"}
+			for i := range many {
+				resolvers = append(resolvers, fmt.Sprintf("[2001:db8::1]:%d", 53+i))
+			}
+			c, err := NewClient(ClientConfig{Network: nw, Zone: testZone, Resolvers: resolvers, Hurry: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.pool.Close()
+			for n := range 6 {
+				began := time.Now()
+				if _, err := c.Head(t.Context(), w.ch, 0); err != nil {
+					t.Fatalf("%d of them, head %d: %v", many, n, err)
+				}
+				if d := time.Since(began); n > 0 && d > time.Second {
+					t.Errorf("%d of them, head %d took %v", many, n, d)
+				}
+			}
+		})
+	}
+}
+
+// Who is known to be good is not given up for strangers, who never answer, because of a
+// moment without a network.
+func TestMomentAmongSilent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		nw := &cutOff{fakeNet: fakeNet{rtt: 50 * time.Millisecond, answer: w.honest()}, deaf: []string{"192.0.2.2:53", "192.0.2.3:53"}}
+		c, err := NewClient(ClientConfig{Network: nw, Zone: testZone, Resolvers: []string{"192.0.2.1:53", "192.0.2.2:53", "192.0.2.3:53"}, Hurry: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.pool.Close()
+		w.heads(t.Context(), c)
+		for name, f := range map[string]func(){
+			"head":  func() { w.heads(t.Context(), c) },
+			"fetch": func() { w.fetchAll(t.Context(), c) },
+		} {
+			time.Sleep(lately + time.Minute)
+			nw.all.Store(true)
+			time.AfterFunc(50*time.Millisecond, func() { nw.all.Store(false) })
+			began := time.Now()
+			f()
+			if d := time.Since(began); d > 3*time.Second {
+				t.Errorf("%s: %v", name, d)
+			}
 		}
 	})
 }
