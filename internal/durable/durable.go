@@ -109,3 +109,12 @@ func MkdirAll(dir string, mode os.FileMode) error {
 	}
 	return SyncDir(parent)
 }
+
+// Glob is filepath.Glob for the elements of a pattern below dir, whatever characters are
+// in dir's own name.
+func Glob(dir string, pattern ...string) ([]string, error) {
+	if runtime.GOOS != "windows" { // no escapes there; wildcards can't be in names
+		dir = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(dir)
+	}
+	return filepath.Glob(filepath.Join(append([]string{dir}, pattern...)...))
+}

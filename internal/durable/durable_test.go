@@ -63,3 +63,19 @@ func TestMkdirAll(t *testing.T) {
 		}
 	}
 }
+
+func TestGlobTakesFoldersAsTheyAreCalled(t *testing.T) {
+	for _, name := range []string{"plain", "[a]", "[", "a-[b", "x{y}"} {
+		dir := filepath.Join(t.TempDir(), name, "in")
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		want := filepath.Join(dir, "1.car")
+		if err := os.WriteFile(want, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := durable.Glob(filepath.Dir(dir), "in", "*.car"); err != nil || len(got) != 1 || got[0] != want {
+			t.Errorf("%s: %v, %v", name, got, err)
+		}
+	}
+}

@@ -257,7 +257,7 @@ func Wipe(dir string) error {
 		return nil
 	}
 	var errs []error
-	stray, _ := filepath.Glob(filepath.Join(globQuote(dir), ".tmp-*")) // half-written slots, see package durable
+	stray, _ := durable.Glob(dir, ".tmp-*") // half-written slots, see package durable
 	for _, path := range append([]string{filepath.Join(dir, slotName)}, stray...) {
 		errs = append(errs, shred(path))
 	}

@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"runtime"
-	"strings"
 
 	"golang.org/x/crypto/argon2"
 	"golang.org/x/crypto/chacha20poly1305"
@@ -158,12 +157,4 @@ func shred(path string) error {
 		errs = append(errs, err, f.Sync(), f.Close())
 	}
 	return errors.Join(append(errs, os.Remove(path))...)
-}
-
-// globQuote makes a path stand for itself in a pattern of filepath.Glob.
-func globQuote(path string) string {
-	if runtime.GOOS == "windows" { // no escapes there; wildcards can't be in names
-		return path
-	}
-	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)
 }

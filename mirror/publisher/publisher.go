@@ -255,7 +255,7 @@ func (p *Publisher) loadRoots() error {
 // log key that is here, and writes them, durably: a backup may be of keys and editions
 // only. None is no error.
 func (p *Publisher) rootsOfEditions() ([][]byte, error) {
-	names, err := filepath.Glob(filepath.Join(p.dir, "editions", "*.car"))
+	names, err := durable.Glob(filepath.Join(p.dir, "editions"), "*.car")
 	if err != nil || len(names) == 0 {
 		return nil, err
 	}

@@ -70,7 +70,7 @@ func newFolder(dir string) (*folder, error) {
 	if err := os.MkdirAll(f.dir, 0o700); err != nil {
 		return nil, err
 	}
-	dirs, err := filepath.Glob(filepath.Join(f.dir, "*"))
+	dirs, err := durable.Glob(f.dir, "*")
 	if err != nil {
 		return nil, err
 	}

@@ -20,6 +20,7 @@ import (
 
 	"tamizdat/bundle"
 	"tamizdat/bundle/channel"
+	"tamizdat/internal/durable"
 	"tamizdat/transport"
 	"tamizdat/transport/ipfs"
 	wire "tamizdat/transport/relay"
@@ -345,7 +346,7 @@ func (s *Store) pulled(ctx context.Context, ch channel.ID, head cid.Cid, id stri
 
 // sweepPulls removes unfinished pulls but those to keep.
 func (s *Store) sweepPulls(keep func(head, id string) bool) {
-	paths, err := filepath.Glob(filepath.Join(s.dir, "incoming", "*", "*"+pullSuffix))
+	paths, err := durable.Glob(s.dir, "incoming", "*", "*"+pullSuffix)
 	if err != nil {
 		return // the pattern is good
 	}

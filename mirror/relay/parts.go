@@ -12,6 +12,7 @@ import (
 
 	"tamizdat/bundle/car"
 	"tamizdat/bundle/channel"
+	"tamizdat/internal/durable"
 )
 
 // Uploads are left behind in honest use, too: a publisher's machine dies, or a head is
@@ -35,7 +36,7 @@ type part struct {
 
 // parts are all unfinished uploads, publishers' and other relays', the oldest first.
 func (s *Store) parts() (out []part, err error) {
-	paths, err := filepath.Glob(filepath.Join(s.dir, "incoming", "*", "*"))
+	paths, err := durable.Glob(s.dir, "incoming", "*", "*")
 	if err != nil {
 		return nil, err
 	}

@@ -44,7 +44,7 @@ func (f *Folder) Begin(context.Context) (func(string, bool) error, error) {
 	if err != nil {
 		return nil, err
 	}
-	dirs, err := filepath.Glob(filepath.Join(f.path(editionDir), "*"))
+	dirs, err := durable.Glob(f.path(editionDir), "*")
 	if err != nil {
 		return nil, errors.Join(err, lock.Release())
 	}
