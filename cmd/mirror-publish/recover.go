@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -53,14 +52,13 @@ func (c *recoverCmd) Run(e *env) (err error) {
 	if len(found.Aside) > 0 && !c.PutAside {
 		return fmt.Errorf("nothing was changed: what this folder has packed since is not what %s holds, and only one of the two can go on; to go on from there add --put-aside, and pack these articles again afterwards", found.Target)
 	}
-	gone := p.TakenBack()
+	if len(found.Retract) > 0 { // said before: a crash in between would forget it
+		fmt.Fprintf(e.err, "the editions that are put aside took back %s: before you push, run mirror-publish retract %s\n", cli.Count(len(found.Retract), "article"), strings.Join(found.Retract, " "))
+	}
 	if err := p.Adopt(found); err != nil {
 		return err
 	}
 	fmt.Fprintf(e.out, "recovered: the next edition is number %d\n", p.Size())
-	if again := slices.DeleteFunc(gone, func(id string) bool { return slices.Contains(p.TakenBack(), id) }); len(again) > 0 {
-		fmt.Fprintf(e.err, "the editions that were put aside took back %s: before you push, run mirror-publish retract %s\n", cli.Count(len(again), "article"), strings.Join(again, " "))
-	}
 	fmt.Fprintln(e.err, "batches that were handed out after the backup have lost their names, and invite gives them out as if nobody had them: who then shares one with earlier readers is revoked with them; to be sure have more (batches in publisher.toml)")
 	return nil
 }

@@ -104,7 +104,7 @@ func (p *Publisher) loadEdition(n uint64) (*edition, error) {
 // noGap refuses to go on where edition n is missing but later ones are there:
 // packing it again would sign one index of the log twice.
 func (p *Publisher) noGap(n uint64) error {
-	names, err := filepath.Glob(filepath.Join(p.dir, "editions", "*.car"))
+	names, err := durable.Glob(filepath.Join(p.dir, "editions"), "*.car")
 	if err != nil {
 		return err
 	}
@@ -234,7 +234,7 @@ func (p *Publisher) readBlocks(n uint64) (root cid.Cid, blocks []bundle.Block, e
 // log key is missing. Blocks without a leaf, or of one that a newer root note or other
 // editions have passed, are removed.
 func (p *Publisher) finishStaged() error {
-	names, err := filepath.Glob(filepath.Join(p.dir, "editions", "*.blocks"))
+	names, err := durable.Glob(filepath.Join(p.dir, "editions"), "*.blocks")
 	if err != nil {
 		return err
 	}

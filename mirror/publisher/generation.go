@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"tamizdat/bundle/channel"
 	"tamizdat/internal/durable"
@@ -107,15 +108,18 @@ func (p *Publisher) moveAside(n, generation uint64) error {
 	if err := durable.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
+	there, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	prefix := fmt.Sprintf("%d-", generation)
+	for again := 2; slices.ContainsFunc(there, func(f os.DirEntry) bool { // nothing that lies there is overwritten
+		return strings.HasPrefix(f.Name(), fmt.Sprintf("%s%d.", prefix, n))
+	}); again++ {
+		prefix = fmt.Sprintf("%d-%d-", generation, again)
+	}
 	for _, name := range []string{p.carName(n), p.jsonName(n)} { // without its .car an edition is none
-		aside := filepath.Join(dir, fmt.Sprintf("%d-%s", generation, filepath.Base(name)))
-		for again := 2; ; again++ { // nothing that lies there is overwritten
-			if _, err := os.Lstat(aside); errors.Is(err, os.ErrNotExist) {
-				break
-			}
-			aside = filepath.Join(dir, fmt.Sprintf("%d-%d-%s", generation, again, filepath.Base(name)))
-		}
-		if err := os.Rename(name, aside); err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err := os.Rename(name, filepath.Join(dir, prefix+filepath.Base(name))); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
 	}

@@ -50,6 +50,8 @@ type Found struct {
 	// Aside are editions of this folder whose numbers the target's log gives to others:
 	// they were packed from the backup while no target could be asked.
 	Aside []FoundEdition
+	// Retract are articles that only those took back: they stand again without them.
+	Retract []string
 
 	common   uint64 // editions of this folder that stay
 	roots    *channel.Roots

@@ -53,7 +53,19 @@ func (p *Publisher) verify(ctx context.Context, c *candidate) (*Found, error) {
 	for i, e := range f.editions {
 		f.Editions = append(f.Editions, known(c.head.Edition+1-uint64(len(f.editions)-i), e))
 	}
+	f.Retract = p.retractedAside(f)
 	return f, nil
+}
+
+// retractedAside are the articles that editions which give way took back, and that stand
+// in what was found.
+func (p *Publisher) retractedAside(f *Found) []string {
+	_, before := standing(p.editions[:f.common])
+	last, _ := standing(slices.Concat(p.editions[:f.common], f.editions))
+	return slices.DeleteFunc(p.TakenBack(), func(id string) bool {
+		_, stands := last[id]
+		return !stands || slices.Contains(before, id)
+	})
 }
 
 func known(n uint64, e edition) FoundEdition {

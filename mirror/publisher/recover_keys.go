@@ -28,6 +28,11 @@ func (p *Publisher) takeKeys(f *Found, c *candidate, vol *bundle.Volume) error {
 		return err
 	}
 	f.takeRevocations(ends)
+	if used := p.usedEpochs(p.Size()); used > f.head.Epoch+1 && used == uint64(len(f.keys.Epochs)) {
+		// Editions that give way have told its key, also to batches of whose revocation this
+		// folder did not know.
+		f.keys.newEpoch()
+	}
 	f.keys.Serial += serialGap
 	return f.countBatches(vol, ends)
 }

@@ -78,7 +78,7 @@ func (p *Publisher) furthest(ctx context.Context, all []*candidate) (*Found, err
 			switch {
 			case i == j:
 			case !f.agrees(p, other.head):
-				return nil, fmt.Errorf("%s: %w; or name the targets to go by, without it", other.name, ErrOtherHistory)
+				return nil, p.contradicts(c, other)
 			case other.shows(c):
 				f.Also = append(f.Also, other.name)
 			}
@@ -110,6 +110,22 @@ func (f *Found) agrees(p *Publisher, head *channel.Head) bool {
 		return true
 	}
 	return head.Size <= uint64(len(leaves)) && channel.TreeHash(slices.Values(leaves[:head.Size])) == head.Tree
+}
+
+// contradiction says which targets show different histories. It is an ErrOtherHistory.
+type contradiction string
+
+func (c contradiction) Error() string { return string(c) }
+
+// Is implements errors.Is.
+func (contradiction) Is(err error) bool { return err == ErrOtherHistory }
+
+// contradicts is what is said of a target that does not agree with what was found.
+func (p *Publisher) contradicts(found, other *candidate) error {
+	if p.behind(other) {
+		return contradiction(fmt.Sprintf("%s: it holds another history than %s; name the targets to go by, without one of the two", other.name, found.name))
+	}
+	return contradiction(fmt.Sprintf("%s: it holds another history than %s and this folder, which agree: if these are right there is nothing to recover, and %s is to be emptied and pushed to anew; else name the targets to go by", found.name, other.name, found.name))
 }
 
 // beyond looks at the targets that only show heads, zones that is, and says which of them
@@ -144,7 +160,7 @@ func (p *Publisher) beyond(ctx context.Context, network transport.Network, f *Fo
 		case head.Size > known:
 			return unread, fmt.Errorf("%s: it shows edition %d, which is later than %w", t.Name, head.Edition, errBeyond)
 		case !f.agrees(p, head):
-			return unread, fmt.Errorf("%s: %w; or name the targets to go by, without it", t.Name, ErrOtherHistory)
+			return unread, contradiction(t.Name + ": it shows another history than this one; name the targets to go by, without it")
 		}
 	}
 	return unread, nil

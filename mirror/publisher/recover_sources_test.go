@@ -254,3 +254,26 @@ func TestRecoverShortOfAZone(t *testing.T) {
 		t.Errorf("without it: found %v, %v", f != nil, err)
 	}
 }
+
+// TestRecoverNamesWhoIsWrong: where one target agrees with this folder, and another shows
+// something else, that one is named.
+func TestRecoverNamesWhoIsWrong(t *testing.T) {
+	b, _ := furthestBacked(t)
+	cfg := b.p.Config()
+	cfg.Targets = cfg.Targets[1:3] // stick and shelf
+	if err := b.p.Configure(cfg); err != nil {
+		t.Fatal(err)
+	}
+	packHours(t, b.p, 0)
+	pushTo(t, b.p)
+	copied := reopen(t, b.backup("copy"))
+	packHours(t, b.p, 1)
+	packHours(t, b.p, 2)
+	pushTo(t, b.p, "stick")
+	packStory(t, copied, 20)
+	pushTo(t, copied, "shelf")
+	_, err := b.p.Find(t.Context(), &netreal.Network{})
+	if !errors.Is(err, ErrOtherHistory) || !strings.HasPrefix(err.Error(), "shelf: it holds another history than stick and this folder") {
+		t.Error(err)
+	}
+}

@@ -356,7 +356,7 @@ func TestRecoverAside(t *testing.T) {
 	for name, c := range map[string]struct{ theirs, ours int }{
 		"fewer": {3, 1}, "as many": {2, 2}, "more": {1, 3},
 	} {
-		for _, crash := range []bool{false, true} {
+		for _, crash := range []string{"", "between editions", "within one"} {
 			t.Run(fmt.Sprint(name, " ", crash), func(t *testing.T) {
 				b := newBacked(t)
 				invited(t, b.p, "readers")
@@ -379,9 +379,16 @@ func TestRecoverAside(t *testing.T) {
 				if len(f.Editions) != c.theirs || len(f.Aside) != c.ours || f.Aside[0].Number != 1 || !f.Aside[0].Known {
 					t.Fatalf("%+v\naside %+v", f.Editions, f.Aside)
 				}
-				if crash { // after some were put aside
+				files := 2 * c.ours
+				if crash != "" { // after some were put aside
 					if err := p.moveAside(uint64(c.ours), 0); err != nil {
 						t.Fatal(err)
+					}
+					if name := fmt.Sprintf("%d.json", c.ours); crash == "within one" {
+						if err := os.Rename(filepath.Join(old, "editions", leftOutDir, "0-"+name), filepath.Join(old, "editions", name)); err != nil {
+							t.Fatal(err)
+						}
+						files-- // what describes it gives way to what describes the other
 					}
 					_ = p.Close()
 					p = reopen(t, old)
@@ -397,7 +404,7 @@ func TestRecoverAside(t *testing.T) {
 				if p.Size() != b.p.Size() || !slices.Equal(p.history(p.Size()).Leaves(), b.p.history(p.Size()).Leaves()) {
 					t.Fatal("it does not go on from what readers have")
 				}
-				if aside, err := os.ReadDir(filepath.Join(old, "editions", leftOutDir)); err != nil || len(aside) != 2*c.ours {
+				if aside, err := os.ReadDir(filepath.Join(old, "editions", leftOutDir)); err != nil || len(aside) != files {
 					t.Errorf("put aside: %v, %v", aside, err)
 				}
 				// What was put aside is packed again, and everybody takes it.
@@ -410,6 +417,99 @@ func TestRecoverAside(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestRecoverEpochs: a batch that the lost folder had revoked has the keys of the epochs
+// that the restored one began before it knew. Nothing is packed in them any more.
+func TestRecoverEpochs(t *testing.T) {
+	for _, newLog := range []bool{false, true} {
+		t.Run(fmt.Sprint(newLog), func(t *testing.T) {
+			b := newBacked(t)
+			readers := invited(t, b.p, "readers")
+			invited(t, b.p, "x1")
+			invited(t, b.p, "x2")
+			b.pack(0)
+			old := b.backup("backup")
+			if newLog {
+				d, err := b.p.Rotate(Rotation{NewLog: true, Good: 1})
+				if err == nil {
+					err = b.p.UseRoot(d)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := b.p.Revoke("readers"); err != nil {
+				t.Fatal(err)
+			}
+			b.pack(1)
+			p := reopen(t, old)
+			for i, x := range []string{"x1", "x2"} {
+				if err := p.Revoke(x); err != nil {
+					t.Fatal(err)
+				}
+				packStory(t, p, 20+i)
+			}
+			told, _ := grantFor(t, p, readers)
+			f, err := p.Find(t.Context(), &netreal.Network{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := p.Adopt(f); err != nil {
+				t.Fatal(err)
+			}
+			epoch := uint64(len(p.keys.Epochs) - 1) // of what is packed next
+			for _, e := range told.Epochs {
+				if e.Number == epoch && e.Key == p.keys.Epochs[epoch] {
+					t.Errorf("who was revoked has the key of epoch %d, which goes on", epoch)
+				}
+			}
+		})
+	}
+}
+
+// TestRecoverRetracted: what only editions that give way took back is named, if it stands
+// again; nothing else is.
+func TestRecoverRetracted(t *testing.T) {
+	b := newBacked(t)
+	b.pack(0)
+	b.pack(1)
+	first, second := transporttest.Articles(0)[0].ID, transporttest.Articles(1)[0].ID
+	if _, err := b.p.Retract([]string{second}, transporttest.Start.Add(2*time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	old := b.backup("backup")
+	if _, err := b.p.Restore(second); err != nil {
+		t.Fatal(err)
+	}
+	b.pack(1) // brings it back
+	for _, packs := range []bool{false, true} {
+		p := reopen(t, old)
+		var want []string
+		if packs {
+			packStory(t, p, 20)
+			if _, err := p.Retract([]string{story(20).ID, first}, transporttest.Start.Add(600*time.Hour)); err != nil {
+				t.Fatal(err)
+			}
+			want = []string{first}
+		}
+		f, err := p.Find(t.Context(), &netreal.Network{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(f.Retract, want) {
+			t.Errorf("%v instead of %v", f.Retract, want)
+		}
+		if packs {
+			if err := p.Adopt(f); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := p.Retract(f.Retract, transporttest.Start.Add(601*time.Hour)); err != nil {
+				t.Error(err)
+			}
+		}
+		_ = p.Close()
 	}
 }
 

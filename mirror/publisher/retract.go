@@ -33,6 +33,10 @@ func (p *Publisher) TakenBack() []string {
 // standing are the fingerprints of the articles that were packed and stand, by ID;
 // gone are those that were taken back, the oldest first.
 func (p *Publisher) standing() (last map[string][]byte, gone []string) {
+	return standing(p.editions)
+}
+
+func standing(editions []edition) (last map[string][]byte, gone []string) {
 	last = map[string][]byte{}
 	dead := map[string]bool{}
 	revive := func(lives func(id string) bool) {
@@ -44,7 +48,7 @@ func (p *Publisher) standing() (last map[string][]byte, gone []string) {
 		})
 	}
 	blind := false // of an edition nobody knows what it brought back
-	for _, e := range p.editions {
+	for _, e := range editions {
 		switch {
 		case e.Front == nil:
 			blind = true
