@@ -40,12 +40,7 @@ const (
 // has what was packed.
 func TestKill(t *testing.T) {
 	t.Parallel()
-	seed := *killSeed
-	if seed == 0 {
-		seed = uint64(time.Now().UnixNano())
-	}
-	t.Logf("repeat with -args -kill.seed=%d", seed)
-	k := newKilling(t, rand.New(rand.NewPCG(seed, 0)))
+	k := newKilling(t)
 	k.calm()
 
 	k.init()
@@ -96,8 +91,14 @@ type killing struct {
 	hits    int
 }
 
-func newKilling(t *testing.T, rng *rand.Rand) *killing {
-	return &killing{desk: newDesk(t), rng: rng, reader: "reader", took: map[string]float64{}, leaves: map[uint64][]byte{}, acked: -1}
+func newKilling(t *testing.T) *killing {
+	t.Helper()
+	seed := *killSeed
+	if seed == 0 {
+		seed = uint64(time.Now().UnixNano())
+	}
+	t.Logf("repeat with -args -kill.seed=%d", seed)
+	return &killing{desk: newDesk(t), rng: rand.New(rand.NewPCG(seed, 0)), reader: "reader", took: map[string]float64{}, leaves: map[uint64][]byte{}, acked: -1}
 }
 
 // calm does every step once, undisturbed, and takes its time.

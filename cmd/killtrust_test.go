@@ -3,11 +3,9 @@ package cmd_test
 import (
 	"bytes"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"strings"
 	"testing"
-	"time"
 )
 
 // TestKillTrust kills a publisher at random moments of what he does seldom, with keys,
@@ -15,12 +13,7 @@ import (
 // done; then the channel goes on, and no number that was pushed means another edition.
 func TestKillTrust(t *testing.T) {
 	t.Parallel()
-	seed := *killSeed
-	if seed == 0 {
-		seed = uint64(time.Now().UnixNano())
-	}
-	t.Logf("repeat with -args -kill.seed=%d", seed)
-	k := newKilling(t, rand.New(rand.NewPCG(seed, 1)))
+	k := newKilling(t)
 	for n := range 4 {
 		shelve(t, k.path(fmt.Sprintf("news-%d", n)), invent(k.rng, fmt.Sprint(n), 3, 2<<10))
 	}

@@ -91,7 +91,11 @@ func tellPause(e *env, p *publisher.Publisher, now time.Time) {
 }
 
 // checkTargets keeps a stale or copied folder from signing a second history.
-func checkTargets(e *env, p *publisher.Publisher) error {
+func checkTargets(e *env, p *publisher.Publisher) error { return ask(e, p, p.CheckTargets) }
+
+// ask puts a question to all targets, and names those that may hold more than this folder,
+// for all that is known.
+func ask(e *env, p *publisher.Publisher, question func(context.Context, []publisher.Target) (doubts []error, err error)) error {
 	if len(p.Config().Targets) == 0 {
 		return nil
 	}
@@ -99,16 +103,11 @@ func checkTargets(e *env, p *publisher.Publisher) error {
 	if err != nil {
 		return err
 	}
-	doubts, err := p.CheckTargets(e.ctx, targets)
-	tellDoubts(e, doubts)
-	return err
-}
-
-// tellDoubts names the targets that may hold more than this folder, for all that is known.
-func tellDoubts(e *env, doubts []error) {
+	doubts, err := question(e.ctx, targets)
 	for _, err := range doubts {
 		fmt.Fprintf(e.err, "note: it is not known what this target holds: %s\n", cli.OneLine(err))
 	}
+	return err
 }
 
 // httpClient fetches feeds through the one network seam.

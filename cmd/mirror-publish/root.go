@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/ed25519"
 	"errors"
 	"fmt"
@@ -191,7 +192,7 @@ func (c *rootUseCmd) Run(e *env) (err error) {
 		return err
 	}
 	fmt.Fprintf(e.out, "root note %d holds from now on; the next pack and push carry it to readers, also without news\n", p.Roots().Version())
-	if again := slices.DeleteFunc(gone, func(id string) bool { return slices.Contains(p.TakenBack(), id) }); len(again) > 0 {
+	if again := slices.DeleteFunc(gone, func(id string) bool { _, err := p.Article(id); return err != nil }); len(again) > 0 {
 		fmt.Fprintf(e.err, "the editions that are left out took back %s, which readers would have again: before you push, run mirror-publish retract %s\n", cli.Count(len(again), "article"), strings.Join(again, " "))
 	}
 	if p.Unsaid() {
@@ -216,14 +217,7 @@ func hereKeys(p *publisher.Publisher) (here []publisher.RootKey) {
 // checkRoots keeps a stale or copied folder from putting a second root note in place under
 // one number.
 func checkRoots(e *env, p *publisher.Publisher, d *channel.Draft) error {
-	if len(p.Config().Targets) == 0 {
-		return nil
-	}
-	targets, err := p.Targets(e.network)
-	if err != nil {
-		return err
-	}
-	doubts, err := p.CheckRoots(e.ctx, targets, d)
-	tellDoubts(e, doubts)
-	return err
+	return ask(e, p, func(ctx context.Context, targets []publisher.Target) ([]error, error) {
+		return p.CheckRoots(ctx, targets, d)
+	})
 }
