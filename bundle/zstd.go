@@ -8,15 +8,29 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// encoder is made once: it clears tens of megabytes for itself, which for small
-// frames costs more than compressing them. EncodeAll may be called at once.
-var encoder = sync.OnceValue(func() *zstd.Encoder {
-	w, err := newEncoder()
-	if err != nil {
-		panic(err) // only for options that contradict each other
-	}
-	return w
-})
+// encoder is made once, when first asked for: it clears tens of megabytes for itself,
+// which for small frames costs more than compressing them. EncodeAll may be called at
+// once.
+//
+// A goroutine as old as the program makes it. An encoder has a channel inside, and a
+// channel that is made in a test's bubble (testing/synctest) is of no use outside: with
+// whoever comes first as its maker, it would hang on the order of tests who may pack.
+var encoder = func() func() *zstd.Encoder {
+	asked, made := make(chan struct{}), make(chan *zstd.Encoder)
+	go func() {
+		<-asked
+		w, err := newEncoder()
+		if err != nil {
+			panic(err) // only for options that contradict each other
+		}
+		w.EncodeAll([]byte{0}, nil) // which makes its channel
+		made <- w
+	}()
+	return sync.OnceValue(func() *zstd.Encoder {
+		close(asked)
+		return <-made
+	})
+}()
 
 // newEncoder makes an encoder of one goroutine: frames are small and Pack
 // compresses one after another.

@@ -100,7 +100,6 @@ func TestControls(t *testing.T) {
 		}
 	}
 	open := find(t, "open")
-	prime(t)
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1)
 		ech := controlServers(t, w)

@@ -80,7 +80,6 @@ func TestSoak(t *testing.T) {
 		readers = min(readers, 4)
 	}
 	t.Logf("seed %d", seed)
-	prime(t)
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, seed)
 		ctx, end := context.WithTimeout(t.Context(), time.Duration(*soakDays)*24*time.Hour)

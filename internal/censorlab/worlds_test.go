@@ -18,7 +18,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"tamizdat/internal/censor"
-	"tamizdat/transport/transporttest"
 )
 
 var (
@@ -147,7 +146,6 @@ func playHere(t *testing.T) {
 // inWorlds does n jobs in worlds of their own, one world for each processor.
 func inWorlds(t *testing.T, n int, do func(t *testing.T, w *World, job int)) {
 	t.Helper()
-	prime(t)
 	var next atomic.Int64
 	t.Run("worlds", func(t *testing.T) {
 		for i := range min(runtime.GOMAXPROCS(0), n) {
@@ -173,15 +171,7 @@ func inWorlds(t *testing.T, n int, do func(t *testing.T, w *World, job int)) {
 // inWorld runs f in a world of its own.
 func inWorld(t *testing.T, f func(t *testing.T, w *World)) {
 	t.Helper()
-	prime(t)
 	synctest.Test(t, func(t *testing.T) { f(t, newWorld(t, 1)) })
-}
-
-// prime packs an edition outside any bubble: what a library keeps for the whole
-// process must not be made inside one.
-func prime(t *testing.T) {
-	t.Helper()
-	transporttest.NewChannel(t, "outside").Publish(transporttest.Brief(1))
 }
 
 func newWorld(t *testing.T, seed uint64) *World {

@@ -24,7 +24,7 @@ func TestHeartbeatAsksThoseAside(t *testing.T) {
 	defer p.Close()
 	a, b, c := newWatcher(t, p, "a"), newWatcher(t, p, "b"), newWatcher(t, p, "c")
 	named(t, p, 2, a, b, c)
-	packStory(t, p, 1) // out here: zstd's encoders outlive a bubble
+	packStory(t, p, 1)
 	synctest.Test(t, func(t *testing.T) {
 		p.Push(t.Context(), targetsOf(a, b, c), nil)
 		seenBy(t, p, channel.Witnessed{Seen: 3, Of: 3, Quorum: 2})

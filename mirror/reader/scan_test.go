@@ -43,8 +43,7 @@ func (n *silent) Dial(ctx context.Context, network, addr string) (net.Conn, erro
 	return transporttest.Mute(), nil
 }
 
-// inDNS is a channel with an edition. It is packed outside of a bubble: the encoder
-// is everybody's.
+// inDNS is a channel with an edition.
 func inDNS(t *testing.T) *transporttest.Channel {
 	t.Helper()
 	c := transporttest.NewChannel(t, "In DNS")

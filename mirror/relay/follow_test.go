@@ -205,7 +205,7 @@ func TestRelaysFollowEachOther(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newPress(t, "follow")
-			var sheets, beats []*sheet // packed out here: zstd's encoders outlive a bubble
+			var sheets, beats []*sheet
 			for range 3 {
 				edge := p.tree.Edge()
 				s := p.edition(t, 300_000)
