@@ -5,6 +5,9 @@
 //
 //	go test -json ./... | go run ./internal/tools/testlog [FILE]
 //
+// At the end it names the tests that took longest, which is where to begin when the
+// whole takes too long.
+//
 // It exits with 1 if a test or a package failed or a test was skipped, or if
 // the input is not whole. If that was only since the race detector itself crashed
 // (golang/go issue 78156: with testing/synctest it does, now and then), FILE then
@@ -13,6 +16,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -50,6 +54,9 @@ func main() {
 // tells.
 const maxOutput = 64 << 10
 
+// told is how many of the slowest tests are named.
+const told = 15
+
 // detectorCrashes are what is said when the race detector itself crashed: by its own
 // checks, or by the runtime of a signal outside of Go's code, of which there is no
 // other here. Of races that were found, and of nil pointers, they speak otherwise.
@@ -64,6 +71,7 @@ func run(in io.Reader, out io.Writer) (crashed []string, err error) {
 		passed, open    int
 		started         = make(map[string]bool)
 		broken          = make(map[string]bool) // packages with that crash
+		slow            []event
 	)
 	sc := bufio.NewScanner(in)
 	sc.Buffer(nil, 4<<20)
@@ -105,6 +113,9 @@ func run(in io.Reader, out io.Writer) (crashed []string, err error) {
 			case e.Action == "pass" && e.Test != "":
 				passed++
 			}
+			if e.Test != "" && !strings.Contains(e.Test, "/") {
+				slow = append(slow, e)
+			}
 			if e.Test == "" {
 				delete(started, e.Package)
 				if e.Action != "skip" { // a package without tests is no news
@@ -118,6 +129,10 @@ func run(in io.Reader, out io.Writer) (crashed []string, err error) {
 		return nil, err
 	}
 	open = len(started)
+	slices.SortStableFunc(slow, func(a, b event) int { return cmp.Compare(b.Elapsed, a.Elapsed) })
+	for _, e := range slow[:min(told, len(slow))] {
+		fmt.Fprintf(out, "slow\t%s %s\t%.1fs\n", e.Package, e.Test, e.Elapsed)
+	}
 	fmt.Fprintf(out, "%d tests passed\n", passed)
 	for _, s := range skipped {
 		fmt.Fprintf(out, "skipped: %s", s)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -43,6 +44,23 @@ func TestRun(t *testing.T) {
 		if !strings.Contains(out.String(), c.has) || c.hasn != "" && strings.Contains(out.String(), c.hasn) {
 			t.Errorf("%s: wrote %q", name, out.String())
 		}
+	}
+}
+
+// The slowest are named, slowest first, and no part of a test beside it.
+func TestSlowest(t *testing.T) {
+	var in strings.Builder
+	for i := range 100 {
+		fmt.Fprintf(&in, `{"Action":"pass","Package":"p","Test":"T%d/part","Elapsed":%d}`+"\n", i%50, i)
+		fmt.Fprintf(&in, `{"Action":"pass","Package":"p","Test":"T%d","Elapsed":%d}`+"\n", i, i*7%100)
+	}
+	var out strings.Builder
+	if _, err := run(strings.NewReader(in.String()), &out); err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(out.String(), "\n")
+	if strings.Count(out.String(), "slow\t") != told || lines[0] != "slow\tp T57\t99.0s" || lines[1] != "slow\tp T14\t98.0s" || strings.Contains(out.String(), "part") {
+		t.Errorf("%q", lines)
 	}
 }
 
