@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -26,28 +27,48 @@ func TestMain(m *testing.M) {
 	os.Exit(func() int {
 		dir, err := os.MkdirTemp("", "mirror-bin-")
 		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
+			return failed(err)
 		}
 		defer os.RemoveAll(dir)
 		bin = dir
-		args := []string{"build", "-tags", "nodynamic", "-o", dir + string(filepath.Separator)}
+		// The raced relay serves many at once. The others' parts are raced in the tests of
+		// their packages; here they start some thousand times, for three times the processor
+		// time if they were, too.
+		if err := build(nil, "./mirror", "./mirror-publish"); err != nil {
+			return failed(err)
+		}
+		var raced []string
 		if raceEnabled {
-			args = append(args, "-race")
-			// Otherwise each of some thousand commands sleeps a second before it ends.
+			raced = []string{"-race"}
+			// Otherwise whatever is raced sleeps for a second before it ends.
 			if err := os.Setenv("GORACE", os.Getenv("GORACE")+" atexit_sleep_ms=0"); err != nil {
-				fmt.Fprintln(os.Stderr, err)
-				return 1
+				return failed(err)
 			}
 		}
-		build := exec.Command("go", append(args, "./mirror", "./mirror-relay", "./mirror-publish")...)
-		build.Stderr = os.Stderr
-		if err := build.Run(); err != nil {
-			fmt.Fprintln(os.Stderr, "build the commands:", err)
-			return 1
+		if err := build(raced, "./mirror-relay"); err != nil {
+			return failed(err)
 		}
 		return m.Run()
 	}())
+}
+
+func failed(err error) int {
+	fmt.Fprintln(os.Stderr, err)
+	return 1
+}
+
+// build puts commands into bin, without C as they are released, unless they are raced.
+func build(flags []string, commands ...string) error {
+	args := slices.Concat([]string{"build", "-tags", "nodynamic", "-o", bin + string(filepath.Separator)}, flags, commands)
+	c := exec.Command("go", args...)
+	c.Stderr = os.Stderr
+	if len(flags) == 0 {
+		c.Env = append(os.Environ(), "CGO_ENABLED=0")
+	}
+	if err := c.Run(); err != nil {
+		return fmt.Errorf("build the commands: %w", err)
+	}
+	return nil
 }
 
 func TestScripts(t *testing.T) {
