@@ -109,13 +109,14 @@ func readFront(r *car.Reader, ch channel.ID) (*edition, error) {
 	return e, nil
 }
 
-// take reads the next block, which must be want.
+// take reads the next block, which must be want, and raw: with its hash in a CID of
+// another codec the news would be here, and no reader would open it.
 func (e *edition) take(r *car.Reader, want cid.Cid, limit int) ([]byte, error) {
 	b, err := r.Next()
 	if err != nil {
 		return nil, carError(err)
 	}
-	if !b.CID.Equals(want) || len(b.Data) > limit {
+	if !b.CID.Equals(want) || want.Prefix().Codec != cid.Raw || len(b.Data) > limit {
 		return nil, bad("not what the header announces")
 	}
 	e.index[b.CID.KeyString()] = spanOf(b)
