@@ -28,6 +28,7 @@ const (
 	maxBody      = 1 << 20
 	maxURL       = 2000
 	maxImages    = 100
+	maxSide      = 65_535 // of a picture, in pixels: the same on machines of 32 bits
 	maxImage     = 2 << 20
 	maxLangs     = 64
 	// maxSpan bounds one frame: what decompress would take, and some for frames
@@ -274,7 +275,7 @@ func (e *Entry) check() error {
 		if err := i.Span.check(); err != nil {
 			return err
 		}
-		if !imageType(i.Type) || i.Width <= 0 || i.Height <= 0 {
+		if !imageType(i.Type) || min(i.Width, i.Height) <= 0 || max(i.Width, i.Height) > maxSide {
 			return fmt.Errorf("%w: malformed image", ErrFront)
 		}
 	}

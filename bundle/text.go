@@ -159,7 +159,7 @@ func (v *Volume) Article(e *Entry) (*Article, error) {
 		Date: t.Date, Corrected: e.Corrected, Source: t.Source,
 	}
 	for i, img := range t.Images {
-		if !line(img.Alt, 0, maxAlt) {
+		if !line(img.Alt, 0, maxAlt) || min(img.Width, img.Height) < 0 || max(img.Width, img.Height) > maxSide {
 			return nil, fmt.Errorf("%w: malformed image", ErrLayer)
 		}
 		e := e.Images[i]

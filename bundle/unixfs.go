@@ -270,13 +270,17 @@ func parseNode(c cid.Cid, block []byte) (*merkledag.ProtoNode, *unixfs.FSNode, e
 	return nil, nil, fmt.Errorf("%w: not in canonical form", ErrBlock)
 }
 
+// plainFolder is the data of a folder that is nothing but one: without the times, modes
+// and sharding that UnixFS could say.
+var plainFolder = []byte{0x08, 0x01}
+
 // ParseFolder reads a UnixFS folder's block, which c names.
 func ParseFolder(c cid.Cid, block []byte) ([]Link, error) {
 	n, fs, err := parseNode(c, block)
 	if err != nil {
 		return nil, err
 	}
-	if fs.Type() != unixfs.TDirectory || len(fs.Data()) != 0 || fs.NumChildren() != 0 {
+	if fs.Type() != unixfs.TDirectory || !bytes.Equal(n.Data(), plainFolder) {
 		return nil, fmt.Errorf("%w: not a folder", ErrBlock)
 	}
 	links := make([]Link, 0, len(n.Links()))

@@ -59,6 +59,13 @@ func (m *maker) invalidCARs() error {
 	add("edition-without-root-notes", "the head needs root note 1", file(nil, h.Root, p.Blocks...))
 	add("edition-of-another-root", "the header's last root is the head's", file(notes, m.heads[0].Root, p.Blocks...))
 	add("edition-with-the-blocks-of-another", "the folder follows the head", file(notes, h.Root, m.packed[0].Blocks...))
+	// As the header and the block itself name it, not the folder.
+	respelt := func(data []byte) []byte {
+		raw := bundle.RawCID(data)
+		return bytes.Replace(m.cars[1], raw.Bytes(), cid.NewCidV1(cid.DagProtobuf, raw.Hash()).Bytes(), 2)
+	}
+	add("edition-root-note-not-raw", "root notes and head are raw", respelt(m.signed))
+	add("edition-head-not-raw", "root notes and head are raw", respelt(h.Text()))
 	add("edition-without-blocks", "the folder follows the head", file(notes, h.Root))
 	return m.err
 }

@@ -134,6 +134,15 @@ func (m *maker) invalidLists() error {
 	invite("invite-zone-oversized", "a zone has at most 30 characters", "malformed zone", place(2, []byte(strings.Repeat("n", 31))))
 	invite("invite-peer-malformed", "a peer is a multiaddress", "mistyped", place(3, []byte{1, 2, 3}))
 	invite("invite-peer-without-id", "a peer ends in /p2p/ID", "malformed peer", place(3, []byte{4, 192, 0, 2, 7, 6, 15, 161})) // /ip4/192.0.2.7/tcp/4001
+	id := slices.Concat([]byte{0xa5, 3, 34, 0x12, 32}, make([]byte, 32))                                                        // /p2p/, a SHA-256
+	invite("invite-peer-over-websocket", "a peer is of the forms named", "malformed peer", place(3, []byte{4, 192, 0, 2, 7, 6, 15, 161, 0xdd, 3}, id))
+	invite("invite-peer-at-port-0", "ports are 1 to 65535", "malformed peer", place(3, []byte{4, 192, 0, 2, 7, 6, 0, 0}, id))
+	invite("invite-relay-address-mapped", "no IPv4 address is mapped into IPv6", "malformed relay", place(1, fixed, []byte("::ffff:192.0.2.7")))
+	invite("invite-zone-authority-with-a-zone", "addresses have no zone", "malformed zone", place(2, []byte("n.one@[fe80::1%eth0]:53")))
+	invite("invite-gateway-upper-case", "hosts are lower case", "malformed gateway", place(4, []byte("https://G.example")))
+	invite("invite-gateway-port-65536", "ports are 1 to 65535", "malformed gateway", place(4, []byte("https://g.example:65536")))
+	invite("invite-gateway-ends-in-a-number", "a URL's name does not end in a number", "malformed gateway", place(4, []byte("https://g.256")))
+	invite("invite-mirror-with-a-brace", "URLs have no other characters", "malformed mirror", place(5, []byte("https://g.example/{a}")))
 	invite("invite-gateway-with-query", "URLs have no query", "malformed gateway", place(4, []byte("https://g.example?x")))
 	invite("invite-length-byte-missing", "every place is as long as it says", "mistyped", []byte{2})
 	invite("invite-oversized", "at most 368 bytes", "mistyped", place(200, make([]byte, 255)), place(200, make([]byte, 20)))

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
-	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -43,24 +43,18 @@ func (p *Places) check() error {
 		}
 	}
 	for _, a := range p.Peers {
-		m, err := multiaddr.NewMultiaddr(a)
-		if err != nil || m.String() != a || len(a) > maxPlaceLen || !printable(a) {
-			return errors.New("malformed peer (a multiaddress)")
-		}
-		// Names in multiaddresses may hold anything; these end up in a grant's
-		// lines and on terminals.
-		if n := len(m); m[n-1].Code() != multiaddr.P_P2P {
-			return errors.New("malformed peer (no /p2p/ID at its end)")
+		if !validPeer(a) {
+			return errors.New("malformed peer (/ip4, /ip6 or /dns, then /tcp/PORT or /udp/PORT/quic-v1, then /p2p/ID)")
 		}
 	}
 	for _, g := range p.Gateways {
 		if !validBase(g) {
-			return errors.New("malformed gateway (an https URL)")
+			return errors.New("malformed gateway (an https URL, the host in lower case)")
 		}
 	}
 	for _, m := range p.Mirrors {
 		if !validBase(m) {
-			return errors.New("malformed mirror (an https URL)")
+			return errors.New("malformed mirror (an https URL, the host in lower case)")
 		}
 	}
 	return nil
@@ -71,35 +65,94 @@ func printable(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r >= 0x7f })
 }
 
+// validPeer wants a multiaddress of the forms that IPFS peers have had for years, and
+// no other: what the library makes of one hangs on its version, and a grant is read as
+// a whole or not at all.
+func validPeer(s string) bool {
+	m, err := multiaddr.NewMultiaddr(s)
+	if err != nil || len(m) < 3 || len(s) > maxPlaceLen || m.String() != s {
+		return false
+	}
+	ways, last := m[1:len(m)-1], m[len(m)-1]
+	switch {
+	case last.Code() != multiaddr.P_P2P || !validPeerID(last.RawValue()) || ways[0].Value() == "0":
+		return false
+	case len(ways) == 1 && ways[0].Code() == multiaddr.P_TCP:
+	case len(ways) == 2 && ways[0].Code() == multiaddr.P_UDP && ways[1].Code() == multiaddr.P_QUIC_V1:
+	default:
+		return false
+	}
+	switch m[0].Code() {
+	case multiaddr.P_IP4, multiaddr.P_IP6:
+		return validHost(m[0].Value())
+	case multiaddr.P_DNS, multiaddr.P_DNS4, multiaddr.P_DNS6:
+		return validDomain(m[0].Value())
+	}
+	return false
+}
+
+// validPeerID wants the multihash of a libp2p key: the key itself or its SHA-256
+// (libp2p's specification of peer IDs).
+func validPeerID(b []byte) bool {
+	return len(b) == 34 && b[0] == 0x12 && b[1] == 32 || len(b) > 2 && len(b) <= 2+42 && b[0] == 0 && int(b[1]) == len(b)-2
+}
+
+// base is a URL of a closed form: what else parsers of URLs take, and what they make of
+// it, differs.
+var base = regexp.MustCompile(`^(https?)://(?:\[([0-9a-f:.]+)\]|([0-9a-z._-]+))(?::([1-9][0-9]{0,4}))?(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*)?$`)
+
 // validBase wants the URL under which a gateway or a mirror has its files.
 func validBase(s string) bool {
-	u, err := url.Parse(s)
-	return err == nil && len(s) <= maxPlaceLen && printable(s) && u.String() == s && u.Hostname() != "" && u.User == nil && u.RawQuery == "" &&
-		u.Fragment == "" && (u.Scheme == "https" || u.Scheme == "http" && isLoopback(u.Hostname()))
+	m := base.FindStringSubmatch(s)
+	if m == nil || len(s) > maxPlaceLen {
+		return false
+	}
+	scheme, v6, host, port := m[1], m[2], m[3], m[4]
+	if port != "" {
+		if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+			return false
+		}
+	}
+	if v6 != "" {
+		a, err := netip.ParseAddr(v6)
+		if err != nil || !a.Is6() || !validHost(v6) {
+			return false
+		}
+	} else if _, err := netip.ParseAddr(host); err != nil && endsInNumber(host) || !validHost(host) {
+		return false
+	}
+	return scheme == "https" || isLoopback(v6+host)
 }
 
 func validHost(s string) bool {
 	if a, err := netip.ParseAddr(s); err == nil {
-		return a.String() == s && a.Zone() == ""
+		return a.String() == s && validAddr(a)
 	}
 	return validDomain(s)
 }
 
+// validAddr refuses addresses that mean something on one machine alone, and those of
+// IPv4 in the clothes of IPv6, which have more than one spelling.
+func validAddr(a netip.Addr) bool { return a.Zone() == "" && !a.Is4In6() }
+
+// endsInNumber reports whether the last label is a number: to some resolvers such a
+// name is an address (https://url.spec.whatwg.org/#ends-in-a-number-checker).
+func endsInNumber(host string) bool {
+	return strings.Trim(host[strings.LastIndexByte(host, '.')+1:], "0123456789") == ""
+}
+
 // certifiable reports whether WebPKI can vouch for a host: a domain name of at
-// least two labels. One whose last label is a number is an address to some
-// resolvers (https://url.spec.whatwg.org/#ends-in-a-number-checker), and
-// nobody certifies it.
+// least two labels. One that ends in a number nobody certifies.
 func certifiable(host string) bool {
 	_, isAddr := netip.ParseAddr(host)
-	dot := strings.LastIndexByte(host, '.')
-	return isAddr != nil && dot > 0 && validDomain(host) && strings.Trim(host[dot+1:], "0123456789") != ""
+	return isAddr != nil && strings.Contains(host, ".") && validDomain(host) && !endsInNumber(host)
 }
 
 // validAuthority wants an address, not a name: looking a name up is what the
 // zone is there to avoid.
 func validAuthority(s string) bool {
 	ap, err := netip.ParseAddrPort(s)
-	return err == nil && ap.Port() != 0 && ap.String() == s
+	return err == nil && ap.Port() != 0 && ap.String() == s && validAddr(ap.Addr())
 }
 
 func isLoopback(host string) bool {

@@ -169,7 +169,8 @@ type Zone struct {
 type Places struct {
 	Relays []Relay
 	Zones  []Zone
-	// Peers are IPFS peers as multiaddresses that end in /p2p/ID.
+	// Peers are IPFS peers as multiaddresses: /ip4, /ip6, /dns, /dns4 or /dns6, then
+	// /tcp/PORT or /udp/PORT/quic-v1, then /p2p/ID.
 	Peers []string
 	// Gateways are base URLs of trustless IPFS gateways, https unless loopback.
 	Gateways []string

@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/ipfs/boxo/ipns"
@@ -140,6 +141,9 @@ func parseRecord(name ipns.Name, raw []byte) (*signed, error) {
 	r := &signed{raw: raw}
 	if r.seq, err = rec.Sequence(); err != nil {
 		return refuse(err)
+	}
+	if r.seq > math.MaxInt64 { // in the signed data it is a signed number
+		return refuse(errors.New("sequence number out of range"))
 	}
 	if r.eol, err = rec.Validity(); err != nil {
 		return refuse(err)
