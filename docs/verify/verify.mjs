@@ -354,11 +354,12 @@ function parseLeaf(text) {
 
 // witnessed are the names of a root note's witnesses who have cosigned a head (7.4). In
 // the compact form cosignatures have no name.
-const witnessed = (h, r) => r.names.filter((name, i) => h.cosignatures.some(c => {
-  const key = r.witnesses[i], at = c.signature.length === 72 ? c.signature.readBigUInt64BE() : 0n
+const witnessed = (h, r) => r.names.filter((name, i) => h.cosignatures.some(c => cosigned(h, c, name, r.witnesses[i])))
+function cosigned(h, c, name, key) {
+  const at = c.signature.length === 72 ? c.signature.readBigUInt64BE() : 0n
   return (c.name ?? name) === name && at > 0n && at < 2n ** 63n && same(c.id, sha256(name, Buffer.from([10, 4]), key).subarray(0, 4)) &&
     ed25519(`cosignature/v1\ntime ${at}\n${h.checkpoint}`, c.signature.subarray(8), key)
-}))
+}
 
 // checkHead is 7.3, for both forms; old: also one under the key of a generation that has
 // ended, for who has to know (8).
@@ -377,7 +378,9 @@ function checkHead(h, channel, chain, old = false) {
   if (r.base > 0 && size === r.base) need(same(h.tree, unb64(r.hash, 32)), 'the tree that its generation began with')
   if (r.base > 0 && size === r.base + 1) need(same(h.path.slice(1).reduce((t, p) => nodeHash(p, t), h.path[0]), unb64(r.hash, 32)), 'goes on from the tree that its generation began with')
   need(old || h.generation === newest.generation, 'the key of the newest generation signed it')
-  return { ...h.leaf, size, path: h.path, generation: h.generation, time: h.time, tree: h.tree, leafHash: leafHash(h.leaf.text), seen: witnessed(h, newest), of: newest.names.length, quorum: newest.quorum }
+  // Lines of witnesses whom no root note names yet are absent, also once one does.
+  const cosignatures = h.cosignatures.filter(c => newest.names.some((name, i) => cosigned(h, c, name, newest.witnesses[i])))
+  return { ...h.leaf, size, path: h.path, generation: h.generation, time: h.time, tree: h.tree, leafHash: leafHash(h.leaf.text), checkpoint: h.checkpoint, cosignatures, seen: witnessed(h, newest), of: newest.names.length, quorum: newest.quorum }
 }
 const ones = n => { let c = 0; for (; n > 0; n = Math.floor(n / 2)) c += n % 2; return c }
 
@@ -479,8 +482,13 @@ export function checkEvidence(bytes) {
 
 // Reader is what one reader remembers of a channel, and concludes.
 class Reader {
-  constructor(channel) { Object.assign(this, { channel, notes: [], chain: [], head: null, begin: 0, edge: [], leaves: [], evidence: new Set(), settled: 0, withdrawn: null }) }
+  constructor(channel) { Object.assign(this, { channel, notes: [], chain: [], head: null, best: null, begin: 0, edge: [], leaves: [], evidence: new Set(), settled: 0, withdrawn: null }) }
   get size() { return this.begin + this.leaves.length }
+  // seen is how many witnesses of the highest root note, whichever that is now, have seen
+  // the tree held: the head, or the best that was seen of its tree.
+  get seen() {
+    return Math.max(0, ...[this.head, this.best].filter(h => h && this.head && h.size === this.head.size && same(h.tree, this.head.tree)).map(h => witnessed(h, this.chain.at(-1)).length))
+  }
   // at is our tree at a size, nothing where it is not known. The edge is nearest first.
   at(size, leaves = this.leaves) {
     if (size < Math.max(1, this.begin) || size > this.begin + leaves.length) return undefined
@@ -509,7 +517,7 @@ class Reader {
     this.withdrawn = 0
     return 'overruled'
   }
-  begins(h) { Object.assign(this, { begin: h.edition, edge: h.path, leaves: [h.leafHash], head: h, seen: h.seen.length }) }
+  begins(h) { Object.assign(this, { begin: h.edition, edge: h.path, leaves: [h.leafHash], head: h }) }
   // drop withdraws the editions from first on, and lets the head go.
   drop(first) {
     this.withdrawn = Math.min(first, this.withdrawn ?? first)
@@ -550,15 +558,18 @@ class Reader {
     if (ours && !same(ours, h.tree)) return this.accuse(h)
     if (h.size < this.size) return 'stale'
     const held = this.head, more = held && h.seen.length > this.seen
-    this.seen = more || !held ? h.seen.length : this.seen
-    if (!held || h.generation > held.generation || h.time > held.time) this.head = h
+    if (more) this.best = h
+    if (!held || h.generation > held.generation || h.time > held.time) {
+      this.head = h
+      if (held && witnessed(held, this.chain.at(-1)).length > this.seen) this.best = held
+    }
     return !held ? 'newer' : more || this.head === h ? 'heartbeat' : 'same'
   }
   fold(h, between) {
     need(between.length === h.edition - this.size, 'the leaves between')
     const grown = [...this.leaves, ...between, h.leafHash], { base, hash } = this.chain.at(-1), older = base > this.size
     if ((older && !same(this.at(base, grown), unb64(hash, 32))) || !same(this.at(h.size, grown), h.tree)) return older ? 'begun anew' : this.accuse(h)
-    Object.assign(this, { leaves: grown, head: h, seen: h.seen.length })
+    Object.assign(this, { leaves: grown, head: h })
     return 'newer'
   }
   // replace takes a head whose whole log is known, in place of a history that was another's.
@@ -569,7 +580,7 @@ class Reader {
     const i = this.leaves.findIndex((l, i) => !same(l, all[this.begin + i])), edge = this.begin === 0 || same(this.at(this.begin), treeHash(all.slice(0, this.begin)))
     this.drop(edge ? i < 0 ? this.size : this.begin + i : 0)
     this.settled = this.evidence.size
-    Object.assign(this, { begin: 0, edge: [], leaves: all, head: h, seen: h.seen.length })
+    Object.assign(this, { begin: 0, edge: [], leaves: all, head: h })
   }
 }
 
