@@ -299,7 +299,7 @@ function rootNote(bytes) {
     r.witnesses.push(key(k))
   }
   r.ipns = key(l.take(new RegExp(`^ipns ed25519 ${KEY}$`), 'ipns')[0])
-  l.take(/^moved (?:-|[a-z2-7]{52})$/, 'moved')
+  const [moved] = l.take(/^moved (-|[a-z2-7]{52})$/, 'moved')
   l.end()
   need(r.version >= 1 && (r.version === 1) === (r.channel === '-') && (r.version === 1) === (r.previous === '-'), 'only version 1 has no channel and no previous')
   need(r.roots.length >= 1 && r.roots.length <= 16 && r.threshold >= 1 && r.threshold <= r.roots.length, 'the threshold is 1 to the number of root keys, which are at most 16')
@@ -308,7 +308,7 @@ function rootNote(bytes) {
   need(new Set(keys).size === keys.length, 'one role a key')
   need((r.base === 0) === (hash === '-'), 'a base has a hash')
   need(r.generation > 0 ? r.version > 1 : r.base === 0, 'version 1 is of generation 0, which has no base')
-  if (hash !== '-') unb64(hash, 32)
+  for (const b of [moved !== '-' && unb32(moved), hash !== '-' && unb64(hash, 32)]) need(!b || b.some(c => c !== 0), 'IDs and hashes of zeros do not occur')
   return r
 }
 const enough = (note, keys, n) => keys.filter(k => note.signatures.some(s => signedBy(note.text, s, 'tamizdat/v1/root', k))).length >= n
