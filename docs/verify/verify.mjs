@@ -34,6 +34,7 @@ const unb32 = s => {
   try { return Buffer.from(base32nopad.decode(s.toUpperCase())) } catch { throw new Refused('base32 is canonical') }
 }
 const unb64 = (s, n) => {
+  need(typeof s === 'string', 'base64 is a text')
   const b = Buffer.from(s, 'base64')
   need(b.toString('base64') === s, 'base64 is canonical')
   need(n === undefined || b.length === n, `${n} bytes of base64`)
@@ -472,10 +473,10 @@ function contradiction({ ours, theirs, root, proof }, channel, chain) {
 // checkEvidence reads a file of evidence with nothing else at hand.
 export function checkEvidence(bytes) {
   need(bytes.length <= 2 ** 20, 'at most 1 MiB')
-  const f = json(bytes)
-  need(f.v === 1 && Array.isArray(f.forks) && f.forks.length > 0, 'evidence of version 1, of a fork')
-  const channel = unb32(f.channel), notes = f.root_notes ?? []
-  need(channel.length === 32 && notes.length > 0 && notes.every(n => typeof n === 'string'), 'the root notes of a channel')
+  const f = json(bytes, EVIDENCE)
+  need(f.v === 1 && f.forks?.length > 0, 'evidence of version 1, of a fork')
+  const channel = unb32(f.channel ?? ''), notes = f.root_notes ?? []
+  need(channel.length === 32 && notes.length > 0, 'the root notes of a channel')
   const chain = rootChain(channel, notes.map(n => Buffer.from(n)))
   return f.forks.map(e => contradiction(e, channel, chain))
 }
@@ -657,8 +658,31 @@ function decompress(frame, limit, dict) {
   return Buffer.concat(parts)
 }
 
-// json parses one object: no key twice, letter case aside.
-function json(bytes) {
+// What the text calls the type of a value: in JSON, with what lies in it; [t] are arrays of
+// t, {key: t} objects with keys that may be there, and {'*': t} ones of any keys.
+const DNS = { l: 'string', s: 'string' }, SPAN = { o: 'number', n: 'number' }, DICT = { ed: 'number', n: 'number', dns: DNS }
+const HEADLINE = {
+  id: 'string', title: 'string', lead: 'string', lang: 'string', dir: 'string', date: 'string', source: 'string', corrected: 'string', ed: 'number', text: SPAN,
+  images: [{ type: 'string', w: 'number', h: 'number', span: SPAN }],
+}
+const FRONT = {
+  v: 'number', channel: 'string', name: 'string', langs: ['string'], edition: 'number', epoch: 'number', date: 'string', articles: [HEADLINE],
+  past: [{ n: 'number', epoch: 'number', root: 'string', date: 'string', front: DNS, text: DNS, dict: DICT, articles: 'number' }],
+  leaves: 'string', text: { prologue: 'string', dns: DNS }, media: { prologue: 'string' }, dict: DICT, log: DNS, gone: ['string'], replaces: { '*': 'string' },
+}
+const ARTICLE = {
+  v: 'number', salt: 'string', id: 'string', title: 'string', lead: 'string', body: 'string', lang: 'string', dir: 'string', date: 'string', source: 'string',
+  images: [{ name: 'string', type: 'string', alt: 'string', w: 'number', h: 'number' }],
+}
+const EVIDENCE = { v: 'number', channel: 'string', root_notes: ['string'], forks: [{ ours: 'string', theirs: 'string', root: 'string', proof: ['string'] }] }
+function typed(v, t) {
+  if (typeof t === 'string') return typeof v === t
+  if (Array.isArray(t)) return Array.isArray(v) && v.every(e => typed(e, t[0]))
+  return v !== null && typeof v === 'object' && !Array.isArray(v) && Object.entries(v).every(([k, e]) => !Object.hasOwn(t, k) && !t['*'] || typed(e, t['*'] ?? t[k]))
+}
+
+// json parses one object of a type: no key twice, letter case aside.
+function json(bytes, type) {
   const text = utf8(bytes)
   let v
   try { v = JSON.parse(text) } catch { throw new Refused('one JSON object') }
@@ -675,6 +699,7 @@ function json(bytes) {
       top.keys.add(key)
     }
   }
+  need(typed(v, type), 'values are of the types that the text says')
   return v
 }
 
@@ -701,7 +726,7 @@ export async function openFront(bytes, key, channel, leaf) {
   need(bytes.length <= 4 * 2 ** 20, 'at most 4 MiB')
   const plain = await openLayer(bytes, passphrase(key, channel, leaf.edition, 'front')), fs = frames(plain)
   need(fs.length === 1, 'a front page is one zstd frame and padding')
-  const f = json(decompress(plain.subarray(0, fs[0][1]), 4 * 2 ** 20))
+  const f = json(decompress(plain.subarray(0, fs[0][1]), 4 * 2 ** 20), FRONT)
   need(f.v === 1, 'v is 1')
   need(f.channel === b32(channel) && f.edition === leaf.edition, 'channel and edition are those of the leaf')
   need(leaf.epoch === undefined || f.epoch === leaf.epoch, 'the epoch is that of the leaf')
@@ -747,7 +772,7 @@ export function standing(fronts) {
 // if one does.
 function readArticle(line, h) {
   need(line.at(-1) === 10, 'an article is one line')
-  const a = json(line)
+  const a = json(line, ARTICLE)
   need(a.v === 1 && unb64(a.salt, 16), 'an article of version 1, salted')
   articleHead(a)
   need(typeof a.body === 'string' && Buffer.byteLength(a.body) <= 2 ** 20, 'a body of at most 1 MiB')
@@ -783,7 +808,7 @@ async function openTexts(ed, key, channel, front) {
     return []
   }
   const bytes = layer(ed.blocks, cid)
-  need(same(bytes.subarray(0, 165), unb64(front.text.prologue, 165)), 'the prologue that the front page names')
+  need(same(bytes.subarray(0, 165), unb64(front.text?.prologue, 165)), 'the prologue that the front page names')
   const plain = await openLayer(bytes, passphrase(key, channel, front.edition, 'text'))
   let dict
   if (front.dict) {
@@ -827,7 +852,7 @@ async function openMedia(ed, key, channel, front) {
   const cid = ed.dir.get('media.age')
   if (!cid) return () => need(false, 'there is a media layer')
   const bytes = layer(ed.blocks, cid)
-  need(same(bytes.subarray(0, 165), unb64(front.media.prologue, 165)), 'the prologue that the front page names')
+  need(same(bytes.subarray(0, 165), unb64(front.media?.prologue, 165)), 'the prologue that the front page names')
   const plain = await openLayer(bytes, passphrase(key, channel, front.edition, 'media'))
   frames(plain)
   return span => readPicture(spanned(plain, span, MAX_MEMBER))
@@ -836,7 +861,7 @@ async function openMedia(ed, key, channel, front) {
 // 9. Grants, 10. invites.
 
 const domain = s => s.length <= 253 && s.split('.').every(l => /^[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?$/.test(l))
-const host = s => isIP(s) === 6 ? new URL(`http://[${s}]/`).hostname === `[${s}]` : domain(s)
+const host = s => isIP(s) === 6 ? !s.includes('%') && new URL(`http://[${s}]/`).hostname === `[${s}]` : domain(s)
 const authority = s => { const m = /^(?:\[(.+)\]|([^:]+)):(\d+)$/.exec(s), at = m?.[1] ?? m?.[2]; return m && isIP(at) === (m[1] ? 6 : 4) && host(at) && number(m[3], 65535) > 0 }
 const web = s => {
   need(one(s, 253) && URL.canParse(s), 'a URL of at most 253 characters')
@@ -1066,7 +1091,7 @@ export function parseRecord(bytes) {
 }
 export function joinParts(records) {
   const parts = records.map(parseRecord)
-  need(parts.every((p, i) => p.kind === 20 && p.i === i && p.n === records.length && same(p.check, parts[0].check)), 'all parts of one whole, in order')
+  need(parts.length > 0 && parts.every((p, i) => p.kind === 20 && p.i === i && p.n === records.length && same(p.check, parts[0].check)), 'all parts of one whole, in order')
   const whole = Buffer.concat(parts.map(p => p.payload))
   need(same(sha256(whole).subarray(0, 4), parts[0].check), 'the check is that of the whole')
   return whole
@@ -1190,7 +1215,7 @@ export async function openEdition(car, channel, keyOf, named = true) {
 }
 
 const openInvited = (car, inv) => openEdition(car, inv.channel, async ({ chain, dir, blocks, head }) => {
-  const cid = folder(blocks.get(dir.get('grants'))).get(grantName(inv.seed, inv.channel))
+  const cid = dir.has('grants') && folder(blocks.get(dir.get('grants'))).get(grantName(inv.seed, inv.channel))
   need(cid, 'there is a grant for this invite')
   const key = (await openGrant(blocks.get(cid), inv.seed, inv.channel, chain)).epochs.get(head.epoch)
   need(key, 'the grant has the key of this epoch')
