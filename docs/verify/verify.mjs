@@ -707,8 +707,9 @@ const one = (s, max, min = 0) => typeof s === 'string' && Buffer.byteLength(s) >
 const whole = (n, max) => Number.isInteger(n) && n >= 0 && n <= max
 const list = (v, max) => v === undefined || Array.isArray(v) && v.length <= max
 const span = s => s && whole(s.o, MAX_FILE) && whole(s.n, 4 * 2 ** 20 + 65536) && s.n > 0
-const dated = s => typeof s === 'string' && /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/.test(s) && !Number.isNaN(Date.parse(s))
-const label = s => typeof s === 'string' && /^[a-z2-7]{26}$/.test(s)
+// Date takes days that no month has, and the hour 24: what it makes of them says another time.
+const dated = s => typeof s === 'string' && /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/.test(s) && !Number.isNaN(Date.parse(s)) && new Date(s).toISOString() === s.replace('Z', '.000Z')
+const label = s => typeof s === 'string' && /^[a-z2-7]{25}[aeimquy4]$/.test(s) // canonical: the last two bits are zero
 const names = v => v === undefined || label(v.l) && label(v.s)
 
 const articleID = s => typeof s === 'string' && /^[0-9a-f]{16}$/.test(s)
@@ -740,7 +741,7 @@ export async function openFront(bytes, key, channel, leaf) {
   need(dictionary(f.dict, f.edition), "a dictionary is this edition's or an older one's")
   const editions = new Set([f.edition])
   for (const p of f.past ?? []) {
-    need(whole(p.n, f.edition - 1) && !editions.has(p.n) && whole(p.epoch, 2 ** 32 - 1) && dated(p.date) && names(p.front) && names(p.text) && dictionary(p.dict, p.n), 'older editions')
+    need(whole(p.n, f.edition - 1) && !editions.has(p.n) && whole(p.epoch, 2 ** 32 - 1) && dated(p.date) && (p.articles === undefined || whole(p.articles, 2000)) && names(p.front) && names(p.text) && dictionary(p.dict, p.n), 'older editions')
     parseCID(p.root, PB)
     editions.add(p.n)
   }
