@@ -685,7 +685,11 @@ function typed(v, t) {
 function json(bytes, type) {
   const text = utf8(bytes)
   let v
-  try { v = JSON.parse(text) } catch { throw new Refused('one JSON object') }
+  try {
+    JSON.parse(text)
+    // A number is spelt without fraction and exponent, and 0 without a sign; others are of no type.
+    v = JSON.parse(text.replace(/"(?:[^"\\]|\\.)*"|-?\d[\d.eE+-]*/gs, t => t === '-0' || t[0] !== '"' && /[.eE]/.test(t) ? 'null' : t))
+  } catch { throw new Refused('one JSON object') }
   need(v && typeof v === 'object' && !Array.isArray(v), 'one JSON object')
   const open = [] // of each level: the keys of an object, or nothing for an array; and how many elements
   for (const [token] of text.matchAll(/"(?:[^"\\]|\\.)*"(\s*:)?|[[\]{},]/gs)) {
@@ -721,7 +725,7 @@ function articleHead(a) {
   need(language(a.lang) && (a.dir === 'ltr' || a.dir === 'rtl') && dated(a.date), 'language, direction, date')
   need(a.source === undefined || one(a.source, 2000) && /^https?:\/\//.test(a.source), 'sources are http or https')
 }
-const picture = i => (i.type === 'image/webp' || i.type === 'image/jpeg') && Number.isInteger(i.w) && Number.isInteger(i.h) && i.w > 0 && i.h > 0
+const picture = i => (i.type === 'image/webp' || i.type === 'image/jpeg') && whole(i.w, 65535) && whole(i.h, 65535) && i.w > 0 && i.h > 0
 
 export async function openFront(bytes, key, channel, leaf) {
   need(bytes.length <= 4 * 2 ** 20, 'at most 4 MiB')
