@@ -232,8 +232,8 @@ function* sections(car) {
   const text = s => need(same(head.take(s.length), Buffer.from(s)), 'a CARv1 header with roots')
   text([0xa2, 0x65, ...Buffer.from('roots')])
   let n = head.byte()
-  if (n === 0x98) n = head.byte()
-  else if (n === 0x99) n = head.take(2).readUInt16BE()
+  if (n === 0x98) { n = head.byte(); need(n >= 24, 'the header is in its one form') }
+  else if (n === 0x99) { n = head.take(2).readUInt16BE(); need(n >= 256, 'the header is in its one form') }
   else { need(n >= 0x80 && n < 0x98, 'a list of roots'); n -= 0x80 }
   need(n <= 1000, 'at most 1,000 roots')
   const roots = []
@@ -260,6 +260,7 @@ export function openCAR(car, channel) {
   const front = roots.slice(0, -1).map(want => {
     const { value } = it.next()
     need(value?.cid === want, 'the blocks of the header come first, in order')
+    parseCID(want, RAW)
     return value.data
   })
   const chain = rootChain(channel, front.slice(0, -1))
