@@ -42,8 +42,9 @@ const unb64 = (s, n) => {
 }
 const number = (s, max = 2n ** 63n - 1n) => {
   need(/^(0|[1-9][0-9]{0,18})$/.test(s) && BigInt(s) <= BigInt(max), 'a number without leading zeros, in its range')
-  return BigInt(s) > BigInt(Number.MAX_SAFE_INTEGER) ? BigInt(s) : Number(s)
+  return exact(BigInt(s))
 }
+const exact = n => n > BigInt(Number.MAX_SAFE_INTEGER) ? n : Number(n)
 const u32 = s => number(s, 2 ** 32 - 1)
 const time = s => number(s, 2 ** 40)
 const utf8 = bytes => {
@@ -80,6 +81,15 @@ class Bytes {
       need(i < 8 && (b !== 0 || i === 0), 'varints are minimal')
       n += (b & 127) * f
       if (b < 128) { need(n <= max, 'a varint in its range'); return n }
+    }
+  }
+  // uint is a varint of 64 bits: a BigInt where a number is not exact.
+  uint() {
+    for (let n = 0n, i = 0n; ; i++) {
+      const b = this.byte()
+      need(i < 10n && (b !== 0 || i === 0n), 'varints are minimal')
+      n |= BigInt(b & 127) << 7n * i
+      if (b < 128) { need(n < 2n ** 64n, 'a varint in its range'); return exact(n) }
     }
   }
 }
@@ -143,9 +153,9 @@ function checkBlock(cid, data) {
 function fields(bytes) {
   const b = new Bytes(bytes), out = []
   while (b.left > 0) {
-    const tag = b.varint(), wire = tag & 7
-    need(wire === 0 || wire === 2, 'protobuf of dag-pb and UnixFS')
-    out.push([tag >> 3, wire === 0 ? b.varint() : b.take(b.varint())])
+    const tag = b.varint(2 ** 32 - 1), wire = tag & 7
+    need(tag > 7 && (wire === 0 || wire === 2), 'protobuf of dag-pb and UnixFS')
+    out.push([tag >>> 3, wire === 0 ? b.uint() : b.take(b.varint())])
   }
   return out
 }
@@ -155,13 +165,10 @@ function dagpb(data) {
   for (const [n, v] of fields(data)) {
     need(inner === undefined && (n === 1 || n === 2) && typeof v === 'object', 'dag-pb: links, then data')
     if (n === 1) { inner = v; continue }
-    const link = { name: '' }
-    for (const [m, w] of fields(v)) {
-      if (m === 1) { const c = new Bytes(w); link.cid = cidOf(c); need(c.left === 0, 'a CID alone') }
-      else if (m === 2) link.name = utf8(w)
-      else need(m === 3, 'a link has hash, name and size')
-    }
-    need(link.cid, 'a link has a hash')
+    const parts = fields(v), [hash, name, size] = parts.map(([, w]) => w)
+    need(parts.map(([m]) => m).join() === '1,2,3' && typeof hash === 'object' && typeof name === 'object' && typeof size !== 'object', 'a link has hash, name and size, in this order')
+    const c = new Bytes(hash), link = { cid: cidOf(c), name: utf8(name) }
+    need(c.left === 0 && size < 2n ** 63n, 'a CID alone, and a size')
     links.push(link)
   }
   need(inner, 'a node has data')
@@ -187,15 +194,8 @@ function directory(data) {
 }
 function fileNode(data) {
   const { links, inner } = dagpb(data)
-  let size, type
-  const sizes = []
-  for (const [n, v] of fields(inner)) {
-    if (n === 1) type = v
-    else if (n === 3) size = v
-    else if (n === 4) sizes.push(v)
-    else need(false, 'bytes lie in raw blocks only')
-  }
-  need(type === 2, 'a file is UnixFS type 2')
+  const [[one, type] = [], [three, size] = [], ...rest] = fields(inner), sizes = rest.map(([, v]) => v)
+  need(one === 1 && type === 2 && three === 3 && rest.every(([n]) => n === 4), 'a file is UnixFS type 2, of filesize and blocksizes alone, in this order')
   need(links.length >= 1 && links.length <= 174 && sizes.length === links.length, 'one size a link, at most 174')
   links.forEach((l, i) => need(l.name === '' && sizes[i] > 0 && sizes[i] <= (parseCID(l.cid).codec === RAW ? MAX_BLOCK : MAX_FILE), 'sizes of links'))
   need(sizes.reduce((a, b) => a + b, 0) === size && size <= MAX_FILE, 'sizes add up to filesize')
