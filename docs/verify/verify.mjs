@@ -1256,7 +1256,12 @@ function submission(bytes) {
   need(cut > 0 && cut + 2 < all.length, 'an empty line and a checkpoint follow')
   const l = new Lines(all.slice(0, cut + 1)), old = number(l.take(/^old (\d+)$/, 'old')[0])
   need(l.rest.length <= 63, 'at most 63 hashes')
-  return { old, proof: l.rest.map(s => unb64(s, 32)), checkpoint: openNote(bytes.subarray(Buffer.byteLength(all.slice(0, cut + 2))), 16384) }
+  const proof = l.rest.map(s => unb64(s, 32)), checkpoint = openNote(Buffer.from(all.slice(cut + 2)), 16384), c = new Lines(checkpoint.text)
+  c.take(/^[^\n]+$/, 'origin')
+  number(c.take(/^(\d+)$/, 'size')[0])
+  unb64(c.take(/^(\S+)$/, 'hash')[0], 32)
+  need(c.rest.every(s => s !== ''), 'no empty line behind the tree hash') // what else stands there is of no interest
+  return { old, proof, checkpoint }
 }
 
 // plays shows a reader one thing after another.
