@@ -1111,21 +1111,38 @@ const smallText = s => {
 
 // 13. IPNS records, and packets of BitTorrent's DHT.
 
-// cbor reads one value of DAG-CBOR: numbers, bytes, texts and maps, all that a record has.
-function cbor(b) {
+// cbor reads one value of DAG-CBOR. A record has numbers, bytes, texts and maps, and keys
+// that nobody knows may have any (18).
+function cbor(b, levels = 0) {
+  need(levels < 1000, 'at most 1,000 levels') // or the stack ends first
   const first = b.byte(), kind = first >> 5, short = first & 31
+  if (kind === 7) {
+    if (first === 0xf4 || first === 0xf5) return first === 0xf5
+    if (first === 0xf6) return null
+    need(first === 0xfb, 'DAG-CBOR has false, true, null and floats of 64 bits')
+    const float = b.take(8).readDoubleBE()
+    need(Number.isFinite(float), 'floats are finite')
+    return { float }
+  }
   need(short <= 27, 'DAG-CBOR has lengths')
-  const n = short < 24 ? short : Number(`0x${b.take(2 ** (short - 24)).toString('hex')}`)
+  const n = short < 24 ? short : exact(BigInt(`0x${b.take(2 ** (short - 24)).toString('hex')}`))
   need(short < 24 || n >= [24, 2 ** 8, 2 ** 16, 2 ** 32][short - 24], 'numbers are minimal')
   if (kind === 0) return n
+  if (kind === 1) return -1n - BigInt(n)
   if (kind === 2) return b.take(n)
   if (kind === 3) return utf8(b.take(n))
-  need(kind === 5 && n <= b.left, 'a value of a record')
+  if (kind === 6) {
+    const link = cbor(b, levels + 1)
+    need(n === 42 && Buffer.isBuffer(link) && link.length > 1 && link[0] === 0, 'the only tag is 42, a CID')
+    return { link }
+  }
+  need(n <= b.left, 'as many values as it says')
+  if (kind === 4) return Array.from({ length: n }, () => cbor(b, levels + 1))
   const out = new Map()
   for (let i = 0; i < n; i++) {
-    const key = cbor(b)
+    const key = cbor(b, levels + 1)
     need(typeof key === 'string' && !out.has(key), 'keys are texts, and distinct')
-    out.set(key, cbor(b))
+    out.set(key, cbor(b, levels + 1))
   }
   return out
 }
@@ -1146,22 +1163,23 @@ export function ipnsRecord(bytes, key) {
   need(bytes.length <= 10240, 'at most 10,240 bytes')
   const f = new Map(fields(bytes)), signature = f.get(8), data = f.get(9)
   need(data?.length > 0 && signature?.length === 64, 'signed data, and a signature of version 2')
-  need(!f.has(7) || same(f.get(7), ipnsID(key).subarray(4)), 'a key beside it is the same')
+  need(!f.has(7) || Buffer.isBuffer(f.get(7)) && same(f.get(7), ipnsID(key).subarray(4)), 'a key beside it is the same')
   need(ed25519(Buffer.concat([Buffer.from('ipns-signature:'), data]), signature, key), 'the IPNS key signed it')
   const b = new Bytes(data), m = cbor(b)
   need(b.left === 0 && m instanceof Map, 'signed data is one map')
-  for (const [name, n] of [['Value', 1], ['ValidityType', 3], ['Validity', 4], ['Sequence', 5], ['TTL', 6]]) {
+  for (const [name, n, text] of [['Value', 1, true], ['ValidityType', 3], ['Validity', 4, true], ['Sequence', 5], ['TTL', 6]]) {
     const v = m.get(name), old = f.get(n)
-    need(Buffer.isBuffer(v) ? Buffer.isBuffer(old ?? v) : typeof v === 'number', 'the fields of a record')
+    need(text ? Buffer.isBuffer(v) && Buffer.isBuffer(old ?? v) : Number.isInteger(v) || typeof v === 'bigint' && v >= 0n && v < 2n ** 63n, 'the fields of a record')
     if (f.has(1) || f.has(2)) need(Buffer.isBuffer(v) ? same(old ?? [], v) : (old ?? 0) === v, 'fields of version 1 say the same')
   }
-  need(m.get('ValidityType') === 0, 'its validity ends at a time')
-  const head = m.get('_head'), value = utf8(m.get('Value'))
+  const head = m.get('_head'), value = utf8(m.get('Value')), validity = utf8(m.get('Validity'))
+  const until = /^(.{19})(?:\.\d+)?(?:Z|[+-](?:[01]\d|2[0-3]):[0-5]\d)$/.exec(validity)
+  need(m.get('ValidityType') === 0 && until && dated(`${until[1]}Z`), 'its validity ends at a time')
   need(Buffer.isBuffer(head) && head.length >= 1 && head.length <= 1040, 'a compact head of 1 to 1,040 bytes')
   need(value.startsWith('/ipfs/'), 'the value begins with /ipfs/')
   parseCID(value.slice(6))
   need(claimedRoot(head) === value.slice(6), 'value and head name one edition')
-  return { head, root: value.slice(6), sequence: m.get('Sequence'), validity: utf8(m.get('Validity')) }
+  return { head, root: value.slice(6), sequence: m.get('Sequence'), validity }
 }
 
 const zbase32 = bytes => b32(bytes).replace(/./g, c => 'ybndrfg8ejkmcpqxot1uwisza345h769'['abcdefghijklmnopqrstuvwxyz234567'.indexOf(c)])
