@@ -867,7 +867,8 @@ async function openMedia(ed, key, channel, front) {
 // 9. Grants, 10. invites.
 
 const domain = s => s.length <= 253 && s.split('.').every(l => /^[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?$/.test(l))
-const host = s => isIP(s) === 6 ? !s.includes('%') && new URL(`http://[${s}]/`).hostname === `[${s}]` : domain(s)
+// An address of IPv4 in the form of IPv6 is none of IPv6's, however it is spelt.
+const host = s => isIP(s) === 6 ? !/%|^::ffff:[^:]+:[^:]+$/.test(s) && new URL(`http://[${s}]/`).hostname === `[${s}]` : domain(s)
 const authority = s => { const m = /^(?:\[(.+)\]|([^:]+)):(\d+)$/.exec(s), at = m?.[1] ?? m?.[2]; return m && isIP(at) === (m[1] ? 6 : 4) && host(at) && number(m[3], 65535) > 0 }
 const web = s => {
   need(one(s, 253) && URL.canParse(s), 'a URL of at most 253 characters')
@@ -883,10 +884,12 @@ function zone(name, at) {
   need(at === '-' || authority(at), 'an authority is an address and a port')
 }
 
-// findInvite looks behind each TAMIZDAT: for the longest stretch with its checksum.
+// findInvite looks behind each TAMIZDAT: for the longest stretch with its checksum. No
+// character becomes two in upper case: ß is no SS.
 function findInvite(pasted) {
-  need(Buffer.byteLength(pasted) <= 16384, 'at most 16 KiB')
-  const parts = pasted.toUpperCase().replace(/[\s"'`><«»“”„|*\p{Cf}]/gu, '').split('TAMIZDAT:')
+  need(pasted.length <= 16384, 'at most 16 KiB')
+  const upper = Array.from(pasted.toString(), c => Array.from(c.toUpperCase()).length === 1 ? c.toUpperCase() : c).join('')
+  const parts = upper.replace(/[\p{White_Space}"'`><«»“”„|*\p{Cf}]/gu, '').split('TAMIZDAT:')
   need(parts.length > 1, 'it begins with TAMIZDAT:')
   for (let i = 1; i < parts.length && i <= 16; i++) {
     const s = /^[A-Z2-7]*/.exec(parts.slice(i).join('TAMIZDAT:'))[0].slice(0, 589)
@@ -929,6 +932,7 @@ function peer(bytes) {
   return out
 }
 
+// parseInvite reads what was pasted, as bytes.
 export function parseInvite(pasted) {
   const raw = findInvite(pasted)
   const b = new Bytes(raw.subarray(0, -4))
@@ -949,6 +953,7 @@ export function parseInvite(pasted) {
       inv.places[last] = inv.places[last].slice(0, -1) + echList(key, name).toString('base64')
     } else if (kind === 2) {
       const [name, ...at] = utf8(p.take(p.left)).split('@')
+      need(at.join('@') !== '-', 'an authority is an address and a port')
       zone(name, at.length === 0 ? '-' : at.join('@'))
       inv.places.push(`zone ${name} ${at.length === 0 ? '-' : at.join('@')}`)
     } else if (kind === 3) inv.places.push(`peer ${peer(p.take(p.left))}`)
@@ -995,7 +1000,7 @@ export async function openGrant(bytes, seed, channel, chain) {
       relay(a, number(b, 65535), unb32(c))
       need(d && (e === '-' || unb64(e).length <= 1024), 'an ECH list of at most 1,024 bytes')
     } else if (kind === 'zone') { l.take(/^zone \S+ \S+$/, 'zone'); zone(a, b) }
-    else if (kind === 'peer') l.take(/^peer (\/[!-~]{1,252})$/, 'peer')
+    else if (kind === 'peer') { l.take(/^peer (\/[!-~]{1,252})$/, 'peer'); need(/\/p2p\/[1-9A-HJ-NP-Za-km-z]+$/.test(a), 'a peer ends in /p2p/ID') }
     else { l.take(/^(?:gateway|mirror) \S+$/, 'URL'); web(a) }
     g.places.push([kind, a, b, c, d, e].filter(x => x !== undefined).join(' '))
   }
@@ -1247,7 +1252,7 @@ const openInvited = (car, inv) => openEdition(car, inv.channel, async ({ chain, 
 })
 
 async function main(inviteFile, carFile) {
-  const { head, front, articles } = await openInvited(readFileSync(carFile), parseInvite(readFileSync(inviteFile, 'utf8')))
+  const { head, front, articles } = await openInvited(readFileSync(carFile), parseInvite(readFileSync(inviteFile)))
   console.log(`${front.name}: edition ${head.edition} of ${front.date}, signed ${new Date(head.time * 1000).toISOString()}; all checks passed`)
   if (head.of > 0) console.log(`seen by ${head.seen.length} of ${head.of} witnesses, of ${head.quorum} that should have`)
   for (const a of articles) console.log(`\n${a.title}\n${a.date} ${a.lang} ${a.source ?? ''} pictures: ${a.pictures.length}\n${a.body.replace(/<[^>]*>/g, ' ')}`)
@@ -1375,10 +1380,10 @@ async function vectors(dir) {
   const channel = unb32(v.channel), hex = s => Buffer.from(s, 'hex')
   const chain = rootChain(channel, [read(v.root_note.file)])
   need(chain[0].log.equals(hex(v.root_note.log_key)), 'root note')
-  const inv = parseInvite(read(v.invite.file).toString())
+  const inv = parseInvite(read(v.invite.file))
   need(same(inv.channel, channel) && same(inv.seed, hex(v.invite.seed)), 'invite')
   for (const i of [v.invite, ...v.invites]) {
-    const got = parseInvite(read(i.file).toString())
+    const got = parseInvite(read(i.file))
     need(same(got.channel, channel) && same(got.seed, hex(i.seed)) && same(got.ipns, hex(i.ipns_key)) && JSON.stringify(got.places) === JSON.stringify(i.places ?? []), i.file)
   }
   need(grantName(inv.seed, channel) === v.grant.name, 'name of the grant')
@@ -1416,7 +1421,7 @@ async function vectors(dir) {
     need(a.id === t.headline.id && a.lead === t.lead && a.body === t.body, t.file)
     good++
   }
-  const frozen = parseInvite(read('frozen/invite.txt').toString())
+  const frozen = parseInvite(read('frozen/invite.txt'))
   for (let n = 0; n < 5; n++, good++) need((await openInvited(read(`frozen/edition-${n}.car`), frozen)).head.edition === n, 'what was frozen opens')
   witnessVectors(read)
   historyVectors(read)
@@ -1428,7 +1433,7 @@ async function vectors(dir) {
       case 'head': (data[0] === 1 ? compactHead : textHead)(data, channel, x.after ? rootChain(channel, x.after.map(read)) : chain); break
       case 'root-note': rootChain(channel, [...(x.after ?? []).map(read), data]); break
       case 'grant': await openGrant(data, inv.seed, channel, chain); break
-      case 'invite': parseInvite(data.toString()); break
+      case 'invite': parseInvite(data); break
       case 'denied': openDenied(data, channel, chain); break
       case 'car': case 'edition': openCAR(data, channel); break
       case 'opened': await openEdition(data, channel, () => key, false); break
