@@ -15,7 +15,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { base32nopad, base58, bech32 } from '@scure/base'
 import { Decrypter, identityToRecipient } from 'age-encryption'
-import { createDCtx, decompressUsingDict, init as initZstd } from '@bokuweb/zstd-wasm'
+import { createDCtx, decompress as decompressWhole, decompressUsingDict, init as initZstd } from '@bokuweb/zstd-wasm'
 import { Decompress } from 'fzstd'
 
 export class Refused extends Error {}
@@ -620,7 +620,7 @@ function frameAt(p, i) {
   for (let last = 0; !last;) {
     const h = b.take(3).readUIntLE(0, 3)
     last = h & 1
-    need((h >> 1 & 3) !== 3, 'a zstd block')
+    need((h >> 1 & 3) !== 3 && h >> 3 <= 128 * 1024, 'a zstd block of at most 128 KiB')
     b.take((h >> 1 & 3) === 1 ? 1 : h >> 3)
   }
   b.take(d & 4 ? 4 : 0)
@@ -656,7 +656,13 @@ function decompress(frame, limit, dict) {
   try {
     for (let i = 0; i < frame.length; i += 4096) d.push(frame.subarray(i, i + 4096), i + 4096 >= frame.length)
   } catch (e) { throw e instanceof Refused ? e : new Refused(`zstd: ${e.message}`) }
-  return Buffer.concat(parts)
+  const content = Buffer.concat(parts)
+  need(size === undefined || size === n, 'a content of the size that the frame says')
+  // The one above stops in time, but takes wrong checksums and some blocks that are none.
+  let again
+  try { again = decompressWhole(frame, { defaultHeapSize: n }) } catch (e) { throw new Refused(`zstd: ${e.message}`) }
+  need(same(again, content), 'a frame that is read in one way')
+  return content
 }
 
 // What the text calls the type of a value: in JSON, with what lies in it; [t] are arrays of
