@@ -876,10 +876,23 @@ const domain = s => s.length <= 253 && s.split('.').every(l => /^[a-z0-9_](?:[a-
 // An address of IPv4 in the form of IPv6 is none of IPv6's, however it is spelt.
 const host = s => isIP(s) === 6 ? !/%|^::ffff:[^:]+:[^:]+$/.test(s) && new URL(`http://[${s}]/`).hostname === `[${s}]` : domain(s)
 const authority = s => { const m = /^(?:\[(.+)\]|([^:]+)):(\d+)$/.exec(s), at = m?.[1] ?? m?.[2]; return m && isIP(at) === (m[1] ? 6 : 4) && host(at) && number(m[3], 65535) > 0 }
+// URLs and multiaddresses by hand: what a library takes for one, and makes of it, differs.
 const web = s => {
-  need(one(s, 253) && URL.canParse(s), 'a URL of at most 253 characters')
-  const u = new URL(s)
-  need(!u.username && !u.password && !u.search && !u.hash && (u.protocol === 'https:' || u.protocol === 'http:' && /^(127\.|\[::1\]|localhost$)/.test(u.hostname)), 'https, unless loopback')
+  const m = /^(https?):\/\/(?:\[([0-9a-f:.]+)\]|([0-9a-z._-]+))(?::(\d+))?(?:\/(?:[\w.~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*)?$/.exec(s)
+  need(m && s.length <= 253, 'a URL of the one form, of at most 253 characters')
+  const [, scheme, v6, name, port] = m
+  need(v6 ? isIP(v6) === 6 && host(v6) : isIP(name) === 4 || domain(name) && !/(?:^|\.)\d+$/.test(name), 'a URL names a host')
+  need(!port || number(port, 65535) > 0, 'ports are 1 to 65535')
+  need(scheme === 'https' || v6 === '::1' || name === 'localhost' || isIP(name) === 4 && name.startsWith('127.'), 'https, unless loopback')
+}
+const peer = s => {
+  const m = /^\/(ip4|ip6|dns[46]?)\/([^/]+)\/(?:tcp\/(\d+)|udp\/(\d+)\/quic-v1)\/p2p\/([1-9A-HJ-NP-Za-km-z]+)$/.exec(s)
+  need(m && s.length <= 253, 'a multiaddress of the forms named, of at most 253 characters')
+  const [, kind, at, tcp, udp, id] = m
+  need(kind === 'ip4' ? isIP(at) === 4 : kind === 'ip6' ? isIP(at) === 6 && host(at) : domain(at), 'a multiaddress begins with an address or a name')
+  need(number(tcp ?? udp, 65535) > 0, 'ports are 1 to 65535')
+  const hash = base58.decode(id)
+  need(hash[1] === hash.length - 2 && (hash[0] === 0 ? hash[1] > 0 && hash[1] <= 42 : hash[0] === 0x12 && hash[1] === 32), 'a peer ID is the multihash of a key')
 }
 function relay(h, port, pin) {
   need(host(h) && port > 0, 'a host and a port from 1 on')
@@ -915,26 +928,24 @@ function echList(key, name) {
   return Buffer.concat([u16(config.length + 4), u16(0xfe0d), u16(config.length), config])
 }
 
-// Multiaddresses of the protocols that IPFS peers have: number, name, size in bytes.
-const PROTOCOLS = new Map([[4, 'ip4', 4], [6, 'tcp', 2], [41, 'ip6', 16], [53, 'dns'], [54, 'dns4'], [55, 'dns6'], [273, 'udp', 2], [421, 'p2p'], [460, 'quic', 0], [461, 'quic-v1', 0]].map(([n, ...p]) => [n, p]))
-function peer(bytes) {
+// The protocols of multiaddresses: number, name, size in bytes.
+const PROTOCOLS = new Map([[4, 'ip4', 4], [6, 'tcp', 2], [41, 'ip6', 16], [53, 'dns'], [54, 'dns4'], [55, 'dns6'], [273, 'udp', 2], [421, 'p2p'], [461, 'quic-v1', 0]].map(([n, ...p]) => [n, p]))
+function binaryPeer(bytes) {
   const b = new Bytes(bytes)
-  let out = '', name
+  let out = ''
   while (b.left > 0) {
     const known = PROTOCOLS.get(b.varint())
-    need(known, 'a multiaddress')
-    const v = b.take(known[1] ?? b.varint(253), 'a whole multiaddress')
-    name = known[0]
+    need(known, 'a multiaddress of the protocols named')
+    const [name, size] = known
+    const v = b.take(size ?? b.varint(253), 'a whole multiaddress')
     out += `/${name}`
     if (name === 'ip4') out += `/${v.join('.')}`
     else if (name === 'ip6') out += '/' + new URL(`http://[${v.toString('hex').match(/..../g).join(':')}]/`).hostname.slice(1, -1)
-    else if (name === 'p2p') {
-      need(v.length > 2 && v[1] === v.length - 2, 'a multihash')
-      out += `/${base58.encode(new Uint8Array(v))}`
-    } else if (known[1] === 2) out += `/${v.readUInt16BE()}`
-    else if (known[1] === undefined) out += `/${utf8(v)}`
+    else if (name === 'p2p') out += `/${base58.encode(new Uint8Array(v))}`
+    else if (size === 2) out += `/${v.readUInt16BE()}`
+    else if (size === undefined) out += `/${utf8(v)}`
   }
-  need(name === 'p2p' && out.length <= 253 && /^[!-~]+$/.test(out), 'a peer ends in /p2p/ID')
+  peer(out)
   return out
 }
 
@@ -962,7 +973,7 @@ export function parseInvite(pasted) {
       need(at.join('@') !== '-', 'an authority is an address and a port')
       zone(name, at.length === 0 ? '-' : at.join('@'))
       inv.places.push(`zone ${name} ${at.length === 0 ? '-' : at.join('@')}`)
-    } else if (kind === 3) inv.places.push(`peer ${peer(p.take(p.left))}`)
+    } else if (kind === 3) inv.places.push(`peer ${binaryPeer(p.take(p.left))}`)
     else if (kind === 4 || kind === 5) {
       const u = utf8(p.take(p.left))
       web(u)
@@ -1006,7 +1017,7 @@ export async function openGrant(bytes, seed, channel, chain) {
       relay(a, number(b, 65535), unb32(c))
       need(d && (e === '-' || unb64(e).length <= 1024), 'an ECH list of at most 1,024 bytes')
     } else if (kind === 'zone') { l.take(/^zone \S+ \S+$/, 'zone'); zone(a, b) }
-    else if (kind === 'peer') { l.take(/^peer (\/[!-~]{1,252})$/, 'peer'); need(/\/p2p\/[1-9A-HJ-NP-Za-km-z]+$/.test(a), 'a peer ends in /p2p/ID') }
+    else if (kind === 'peer') { l.take(/^peer \S+$/, 'peer'); peer(a) }
     else { l.take(/^(?:gateway|mirror) \S+$/, 'URL'); web(a) }
     g.places.push([kind, a, b, c, d, e].filter(x => x !== undefined).join(' '))
   }
