@@ -688,6 +688,12 @@ function typed(v, t) {
   return v !== null && typeof v === 'object' && !Array.isArray(v) && Object.entries(v).every(([k, e]) => !Object.hasOwn(t, k) && !t['*'] || typed(e, t['*'] ?? t[k]))
 }
 
+// fold puts letter case aside by Unicode's simple mappings, a code point at a time.
+const fold = s => Array.from(s.toWellFormed(), c => {
+  const upper = c.toUpperCase()
+  return Array.from((Array.from(upper).length === 1 ? upper : c).toLowerCase())[0]
+}).join('')
+
 // json parses one object of a type: no key twice, letter case aside.
 function json(bytes, type) {
   const text = utf8(bytes)
@@ -705,7 +711,7 @@ function json(bytes, type) {
     else if (token === '}' || token === ']') open.pop()
     else if (token === ',') need(++top.n <= 2000, 'at most 2,000 elements')
     else if (token.endsWith(':')) {
-      const key = JSON.parse(token.slice(0, -1)).toLowerCase()
+      const key = fold(JSON.parse(token.slice(0, -1)))
       need(!top.keys.has(key), 'no key twice')
       top.keys.add(key)
     }
