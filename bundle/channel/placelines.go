@@ -97,13 +97,13 @@ func validPeerID(b []byte) bool {
 	return len(b) == 34 && b[0] == 0x12 && b[1] == 32 || len(b) > 2 && len(b) <= 2+42 && b[0] == 0 && int(b[1]) == len(b)-2
 }
 
-// base is a URL of a closed form: what else parsers of URLs take, and what they make of
+// baseURL is a URL of a closed form: what else parsers of URLs take, and what they make of
 // it, differs.
-var base = regexp.MustCompile(`^(https?)://(?:\[([0-9a-f:.]+)\]|([0-9a-z._-]+))(?::([1-9][0-9]{0,4}))?(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*)?$`)
+var baseURL = regexp.MustCompile(`^(https?)://(?:\[([0-9a-f:.]+)\]|([0-9a-z._-]+))(?::([1-9][0-9]{0,4}))?(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*)?$`)
 
 // validBase wants the URL under which a gateway or a mirror has its files.
 func validBase(s string) bool {
-	m := base.FindStringSubmatch(s)
+	m := baseURL.FindStringSubmatch(s)
 	if m == nil || len(s) > maxPlaceLen {
 		return false
 	}
