@@ -276,11 +276,11 @@ var plainFolder = []byte{0x08, 0x01}
 
 // ParseFolder reads a UnixFS folder's block, which c names.
 func ParseFolder(c cid.Cid, block []byte) ([]Link, error) {
-	n, fs, err := parseNode(c, block)
+	n, _, err := parseNode(c, block)
 	if err != nil {
 		return nil, err
 	}
-	if fs.Type() != unixfs.TDirectory || !bytes.Equal(n.Data(), plainFolder) {
+	if !bytes.Equal(n.Data(), plainFolder) {
 		return nil, fmt.Errorf("%w: not a folder", ErrBlock)
 	}
 	links := make([]Link, 0, len(n.Links()))
